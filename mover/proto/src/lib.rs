@@ -1,0 +1,20 @@
+//! What livmig's parts say to each other.
+//!
+//! Two protocols share this crate. *Control* is spoken between the coordinator and a mover: JSON
+//! messages in length-prefixed frames over TLS 1.3 ([`control`]). *Data* is spoken between the two
+//! movers: binary frames over QUIC ([`frame`]). Both authenticate by public keys made for one
+//! migration and pinned on every connection ([`identity`], feature `tls`).
+//!
+//! The crate also owns what both ends must compute alike: names ([`name`]), the metadata of an
+//! entry ([`entry`]), the hash tree of a file's content ([`tree`]) and the digest of a whole
+//! volume ([`manifest`]).
+//!
+//! Nothing here performs I/O or reads a clock; every decoder is total and bounds what it
+//! allocates by the constants in [`limits`].
+
+pub mod control;
+pub mod hex;
+#[cfg(feature = "tls")]
+pub mod identity;
+pub mod ids;
+pub mod limits;

@@ -1,0 +1,39 @@
+//! Every bound that a decoder enforces, in one place.
+//!
+//! Sources: Linux's `NAME_MAX`, `PATH_MAX` and xattr(7) for what a file system can hold; the rest
+//! are this protocol's own, chosen so that the largest legal frame stays far below the byte
+//! budget of one side.
+
+/// Bytes of one path component (Linux `NAME_MAX`).
+pub const NAME_MAX: usize = 255;
+
+/// Bytes of a symbolic link's target (Linux `PATH_MAX` without the terminating NUL).
+pub const SYMLINK_MAX: usize = 4095;
+
+/// Components of a path. A deeper tree is refused by name, not walked for ever.
+pub const DEPTH_MAX: usize = 4096;
+
+/// Bytes of an extended attribute's name (Linux `XATTR_NAME_MAX`).
+pub const XATTR_NAME_MAX: usize = 255;
+
+/// Bytes of an extended attribute's value (Linux `XATTR_SIZE_MAX`).
+pub const XATTR_VALUE_MAX: usize = 65_536;
+
+/// Bytes of all attributes of one entry, names and values (a file system's own limit is lower).
+pub const XATTR_TOTAL_MAX: usize = 4 * 65_536;
+
+/// Bytes of one control message.
+pub const CONTROL_MESSAGE_MAX: usize = 4 << 20;
+
+/// Bytes of one data frame's body.
+pub const FRAME_MAX: usize = 4 << 20;
+
+/// Bytes of content that one data frame carries at most; the rest of [`FRAME_MAX`] is room for
+/// names and attributes.
+pub const FRAME_CONTENT_MAX: usize = 1 << 20;
+
+/// Bytes of a file, the largest value of a signed 64-bit offset (Linux `off_t`).
+pub const FILE_SIZE_MAX: u64 = i64::MAX as u64;
+
+/// Faults and skipped entries that one report lists by name; more are only counted.
+pub const LISTED_MAX: usize = 100;
