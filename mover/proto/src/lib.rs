@@ -13,8 +13,15 @@
 //! allocates by the constants in [`limits`].
 
 pub mod control;
+pub mod entry;
+pub mod frame;
 pub mod hex;
 #[cfg(feature = "tls")]
 pub mod identity;
 pub mod ids;
 pub mod limits;
+pub mod manifest;
+pub mod name;
+pub mod session;
+pub mod tree;
+pub mod wire;

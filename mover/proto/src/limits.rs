@@ -10,6 +10,10 @@ pub const NAME_MAX: usize = 255;
 /// Bytes of a symbolic link's target (Linux `PATH_MAX` without the terminating NUL).
 pub const SYMLINK_MAX: usize = 4095;
 
+/// Bytes of a path relative to the root, slashes included. Beyond `PATH_MAX`, because directory
+/// handles reach deeper than a path string does.
+pub const PATH_BYTES_MAX: usize = 65_536;
+
 /// Components of a path. A deeper tree is refused by name, not walked for ever.
 pub const DEPTH_MAX: usize = 4096;
 
