@@ -482,10 +482,10 @@ pub struct Session {
     /// Its own private key, PKCS#8.
     #[serde(with = "crate::hex::vec")]
     pub private_key: Vec<u8>,
-    /// The coordinator's public key, SubjectPublicKeyInfo.
+    /// The coordinator's public key, `SubjectPublicKeyInfo`.
     #[serde(with = "crate::hex::vec")]
     pub coordinator: Vec<u8>,
-    /// The other mover's public key, SubjectPublicKeyInfo.
+    /// The other mover's public key, `SubjectPublicKeyInfo`.
     #[serde(with = "crate::hex::vec")]
     pub peer: Vec<u8>,
 }

@@ -193,7 +193,7 @@ impl FrameBuilder {
 
     /// The finished frame; the builder is empty again.
     pub fn take(&mut self, sequence: u64) -> Bytes {
-        let frame = std::mem::replace(self, Self::new());
+        let frame = std::mem::take(self);
         let mut bytes: Vec<u8> = frame.out.into_bytes().into();
         let length = u32::try_from(bytes.len().saturating_sub(4)).unwrap_or(u32::MAX);
         let mut header = [0; HEADER];

@@ -52,6 +52,13 @@ pub enum IdentityError {
     NoPublicKey,
 }
 
+impl std::fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Never the key.
+        f.write_str("PrivateKey")
+    }
+}
+
 impl PrivateKey {
     /// A new Ed25519 key.
     pub fn generate() -> Result<Self, IdentityError> {

@@ -3,7 +3,7 @@
 //! A name that exists as a value can be handed to the kernel relative to a directory handle: it
 //! is not empty, not `.` or `..`, holds no `/` and no NUL, and fits `NAME_MAX`.
 
-use std::{ffi::OsStr, fmt, os::unix::ffi::OsStrExt as _};
+use std::{ffi::OsStr, fmt, fmt::Write as _, os::unix::ffi::OsStrExt as _};
 
 use crate::limits::{DEPTH_MAX, NAME_MAX, PATH_BYTES_MAX};
 
@@ -173,7 +173,8 @@ pub fn escape(bytes: &[u8]) -> String {
             }
         }
         for byte in chunk.invalid() {
-            text.push_str(&format!("\\x{byte:02x}"));
+            // Writing to a String cannot fail.
+            let _ = write!(text, "\\x{byte:02x}");
         }
     }
     text

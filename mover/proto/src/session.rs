@@ -82,6 +82,8 @@ pub enum ToSource {
     Fault {
         /// What.
         fault: Fault,
+        /// The directory whose state is unknown since, as hexadecimal path bytes.
+        directory: Option<String>,
         /// Whether the pass is over.
         fatal: bool,
     },

@@ -1,0 +1,69 @@
+//! From a failed system call to a fault that can cross a connection.
+
+use livmig_proto::{
+    control::{Fault, FaultCode, Side},
+    name::{RelPath, escape},
+};
+use rustix::io::Errno;
+
+/// A fault of `side` at `path`: `what` failed with `errno`.
+pub fn at(side: Side, path: &RelPath, what: &str, errno: Errno) -> Fault {
+    Fault {
+        code: code_of(errno),
+        side,
+        message: format!("{side}: could not {what} ({errno})"),
+        path: Some(path.to_string()),
+    }
+}
+
+/// A fault of `side` that has no entry.
+pub fn plain(side: Side, code: FaultCode, message: impl Into<String>) -> Fault {
+    Fault {
+        code,
+        side,
+        message: message.into(),
+        path: None,
+    }
+}
+
+/// A fault of `side` at `path` that no system call reported.
+pub fn named(side: Side, code: FaultCode, path: &RelPath, message: impl Into<String>) -> Fault {
+    Fault {
+        code,
+        side,
+        message: message.into(),
+        path: Some(path.to_string()),
+    }
+}
+
+/// The lost connection to the other mover.
+pub fn disconnected(side: Side, why: &str) -> Fault {
+    plain(
+        side,
+        FaultCode::Disconnected,
+        format!("lost the connection to the other mover: {why}"),
+    )
+}
+
+/// Bytes as they may be shown.
+pub fn shown(bytes: &[u8]) -> String {
+    escape(bytes)
+}
+
+/// What kind of fault an error number is.
+pub fn code_of(errno: Errno) -> FaultCode {
+    match errno {
+        Errno::ACCESS | Errno::PERM | Errno::ROFS => FaultCode::Permission,
+        Errno::NOSPC | Errno::DQUOT => FaultCode::NoSpace,
+        Errno::FBIG
+        | Errno::OPNOTSUPP
+        | Errno::NOSYS
+        | Errno::TOOBIG
+        | Errno::NAMETOOLONG
+        | Errno::MLINK
+        | Errno::INVAL
+        | Errno::RANGE
+        | Errno::OVERFLOW => FaultCode::Unsupported,
+        _ => FaultCode::Io,
+    }
+}

@@ -1,0 +1,100 @@
+//! Directories: opened below a handle, listed whole or not at all.
+
+use std::{
+    mem::MaybeUninit,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use livmig_proto::name::{Name, RelPath};
+use rustix::{
+    fs::{Mode, OFlags, RawDir, ResolveFlags},
+    io::Errno,
+};
+
+/// How a path below a handle is resolved: never out of it, never through a link, never onto
+/// another file system.
+pub const CONFINED: ResolveFlags = ResolveFlags::BENEATH
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::NO_MAGICLINKS)
+    .union(ResolveFlags::NO_XDEV);
+
+const DIRECTORY: OFlags = OFlags::DIRECTORY
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC)
+    .union(OFlags::NONBLOCK);
+
+/// Bytes of path that one `openat2` is given at most; a deeper path is walked in steps.
+const STEP: usize = 3000;
+
+/// The directory `name` in `parent`.
+///
+/// # Errors
+/// `LOOP` for a symbolic link, `NOTDIR` for anything else that is no directory, `XDEV` for a
+/// mount point.
+pub fn open(parent: impl AsFd, name: &Name) -> Result<OwnedFd, Errno> {
+    open_confined(parent, name.as_bytes(), DIRECTORY)
+}
+
+/// The directory at `path` below `root`; the root itself is opened anew.
+pub fn open_path(root: impl AsFd, path: &RelPath) -> Result<OwnedFd, Errno> {
+    if path.as_bytes().len() <= STEP {
+        let path = if path.is_root() {
+            b"."
+        } else {
+            path.as_bytes()
+        };
+        return open_confined(root, path, DIRECTORY);
+    }
+    let mut step = Vec::new();
+    let mut at: Option<OwnedFd> = None;
+    let mut descend = |step: &mut Vec<u8>| -> Result<(), Errno> {
+        let base = at.as_ref().map_or_else(|| root.as_fd(), AsFd::as_fd);
+        let next = open_confined(base, step, DIRECTORY)?;
+        at = Some(next);
+        step.clear();
+        Ok(())
+    };
+    for component in path.components() {
+        if step.len() + component.len() > STEP {
+            descend(&mut step)?;
+        }
+        if !step.is_empty() {
+            step.push(b'/');
+        }
+        step.extend_from_slice(component);
+    }
+    descend(&mut step)?;
+    at.ok_or(Errno::NOENT)
+}
+
+/// `openat2` with [`CONFINED`], tried again when a concurrent rename made the kernel unsure.
+pub fn open_confined(dir: impl AsFd, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+    let mut attempts = 0;
+    loop {
+        match rustix::fs::openat2(dir.as_fd(), path, flags, Mode::empty(), CONFINED) {
+            Err(Errno::AGAIN) if attempts < 128 => attempts += 1,
+            Err(Errno::INTR) => {}
+            result => return result,
+        }
+    }
+}
+
+/// The names in the directory `dir`, sorted by their bytes. `dir` must be freshly opened.
+///
+/// # Errors
+/// When any part of the directory cannot be read: a partial listing is no listing.
+pub fn list(dir: impl AsFd) -> Result<Vec<Name>, Errno> {
+    let mut buffer = vec![MaybeUninit::<u8>::uninit(); 32 * 1024];
+    let mut names = Vec::new();
+    let mut entries = RawDir::new(dir, &mut buffer);
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        match entry.file_name().to_bytes() {
+            b"." | b".." => {}
+            // A file system that stores what no path can name is broken.
+            name => names.push(Name::new(name).map_err(|_| Errno::IO)?),
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}

@@ -1,0 +1,85 @@
+//! Files: opened for reading without trusting what lies at the name, read and written whole.
+
+use std::{
+    num::NonZeroU64,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use livmig_proto::name::Name;
+use rustix::{
+    fs::{Advice, OFlags},
+    io::Errno,
+};
+
+use super::dir;
+
+/// A handle for reading the entry `name` in `dir`, expected to be a regular file. It never blocks
+/// (a fifo may have taken the name), never becomes a controlling terminal and, where allowed,
+/// leaves the access time alone. The caller must look at what it got.
+pub fn open_read(dir: impl AsFd, name: &Name) -> Result<OwnedFd, Errno> {
+    let flags =
+        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    match dir::open_confined(dir.as_fd(), name.as_bytes(), flags | OFlags::NOATIME) {
+        // Only the owner and the privileged may leave the access time alone.
+        Err(Errno::PERM) => dir::open_confined(dir, name.as_bytes(), flags),
+        result => result,
+    }
+}
+
+/// A handle on the entry `name` in `dir`, whatever it is, without opening it.
+pub fn open_handle(dir: impl AsFd, name: &Name) -> Result<OwnedFd, Errno> {
+    // `NO_SYMLINKS` spares a final link that is opened as itself only with `O_PATH|O_NOFOLLOW`.
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, name.as_os_str(), flags, rustix::fs::Mode::empty())
+}
+
+/// Fills `buffer` from `offset`, short only at the end of the file.
+pub fn read_at(fd: impl AsFd, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        let at = offset + u64::try_from(filled).unwrap_or(0);
+        match rustix::io::pread(fd.as_fd(), rest, at) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(filled)
+}
+
+/// Writes all of `content` at `offset`.
+pub fn write_at(fd: impl AsFd, content: &[u8], offset: u64) -> Result<(), Errno> {
+    let mut written = 0;
+    while let Some(rest) = content.get(written..).filter(|rest| !rest.is_empty()) {
+        let at = offset + u64::try_from(written).unwrap_or(0);
+        match rustix::io::pwrite(fd.as_fd(), rest, at) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(count) => written += count,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// Asks the kernel to read ahead of a sequential read.
+pub fn expect_sequential(fd: impl AsFd) {
+    let _ = rustix::fs::fadvise(fd, 0, None, Advice::Sequential);
+}
+
+/// Drops clean pages of the range from the cache, so that the next read is the device's. Whether
+/// that came true: false where the pages stay (tmpfs, a mapping) or nobody can tell.
+pub fn drop_cache(fd: impl AsFd, offset: u64, len: u64) -> bool {
+    // Only whole pages are dropped, so the range is widened to pages (of up to 64 KiB).
+    const PAGE: u64 = 65_536;
+    let start = offset / PAGE * PAGE;
+    let end = (offset.saturating_add(len)).next_multiple_of(PAGE);
+    let Some(len) = NonZeroU64::new(end - start) else {
+        return true;
+    };
+    if rustix::fs::fadvise(fd.as_fd(), start, Some(len), Advice::DontNeed).is_err() {
+        return false;
+    }
+    super::sys::cached_pages(fd.as_fd(), start, len.get()) == Ok(0)
+}

@@ -1,0 +1,188 @@
+//! What `statx` says of an entry, and what of it identifies a state of the entry.
+
+use std::os::fd::AsFd;
+
+use livmig_proto::{
+    entry::Time,
+    name::Name,
+    wire::{DecodeError, Decoder, Encoder},
+};
+use rustix::{
+    fs::{AtFlags, Statx, StatxFlags, StatxTimestamp},
+    io::Errno,
+};
+
+/// What an entry is, before anything of it was read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink,
+    /// A fifo.
+    Fifo,
+    /// A Unix socket.
+    Socket,
+    /// A character device.
+    CharDevice,
+    /// A block device.
+    BlockDevice,
+}
+
+/// Everything that changes when an entry does: equal identities, taken far enough apart, prove
+/// that nothing happened in between.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Identity {
+    /// Inode number.
+    pub ino: u64,
+    /// Time of birth, which tells two lives of one inode number apart; zero where unknown.
+    pub btime: Time,
+    /// Size in bytes.
+    pub size: u64,
+    /// Modification time.
+    pub mtime: Time,
+    /// Change time: set by the kernel alone, at every change of content or metadata.
+    pub ctime: Time,
+    /// Type and permissions.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Links.
+    pub nlink: u32,
+}
+
+/// One answer of `statx`.
+#[derive(Clone, Copy, Debug)]
+pub struct Stat {
+    /// What identifies its state.
+    pub identity: Identity,
+    /// What it is.
+    pub kind: Kind,
+    /// Allocated 512-byte blocks.
+    pub blocks: u64,
+    /// The device it lies on.
+    pub device: (u32, u32),
+    /// The device it is.
+    pub rdev: (u32, u32),
+}
+
+impl Stat {
+    /// Of the open file `fd` (`O_PATH` will do).
+    pub fn of_fd(fd: impl AsFd) -> Result<Self, Errno> {
+        Self::from_statx(&rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, mask())?)
+    }
+
+    /// Of the entry `name` in the directory `dir`, symbolic links not followed.
+    pub fn of_entry(dir: impl AsFd, name: &Name) -> Result<Self, Errno> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+        Self::from_statx(&rustix::fs::statx(dir, name.as_os_str(), flags, mask())?)
+    }
+
+    /// Whether it could have a content proof shared with other names.
+    pub fn has_links(&self) -> bool {
+        self.kind != Kind::Directory && self.identity.nlink > 1
+    }
+
+    /// Allocated bytes.
+    pub fn allocated(&self) -> u64 {
+        self.blocks.saturating_mul(512)
+    }
+
+    /// Whether it takes less space than its size: it has holes (or is stored in its inode).
+    pub fn is_sparse(&self) -> bool {
+        self.allocated() < self.identity.size
+    }
+
+    fn from_statx(statx: &Statx) -> Result<Self, Errno> {
+        let mode = u32::from(statx.stx_mode);
+        Ok(Self {
+            identity: Identity {
+                ino: statx.stx_ino,
+                btime: if statx.stx_mask & StatxFlags::BTIME.bits() == 0 {
+                    Time::default()
+                } else {
+                    time(statx.stx_btime)
+                },
+                size: statx.stx_size,
+                mtime: time(statx.stx_mtime),
+                ctime: time(statx.stx_ctime),
+                mode,
+                uid: statx.stx_uid,
+                gid: statx.stx_gid,
+                nlink: statx.stx_nlink,
+            },
+            kind: kind(mode)?,
+            blocks: statx.stx_blocks,
+            device: (statx.stx_dev_major, statx.stx_dev_minor),
+            rdev: (statx.stx_rdev_major, statx.stx_rdev_minor),
+        })
+    }
+}
+
+impl Identity {
+    /// Appends its bytes.
+    pub fn encode(&self, out: &mut Encoder) {
+        out.u64(self.ino);
+        for time in [self.btime, self.mtime, self.ctime] {
+            out.i64(time.seconds);
+            out.u32(time.nanoseconds);
+        }
+        out.u64(self.size);
+        for number in [self.mode, self.uid, self.gid, self.nlink] {
+            out.u32(number);
+        }
+    }
+
+    /// Takes its bytes.
+    pub fn decode(input: &mut Decoder) -> Result<Self, DecodeError> {
+        let ino = input.u64()?;
+        let mut times = [Time::default(); 3];
+        for time in &mut times {
+            *time = Time {
+                seconds: input.i64()?,
+                nanoseconds: input.u32()?,
+            };
+        }
+        let [btime, mtime, ctime] = times;
+        Ok(Self {
+            ino,
+            btime,
+            mtime,
+            ctime,
+            size: input.u64()?,
+            mode: input.u32()?,
+            uid: input.u32()?,
+            gid: input.u32()?,
+            nlink: input.u32()?,
+        })
+    }
+}
+
+fn mask() -> StatxFlags {
+    StatxFlags::BASIC_STATS | StatxFlags::BTIME
+}
+
+fn time(stamp: StatxTimestamp) -> Time {
+    Time {
+        seconds: stamp.tv_sec,
+        nanoseconds: stamp.tv_nsec,
+    }
+}
+
+fn kind(mode: u32) -> Result<Kind, Errno> {
+    use rustix::fs::FileType;
+    Ok(match FileType::from_raw_mode(mode) {
+        FileType::RegularFile => Kind::File,
+        FileType::Directory => Kind::Directory,
+        FileType::Symlink => Kind::Symlink,
+        FileType::Fifo => Kind::Fifo,
+        FileType::Socket => Kind::Socket,
+        FileType::CharacterDevice => Kind::CharDevice,
+        FileType::BlockDevice => Kind::BlockDevice,
+        FileType::Unknown => return Err(Errno::INVAL),
+    })
+}

@@ -1,0 +1,164 @@
+//! A volume: the root directory, what its file system is and can prove, and the clocks that the
+//! proof rests on.
+
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
+};
+
+use livmig_proto::{
+    control::RootFacts,
+    entry::Time,
+    name::{Name, RelPath},
+};
+use rustix::{
+    fs::{Mode, OFlags},
+    io::Errno,
+    time::{ClockId, clock_gettime},
+};
+
+use super::{dir, stat::Stat};
+
+/// A volume's root directory, held open.
+#[derive(Debug)]
+pub struct Volume {
+    root: OwnedFd,
+    stat: Stat,
+    magic: u64,
+}
+
+const EXT: u64 = 0xef53;
+const XFS: u64 = 0x5846_5342;
+const BTRFS: u64 = 0x9123_683e;
+const TMPFS: u64 = 0x0102_1994;
+const NFS: u64 = 0x6969;
+const OVERLAY: u64 = 0x794c_7630;
+const FUSE: u64 = 0x6573_5546;
+const CIFS: u64 = 0xff53_4d42;
+const CEPH: u64 = 0x00c3_6400;
+const ZFS: u64 = 0x2fc1_2fc1;
+const NINE_P: u64 = 0x0102_1997;
+
+/// The inode of an ext file system's own `lost+found`.
+const LOST_AND_FOUND_INODE: u64 = 11;
+
+impl Volume {
+    /// The volume whose root is the directory at `path`.
+    pub fn open(path: &Path) -> Result<Self, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(path, flags, Mode::empty())?;
+        let stat = Stat::of_fd(&root)?;
+        let magic = u64::try_from(rustix::fs::fstatfs(&root)?.f_type).unwrap_or(0);
+        Ok(Self { root, stat, magic })
+    }
+
+    /// The root directory's handle, shared by everyone: for resolving below, not for listing.
+    pub fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// What the root was when it was opened.
+    pub fn stat(&self) -> &Stat {
+        &self.stat
+    }
+
+    /// The directory at `path`, opened anew.
+    pub fn dir(&self, path: &RelPath) -> Result<OwnedFd, Errno> {
+        dir::open_path(&self.root, path)
+    }
+
+    /// Whether equal identities prove equal content here. Elsewhere stores through a mapping, or
+    /// other machines' writes, leave the timestamps alone.
+    pub fn proves_unchanged(&self) -> bool {
+        matches!(self.magic, EXT | XFS | BTRFS)
+    }
+
+    /// Whether `SEEK_HOLE` can be believed after a `syncfs`.
+    pub fn has_true_holes(&self) -> bool {
+        self.proves_unchanged()
+    }
+
+    /// Whether `name` in the root is the file system's own and no part of the volume's content.
+    pub fn is_own(&self, name: &Name, stat: &Stat) -> bool {
+        self.magic == EXT
+            && name.as_bytes() == b"lost+found"
+            && stat.identity.ino == LOST_AND_FOUND_INODE
+    }
+
+    /// Writes all dirty pages of the file system back, and write-protects mapped ones, so that a
+    /// later store through a mapping moves the change time.
+    pub fn sync(&self) -> Result<(), Errno> {
+        rustix::fs::syncfs(&self.root)
+    }
+
+    /// Whether the root directory holds nothing but what is the file system's own.
+    pub fn is_empty(&self) -> Result<bool, Errno> {
+        for name in dir::list(self.dir(&RelPath::ROOT)?)? {
+            match Stat::of_entry(&self.root, &name) {
+                Ok(stat) if self.is_own(&name, &stat) => {}
+                Err(Errno::NOENT) => {}
+                Ok(_) => return Ok(false),
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(true)
+    }
+
+    /// What a coordinator wants to know.
+    pub fn facts(&self) -> Result<RootFacts, Errno> {
+        let fs = rustix::fs::fstatvfs(&self.root)?;
+        Ok(RootFacts {
+            filesystem: self.filesystem(),
+            proves_unchanged: self.proves_unchanged(),
+            bytes_total: fs.f_blocks.saturating_mul(fs.f_frsize),
+            bytes_available: fs.f_bavail.saturating_mul(fs.f_frsize),
+            inodes_total: fs.f_files,
+            inodes_available: fs.f_favail,
+            empty: self.is_empty()?,
+        })
+    }
+
+    fn filesystem(&self) -> String {
+        match self.magic {
+            EXT => "ext",
+            XFS => "xfs",
+            BTRFS => "btrfs",
+            TMPFS => "tmpfs",
+            NFS => "nfs",
+            OVERLAY => "overlay",
+            FUSE => "fuse",
+            CIFS => "cifs",
+            CEPH => "ceph",
+            ZFS => "zfs",
+            NINE_P => "9p",
+            other => return format!("{other:#x}"),
+        }
+        .to_owned()
+    }
+}
+
+/// This boot of the kernel.
+pub fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|id| id.trim().to_owned())
+        .unwrap_or_default()
+}
+
+/// The clock that file systems stamp with.
+pub fn now() -> Time {
+    let now = clock_gettime(ClockId::RealtimeCoarse);
+    Time {
+        seconds: now.tv_sec,
+        nanoseconds: u32::try_from(now.tv_nsec).unwrap_or(0),
+    }
+}
+
+/// Nanoseconds between the wall clock and the one that counts from boot; it moves only when
+/// somebody steps the wall clock.
+pub fn clock_offset() -> i128 {
+    let nanos = |clock| {
+        let time = clock_gettime(clock);
+        i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
+    };
+    nanos(ClockId::Realtime) - nanos(ClockId::Boottime)
+}

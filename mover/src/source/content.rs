@@ -1,0 +1,274 @@
+//! Compares a large file with the tags of what the destination holds, while it is read once.
+
+use std::os::fd::AsFd;
+
+use livmig_proto::{
+    control::Fault,
+    limits::FRAME_CONTENT_MAX,
+    tree::{BLOCK, Digest, leaf, range_digest, zero_leaf},
+};
+
+use super::shared::Shared;
+use crate::{
+    catalog::tags::{self, Tag, TagFile, TagsRef},
+    hash::{self, Hashed, Options, Piece, StreamError},
+};
+
+/// Where differences go.
+pub trait Sink {
+    /// These bytes are at `offset`.
+    fn data(&mut self, offset: u64, digest: Digest, content: &[u8]) -> Result<(), Fault>;
+
+    /// These bytes are zero; `reserved` when they take space.
+    fn zero(&mut self, offset: u64, len: u64, reserved: bool) -> Result<(), Fault>;
+}
+
+/// What the destination's file is before.
+#[derive(Clone, Copy, Debug)]
+pub enum Before {
+    /// Empty: made anew.
+    Fresh,
+    /// What these tags say; beyond them, nothing.
+    Tagged(TagsRef),
+}
+
+/// The file that is compared.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject {
+    /// Its size, as far as is known before it is read.
+    pub size: u64,
+    /// Whether it takes less space than its size.
+    pub sparse: bool,
+    /// Whether the file system's word on holes is believed.
+    pub true_holes: bool,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Compared {
+    /// The content, summed up.
+    pub hashed: Hashed,
+    /// Its tags.
+    pub tags: TagsRef,
+}
+
+/// Why a comparison ended early.
+pub type CompareError = StreamError<Fault>;
+
+/// Reads the file `fd` and sends what differs from `before` to `sink`.
+pub fn compare(
+    shared: &Shared<'_>,
+    fd: impl AsFd,
+    subject: Subject,
+    before: Before,
+    buffer: &mut Vec<u8>,
+    sink: &mut impl Sink,
+) -> Result<Compared, CompareError> {
+    let block_log2 = match before {
+        Before::Tagged(tags) => tags.block_log2,
+        Before::Fresh => tags::block_log2_for(subject.size),
+    };
+    let block = 1_u64 << block_log2;
+    let store = shared.store.tags();
+    let new = store
+        .allocate(subject.size.div_ceil(block), block_log2)
+        .map_err(|errno| StreamError::Stopped(Shared::state_fault(errno)))?;
+    let window = hash::WINDOW.max(usize::try_from(block).unwrap_or(usize::MAX));
+    let options = Options {
+        window,
+        align: block,
+        ..Options::new(subject.size, subject.true_holes)
+    };
+    let mut comparison = Comparison {
+        store,
+        key: shared.tag_key,
+        subject,
+        before,
+        new,
+        block,
+        sink,
+    };
+    let result = hash::stream(fd, options, buffer, |piece| match piece {
+        Piece::Data {
+            offset,
+            content,
+            leaves,
+        } => comparison.data(offset, content, leaves),
+        Piece::Hole { offset, len } => comparison.hole(offset, len),
+    });
+    match result {
+        Ok(hashed) => {
+            let count = hashed.size.div_ceil(block);
+            Ok(Compared {
+                hashed,
+                tags: TagsRef { count, ..new },
+            })
+        }
+        Err(error) => {
+            store.release(&new);
+            Err(error)
+        }
+    }
+}
+
+struct Comparison<'a, S> {
+    store: &'a TagFile,
+    key: [u8; 32],
+    subject: Subject,
+    before: Before,
+    new: TagsRef,
+    block: u64,
+    sink: &'a mut S,
+}
+
+/// What is to be done with a run of blocks.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Verdict {
+    Same,
+    Zero,
+    Data,
+}
+
+impl<S: Sink> Comparison<'_, S> {
+    fn data(&mut self, offset: u64, content: &[u8], leaves: &[Digest]) -> Result<(), Fault> {
+        let per_block = usize::try_from(self.block).unwrap_or(usize::MAX) / BLOCK;
+        let first = offset / self.block;
+        let new: Vec<Tag> = leaves
+            .chunks(per_block)
+            .map(|leaves| tags::tag(&self.key, leaves))
+            .collect();
+        let old = self.old(first, new.len())?;
+        let zero = zero_leaf();
+        let verdicts = leaves
+            .chunks(per_block)
+            .zip(&new)
+            .enumerate()
+            .map(|(at, (leaves, tag))| {
+                if old.get(at).is_some_and(|old| *old == Some(*tag)) {
+                    Verdict::Same
+                } else if leaves.iter().all(|leaf| *leaf == zero) {
+                    Verdict::Zero
+                } else {
+                    Verdict::Data
+                }
+            });
+        let reserved = self.subject.true_holes || !self.subject.sparse;
+        let block = usize::try_from(self.block).unwrap_or(usize::MAX);
+        for (verdict, run) in runs(verdicts) {
+            let bytes = run.start * block..(run.end * block).min(content.len());
+            let at = offset + u64::try_from(bytes.start).unwrap_or(0);
+            let content = content.get(bytes).unwrap_or_default();
+            match verdict {
+                Verdict::Same => {}
+                Verdict::Zero => {
+                    self.sink
+                        .zero(at, u64::try_from(content.len()).unwrap_or(0), reserved)?;
+                }
+                Verdict::Data => {
+                    let leaves = leaves.get(run.start * per_block..).unwrap_or_default();
+                    self.send(at, content, leaves)?;
+                }
+            }
+        }
+        self.store
+            .write(&self.new, first, &new)
+            .map_err(Shared::state_fault)
+    }
+
+    fn send(&mut self, offset: u64, content: &[u8], leaves: &[Digest]) -> Result<(), Fault> {
+        let per_part = FRAME_CONTENT_MAX / BLOCK;
+        for (part, (content, leaves)) in content
+            .chunks(FRAME_CONTENT_MAX)
+            .zip(leaves.chunks(per_part))
+            .enumerate()
+        {
+            let at = offset + u64::try_from(part * FRAME_CONTENT_MAX).unwrap_or(0);
+            let leaves = leaves
+                .get(..content.len().div_ceil(BLOCK))
+                .unwrap_or_default();
+            self.sink.data(at, range_digest(leaves), content)?;
+        }
+        Ok(())
+    }
+
+    fn hole(&mut self, offset: u64, len: u64) -> Result<(), Fault> {
+        // A file without room to spare whose holes are not holes has reserved space.
+        let reserved = !self.subject.sparse;
+        let end = offset + len;
+        let whole_end = end / self.block * self.block;
+        let mut at = offset;
+        while at < whole_end {
+            let first = at / self.block;
+            let count = usize::try_from((whole_end - at) / self.block)
+                .unwrap_or(usize::MAX)
+                .min(1 << 16);
+            let old = self.old(first, count)?;
+            let verdicts = old.iter().map(|old| match old {
+                Some(tag) if *tag == Tag::default() => Verdict::Same,
+                Some(_) => Verdict::Zero,
+                // Beyond what was there: already zero, perhaps to be reserved.
+                None if reserved => Verdict::Zero,
+                None => Verdict::Same,
+            });
+            for (verdict, run) in runs(verdicts) {
+                if verdict == Verdict::Zero {
+                    let from = at + u64::try_from(run.start).unwrap_or(0) * self.block;
+                    let len = u64::try_from(run.len()).unwrap_or(0) * self.block;
+                    self.sink.zero(from, len, reserved)?;
+                }
+            }
+            at += u64::try_from(count).unwrap_or(0) * self.block;
+        }
+        if at < end {
+            self.hole_tail(at, end - at, reserved)?;
+        }
+        Ok(())
+    }
+
+    /// The last, partial block of a file that ends in a hole.
+    fn hole_tail(&mut self, offset: u64, len: u64, reserved: bool) -> Result<(), Fault> {
+        let zeros = vec![0; usize::try_from(len).unwrap_or(0)];
+        let leaves: Vec<Digest> = zeros.chunks(BLOCK).map(leaf).collect();
+        let tag = tags::tag(&self.key, &leaves);
+        let index = offset / self.block;
+        match self.old(index, 1)?.first().copied().flatten() {
+            Some(old) if old == tag => {}
+            None if !reserved => {}
+            _ => self.sink.zero(offset, len, reserved)?,
+        }
+        self.store
+            .write(&self.new, index, &[tag])
+            .map_err(Shared::state_fault)
+    }
+
+    /// The old tags of `count` blocks; nothing for a block that did not exist.
+    fn old(&self, first: u64, count: usize) -> Result<Vec<Option<Tag>>, Fault> {
+        let Before::Tagged(old) = self.before else {
+            return Ok(vec![None; count]);
+        };
+        let tags = self
+            .store
+            .read(&old, first, count)
+            .map_err(Shared::state_fault)?;
+        Ok(tags
+            .into_iter()
+            .zip(first..)
+            .map(|(tag, index)| (index < old.count).then_some(tag))
+            .collect())
+    }
+}
+
+/// Consecutive equal verdicts, with the blocks they cover.
+fn runs(
+    verdicts: impl Iterator<Item = Verdict>,
+) -> impl Iterator<Item = (Verdict, std::ops::Range<usize>)> {
+    let mut verdicts = verdicts.enumerate().peekable();
+    std::iter::from_fn(move || {
+        let (start, verdict) = verdicts.next()?;
+        let mut end = start + 1;
+        while verdicts.next_if(|(_, next)| *next == verdict).is_some() {
+            end += 1;
+        }
+        Some((verdict, start..end))
+    })
+}

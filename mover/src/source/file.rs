@@ -1,0 +1,383 @@
+//! Sends a file: what of it differs from what the destination holds, by the cheapest means.
+
+use livmig_proto::{
+    control::{Fault, FaultCode, Side},
+    entry::{Meta, Node, entry_digest},
+    frame::{Op, OpenMode},
+    name::{Name, RelPath},
+    tree::{Digest, root_of},
+};
+
+use super::{
+    content::{self, Before, Compared, Sink, Subject},
+    delta,
+    read::{self, Attempt, OpenFile, SMALL},
+    shared::{Counts, Shared, lock},
+    visit::{Scope, Visit, Visitor},
+};
+use crate::{
+    catalog::segment::{Entry, Kept, KeptFile, Seen},
+    fault,
+    fs::stat::Stat,
+    hash::{Hashed, StreamError},
+};
+
+/// A file on its way, and what the destination has in its place.
+pub(super) struct Transfer<'t> {
+    /// Its name in the directory of the scope.
+    pub(super) name: &'t Name,
+    /// Its path, for people.
+    pub(super) path: &'t RelPath,
+    /// The file.
+    pub(super) open: &'t OpenFile,
+    /// What the destination's file of that name holds, if it may be written in place.
+    pub(super) kept: Option<KeptFile>,
+    /// How it is written in place.
+    pub(super) in_place: OpenMode,
+    /// Whether whatever stands at the name must make way for a new inode.
+    pub(super) replace: bool,
+}
+
+impl Visitor<'_> {
+    /// A regular file with one link.
+    pub(super) fn file(
+        &mut self,
+        visit: &mut Visit,
+        name: &Name,
+        path: &RelPath,
+        stat: &Stat,
+        before: Option<&Entry>,
+    ) -> Result<Option<Entry>, Fault> {
+        let dir = std::sync::Arc::clone(&visit.dir);
+        let open = match read::open(
+            self.shared,
+            std::os::fd::AsFd::as_fd(&dir),
+            path,
+            name,
+            stat,
+        )? {
+            Attempt::Read(open) => open,
+            Attempt::Gone => return Ok(None),
+        };
+        let kept = match before.map(|before| &before.kept) {
+            Some(Kept::File(kept)) => Some(*kept),
+            _ => None,
+        };
+        let replace = before.is_some_and(|before| matches!(before.kept, Kept::Link { .. }));
+        self.displace(visit, before)?;
+        let transfer = Transfer {
+            name,
+            path,
+            open: &open,
+            kept,
+            in_place: OpenMode::InPlace,
+            replace,
+        };
+        let (kept, seen) = self.transfer(&mut visit.scope, &transfer)?;
+        Ok(Some(Entry {
+            name: name.clone(),
+            seen: Some(seen),
+            kept: Kept::File(kept),
+        }))
+    }
+
+    /// Sends what differs. What the destination holds afterwards, and how the file was seen.
+    pub(super) fn transfer(
+        &mut self,
+        scope: &mut Scope,
+        transfer: &Transfer<'_>,
+    ) -> Result<(KeptFile, Seen), Fault> {
+        let begun = std::time::Instant::now();
+        let before = &transfer.open.before;
+        let large = before.identity.size > SMALL || before.is_sparse();
+        let (hashed, meta, compared) = if large {
+            self.large(scope, transfer)?
+        } else {
+            self.small(scope, transfer)?
+        };
+        let counts = self.shared.counts;
+        Counts::add_time(&counts.read_nanos, begun.elapsed());
+        Counts::add(&counts.bytes_scanned, hashed.size);
+        counts.read_file(transfer.path, hashed.size);
+
+        let after = self.look(transfer)?;
+        let same = before.identity == after.identity && hashed.size == after.identity.size;
+        if !same && self.shared.is_final() {
+            return Err(fault::named(
+                Side::Source,
+                FaultCode::StillWritten,
+                transfer.path,
+                "source: the file changed while it was read in the final pass",
+            ));
+        }
+        let mut seen = self.shared.proof.seen(&before.identity, &after.identity);
+        seen.cold &= same;
+        if !seen.cold {
+            Counts::add(&counts.bytes_hot, hashed.size);
+        }
+        let node = Node::File {
+            size: hashed.size,
+            root: hashed.root,
+        };
+        let digest = entry_digest(&meta, &node);
+        let tags = compared.or_else(|| transfer.kept.and_then(|kept| kept.tags).filter(|_| large));
+        Ok((
+            KeptFile {
+                digest,
+                size: hashed.size,
+                root: hashed.root,
+                tags,
+            },
+            seen,
+        ))
+    }
+
+    fn look(&self, transfer: &Transfer<'_>) -> Result<Stat, Fault> {
+        Stat::of_fd(&transfer.open.fd)
+            .map_err(|errno| fault::at(Side::Source, transfer.path, "look at the file", errno))
+    }
+
+    /// The metadata as it is now: read after the content, so that it is not older.
+    fn meta(&self, transfer: &Transfer<'_>) -> Result<Meta, Fault> {
+        let stat = self.look(transfer)?;
+        read::meta(self.shared, &transfer.open.fd, transfer.path, &stat, false)
+    }
+
+    /// A file that is read whole and, if it differs, sent whole.
+    fn small(
+        &mut self,
+        scope: &mut Scope,
+        transfer: &Transfer<'_>,
+    ) -> Result<(Hashed, Meta, Option<crate::catalog::tags::TagsRef>), Fault> {
+        let mut content = std::mem::take(&mut self.buffer);
+        let result = self.small_with(scope, transfer, &mut content);
+        self.buffer = content;
+        result.map(|(hashed, meta)| (hashed, meta, None))
+    }
+
+    fn small_with(
+        &mut self,
+        scope: &mut Scope,
+        transfer: &Transfer<'_>,
+        content: &mut Vec<u8>,
+    ) -> Result<(Hashed, Meta), Fault> {
+        read::whole(
+            transfer.open,
+            transfer.path,
+            content,
+            transfer.open.before.identity.size,
+        )?;
+        let hashed = Hashed {
+            size: u64::try_from(content.len()).unwrap_or(0),
+            root: root_of(content),
+        };
+        let meta = self.meta(transfer)?;
+        match difference(transfer.kept.as_ref(), &hashed, &meta) {
+            Difference::None => {}
+            Difference::Meta => self.send_meta(scope, transfer, &meta)?,
+            Difference::Content => {
+                self.begin(scope)?;
+                Counts::add(&self.shared.counts.changed, 1);
+                let op = Op::File {
+                    name: transfer.name.clone(),
+                    replace: transfer.replace,
+                    meta: meta.clone(),
+                    root: hashed.root,
+                    content: bytes::Bytes::copy_from_slice(content),
+                };
+                self.lane.push(&op, content.len() + 512)?;
+            }
+        }
+        Ok((hashed, meta))
+    }
+
+    fn send_meta(
+        &mut self,
+        scope: &mut Scope,
+        transfer: &Transfer<'_>,
+        meta: &Meta,
+    ) -> Result<(), Fault> {
+        self.begin(scope)?;
+        Counts::add(&self.shared.counts.changed, 1);
+        self.lane.push(
+            &Op::Meta {
+                name: transfer.name.clone(),
+                meta: meta.clone(),
+            },
+            512,
+        )
+    }
+
+    /// A file that is compared block by block while it is read.
+    fn large(
+        &mut self,
+        scope: &mut Scope,
+        transfer: &Transfer<'_>,
+    ) -> Result<(Hashed, Meta, Option<crate::catalog::tags::TagsRef>), Fault> {
+        let stat = &transfer.open.before;
+        let subject = Subject {
+            size: stat.identity.size,
+            sparse: stat.is_sparse(),
+            true_holes: self.shared.volume.has_true_holes(),
+        };
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let old = transfer
+            .kept
+            .and_then(|kept| kept.tags)
+            .filter(|_| !transfer.replace);
+        let before = old.map_or(Before::Fresh, Before::Tagged);
+        let mut sink = LaneSink {
+            visitor: self,
+            scope,
+            transfer,
+            before,
+            opened: None,
+        };
+
+        let shifted = match (&transfer.kept, old) {
+            (Some(kept), Some(tags)) if transfer.in_place == OpenMode::InPlace => {
+                delta::looks_shifted(sink.visitor.shared, transfer, kept, &tags, &mut buffer)?
+            }
+            _ => false,
+        };
+        let result = if shifted {
+            sink.opened = Some(OpenMode::Rebuild);
+            delta::send(&mut sink, subject, &mut buffer)
+        } else {
+            content::compare(
+                sink.visitor.shared,
+                &transfer.open.fd,
+                subject,
+                before,
+                &mut buffer,
+                &mut sink,
+            )
+        };
+        let opened = sink.opened;
+        // What one file needed of the buffer beyond the usual is given back.
+        buffer.truncate(crate::hash::WINDOW);
+        buffer.shrink_to(crate::hash::WINDOW);
+        self.buffer = buffer;
+        let Compared { hashed, tags } = result.map_err(|error| match error {
+            StreamError::Read(errno) => {
+                fault::at(Side::Source, transfer.path, "read the file", errno)
+            }
+            StreamError::Stopped(fault) => fault,
+        })?;
+
+        let meta = self.meta(transfer)?;
+        let kept = transfer.kept.as_ref().filter(|_| old.is_some());
+        let difference = difference(kept, &hashed, &meta);
+        if opened.is_none() && difference != Difference::Content {
+            // Nothing changed but perhaps the metadata: the old tags stay.
+            self.shared.store.tags().release(&tags);
+            if difference == Difference::Meta {
+                self.send_meta(scope, transfer, &meta)?;
+            }
+            return Ok((hashed, meta, old));
+        }
+        if let Some(old) = old {
+            lock(&self.shared.retired).push(old);
+        }
+        if opened.is_none() {
+            // Shorter, or nothing but holes: there was no block to send.
+            LaneSink {
+                visitor: self,
+                scope,
+                transfer,
+                before,
+                opened: None,
+            }
+            .open()?;
+        }
+        Counts::add(&self.shared.counts.changed, 1);
+        let close = Op::Close {
+            size: hashed.size,
+            root: hashed.root,
+            meta: meta.clone(),
+        };
+        self.lane.push(&close, 512)?;
+        Ok((hashed, meta, Some(tags)))
+    }
+}
+
+/// Sends differing blocks down the lane, opening the file at the first of them.
+pub(super) struct LaneSink<'v, 's, 't, 'a> {
+    pub(super) visitor: &'v mut Visitor<'a>,
+    pub(super) scope: &'s mut Scope,
+    pub(super) transfer: &'t Transfer<'t>,
+    pub(super) before: Before,
+    pub(super) opened: Option<OpenMode>,
+}
+
+impl LaneSink<'_, '_, '_, '_> {
+    pub(super) fn open(&mut self) -> Result<(), Fault> {
+        if self.opened.is_none() {
+            let mode = match self.before {
+                Before::Fresh => OpenMode::Replace,
+                Before::Tagged(_) => self.transfer.in_place,
+            };
+            self.open_as(mode)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn open_as(&mut self, mode: OpenMode) -> Result<(), Fault> {
+        self.opened = Some(mode);
+        self.visitor.begin(self.scope)?;
+        self.visitor.lane.push(
+            &Op::Open {
+                name: self.transfer.name.clone(),
+                mode,
+            },
+            300,
+        )
+    }
+}
+
+impl Sink for LaneSink<'_, '_, '_, '_> {
+    fn data(&mut self, offset: u64, digest: Digest, content: &[u8]) -> Result<(), Fault> {
+        self.open()?;
+        let op = Op::Data {
+            offset,
+            digest,
+            content: bytes::Bytes::copy_from_slice(content),
+        };
+        self.visitor.lane.push(&op, content.len() + 64)
+    }
+
+    fn zero(&mut self, offset: u64, len: u64, reserved: bool) -> Result<(), Fault> {
+        self.open()?;
+        let op = if reserved {
+            Op::Zero { offset, len }
+        } else {
+            Op::Hole { offset, len }
+        };
+        self.visitor.lane.push(&op, 32)
+    }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Difference {
+    None,
+    Meta,
+    Content,
+}
+
+/// What must be sent of a file, given what the destination has.
+fn difference(kept: Option<&KeptFile>, hashed: &Hashed, meta: &Meta) -> Difference {
+    let node = Node::File {
+        size: hashed.size,
+        root: hashed.root,
+    };
+    match kept {
+        Some(kept) if kept.digest == entry_digest(meta, &node) => Difference::None,
+        Some(kept) if kept.size == hashed.size && kept.root == hashed.root => Difference::Meta,
+        _ => Difference::Content,
+    }
+}
+
+/// What a transfer needs of the pass, spelled once.
+pub(super) fn shared<'a>(visitor: &Visitor<'a>) -> &'a Shared<'a> {
+    visitor.shared
+}

@@ -1,0 +1,77 @@
+//! What a source remembers of itself beside its catalog.
+
+use livmig_proto::{control::PassReport, hex, ids::PassNumber};
+use serde::{Deserialize, Serialize};
+
+use crate::{catalog::store::random, fs::volume};
+
+/// The owner's words at the head of a source's catalog.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Head {
+    /// The state of the destination that the catalog is about.
+    #[serde(with = "hex::array")]
+    pub instance: [u8; 16],
+    /// The boot that wrote it: what it says need not have reached the disk.
+    pub boot: String,
+    /// The key of block tags.
+    #[serde(with = "hex::array")]
+    pub tag_key: [u8; 32],
+    /// The wall clock's distance from the boot clock, in nanoseconds, when states were last seen.
+    pub clock_offset: i64,
+    /// Entries in the last complete pass, for progress.
+    pub entries: Option<u64>,
+    /// The last report, until the coordinator has stored it.
+    pub report: Option<PassReport>,
+    /// The last pass that was begun.
+    pub last_pass: Option<PassNumber>,
+}
+
+/// How far the wall clock may move against the boot clock before it counts as a step: slewing
+/// stays far below, and the margin of the proof covers it.
+const STEP_NANOS: u64 = 1_000_000_000;
+
+impl Head {
+    /// The head of a new catalog.
+    pub fn new() -> Self {
+        Self {
+            instance: [0; 16],
+            boot: volume::boot_id(),
+            tag_key: random(),
+            clock_offset: clock_offset(),
+            entries: None,
+            report: None,
+            last_pass: None,
+        }
+    }
+
+    /// The head in `bytes`, if it was written in this boot.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let head: Self = serde_json::from_slice(bytes).ok()?;
+        (head.boot == volume::boot_id()).then_some(head)
+    }
+
+    /// Its bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        // A structure of plain fields always serialises.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Takes the clock's reading; whether the wall clock was stepped since the last.
+    pub fn clock_was_stepped(&mut self) -> bool {
+        let now = clock_offset();
+        let stepped = now.abs_diff(self.clock_offset) > STEP_NANOS;
+        self.clock_offset = now;
+        stepped
+    }
+}
+
+impl Default for Head {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn clock_offset() -> i64 {
+    i64::try_from(volume::clock_offset()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,142 @@
+//! A lane: one worker's ordered line to the destination, and what becomes known once the
+//! destination has applied what went down it.
+
+use std::{collections::VecDeque, time::Instant};
+
+use bytes::Bytes;
+use livmig_proto::{
+    control::{Fault, Side},
+    frame::{FrameBuilder, Op},
+    name::RelPath,
+};
+use tokio::sync::mpsc;
+
+use super::shared::{Counts, Shared};
+use crate::{
+    catalog::{segment::Segment, store::Change},
+    fault,
+};
+
+/// One worker's line to the destination.
+pub struct Lane<'a> {
+    shared: &'a Shared<'a>,
+    number: u32,
+    queue: mpsc::Sender<Bytes>,
+    frame: FrameBuilder,
+    /// The number of the frame that is being built.
+    sequence: u64,
+    /// The directory that the destination is in, as far as this lane told it.
+    entered: Option<RelPath>,
+    /// What becomes known when the frame of that number is applied.
+    pending: VecDeque<(u64, Segment)>,
+}
+
+impl<'a> Lane<'a> {
+    /// Opens a lane.
+    pub fn open(shared: &'a Shared<'a>) -> Result<Self, Fault> {
+        let (number, queue) = shared.link.lane()?;
+        Ok(Self {
+            shared,
+            number,
+            queue,
+            frame: FrameBuilder::new(),
+            sequence: 1,
+            entered: None,
+            pending: VecDeque::new(),
+        })
+    }
+
+    /// Says that the directory at `path` is about to change, to the catalog and to the
+    /// destination. Before the first op in it, once a visit.
+    pub fn begin(&mut self, path: &RelPath) -> Result<(), Fault> {
+        self.shared.store.begin(path).map_err(Shared::state_fault)?;
+        self.enter(path)
+    }
+
+    /// Speaks of the directory at `path` from here on.
+    pub fn enter(&mut self, path: &RelPath) -> Result<(), Fault> {
+        if self.entered.as_ref() != Some(path) {
+            self.push(&Op::Enter { path: path.clone() }, path.as_bytes().len())?;
+            self.entered = Some(path.clone());
+        }
+        Ok(())
+    }
+
+    /// Sends an op that carries about `size` bytes.
+    pub fn push(&mut self, op: &Op, size: usize) -> Result<(), Fault> {
+        if self.frame.is_full_for(size) {
+            self.send()?;
+        }
+        self.frame.push(op);
+        Ok(())
+    }
+
+    /// The directory of `segment` will be as the segment says once everything pushed so far is
+    /// applied.
+    pub fn commit_later(&mut self, segment: Segment) -> Result<(), Fault> {
+        let last = if self.frame.is_empty() {
+            self.sequence - 1
+        } else {
+            self.sequence
+        };
+        self.pending.push_back((last, segment));
+        self.commit()
+    }
+
+    /// Sends what is left and waits until all of it is applied and known.
+    pub fn drain(&mut self) -> Result<(), Fault> {
+        if !self.frame.is_empty() {
+            self.send()?;
+        }
+        let begun = Instant::now();
+        let result = self
+            .shared
+            .link
+            .acks()
+            .wait_applied(self.number, self.sequence - 1);
+        Counts::add_time(&self.shared.counts.send_nanos, begun.elapsed());
+        // Also after a loss: what was applied before it is known.
+        self.commit()?;
+        result
+    }
+
+    fn send(&mut self) -> Result<(), Fault> {
+        if let Some(over) = self.shared.link.acks().over() {
+            return Err(over);
+        }
+        // What is said to be in flight must survive this process before it is.
+        self.shared.store.flush().map_err(Shared::state_fault)?;
+        let frame = self.frame.take(self.sequence);
+        self.sequence += 1;
+        let begun = Instant::now();
+        let sent = self.queue.blocking_send(frame);
+        Counts::add_time(&self.shared.counts.send_nanos, begun.elapsed());
+        if sent.is_err() {
+            let over = self.shared.link.acks().over();
+            return Err(over.unwrap_or_else(|| fault::disconnected(Side::Source, "lane closed")));
+        }
+        self.commit()
+    }
+
+    /// Stores what has become known.
+    fn commit(&mut self) -> Result<(), Fault> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let applied = self.shared.link.acks().applied(self.number);
+        while let Some((sequence, segment)) = self.pending.front() {
+            if *sequence > applied {
+                break;
+            }
+            // Where an op failed nobody knows what is there: the directory stays in flight.
+            if !self.shared.link.acks().has_failed(&segment.path) {
+                self.shared
+                    .store
+                    .put(segment, Change::Made)
+                    .map_err(Shared::state_fault)?;
+            }
+            self.pending.pop_front();
+        }
+        Ok(())
+    }
+}

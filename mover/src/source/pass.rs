@@ -1,0 +1,518 @@
+//! One pass, from the flush to the report.
+
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use livmig_proto::{
+    control::{Fault, FaultCode, PassReport, PassRequest, PassSeconds, Side, Stage},
+    frame::Op,
+    identity::{PrivateKey, PublicKey},
+    ids::{Epoch, MigrationUid},
+    limits::LISTED_MAX,
+    manifest::manifest_digest,
+    name::RelPath,
+    session::{Begin, Settled, VERSION},
+};
+use tokio::runtime::Handle;
+
+use super::{
+    head::Head,
+    links::{self, LinkSummary, LinkTable},
+    queue::{Baseline, Job, Queue},
+    recheck,
+    shared::{Counts, Faults, Proof, Shared, lock},
+    visit::Visitor,
+};
+use crate::{
+    catalog::store::Store,
+    fault,
+    fs::volume::{self, Volume},
+    transport::link::{Link, Peer},
+};
+
+/// A source: a volume that is read, and what is known of its destination.
+#[derive(Debug)]
+pub struct Source {
+    volume: Volume,
+    store: Store,
+    head: Mutex<Head>,
+    migration: MigrationUid,
+    own: PrivateKey,
+    peer: PublicKey,
+}
+
+/// Whose source it is.
+pub struct Identity {
+    /// The migration.
+    pub migration: MigrationUid,
+    /// Our key.
+    pub own: PrivateKey,
+    /// The destination's key.
+    pub peer: PublicKey,
+}
+
+/// Rounds in which directories that disappeared are looked for again.
+const ROUNDS: usize = 3;
+
+impl Source {
+    /// A source that goes on from what `store` knows.
+    pub fn new(volume: Volume, store: Store, identity: Identity) -> Result<Self, Fault> {
+        let head = store.head().and_then(|head| Head::decode(&head));
+        let head = match head {
+            Some(head) => head,
+            None => {
+                let head = Head::new();
+                store.reset(&head.encode()).map_err(Shared::state_fault)?;
+                head
+            }
+        };
+        let Identity {
+            migration,
+            own,
+            peer,
+        } = identity;
+        Ok(Self {
+            volume,
+            store,
+            head: Mutex::new(head),
+            migration,
+            own,
+            peer,
+        })
+    }
+
+    /// The volume.
+    pub fn volume(&self) -> &Volume {
+        &self.volume
+    }
+
+    /// The entries of the last complete pass.
+    pub fn entries_expected(&self) -> Option<u64> {
+        lock(&self.head).entries
+    }
+
+    /// The last report that was not acknowledged.
+    pub fn stored_report(&self) -> Option<PassReport> {
+        lock(&self.head).report.clone()
+    }
+
+    /// Forgets the stored report.
+    pub fn acknowledge(&self) -> Result<(), Fault> {
+        let mut head = lock(&self.head);
+        head.report = None;
+        self.store
+            .set_head(&head.encode())
+            .map_err(Shared::state_fault)
+    }
+
+    /// Runs a pass. What goes wrong is in the report.
+    pub fn run(
+        &self,
+        runtime: &Handle,
+        epoch: Epoch,
+        request: &PassRequest,
+        counts: &Counts,
+    ) -> PassReport {
+        let mut run = Run {
+            source: self,
+            request,
+            counts,
+            begun: Instant::now(),
+            seconds: PassSeconds::default(),
+            threads: std::thread::available_parallelism()
+                .map_or(2, usize::from)
+                .clamp(2, 8),
+        };
+        let mut report = run.empty_report();
+        if let Err(fault) = run.pass(runtime, epoch, &mut report) {
+            add_fault(&mut report, fault);
+        }
+        report.complete &= report.faults_total == 0;
+        run.fill(&mut report);
+        let mut head = lock(&self.head);
+        if report.complete {
+            head.entries = Some(report.entries);
+        }
+        head.last_pass = Some(request.pass);
+        head.report = Some(report.clone());
+        if let Err(errno) = self.store.set_head(&head.encode()) {
+            add_fault(&mut report, Shared::state_fault(errno));
+            report.complete = false;
+        }
+        report
+    }
+}
+
+/// A pass under way.
+struct Run<'a> {
+    source: &'a Source,
+    request: &'a PassRequest,
+    counts: &'a Counts,
+    begun: Instant,
+    seconds: PassSeconds,
+    threads: usize,
+}
+
+impl Run<'_> {
+    fn pass(
+        &mut self,
+        runtime: &Handle,
+        epoch: Epoch,
+        report: &mut PassReport,
+    ) -> Result<(), Fault> {
+        self.counts.enter(Stage::Flushing);
+        let flushed = volume::now();
+        self.source.volume.sync().map_err(|errno| {
+            fault::at(
+                Side::Source,
+                &RelPath::ROOT,
+                "write dirty pages back",
+                errno,
+            )
+        })?;
+        self.seconds.source_flush = self.begun.elapsed().as_secs_f64();
+        self.counts.enter(Stage::Transferring);
+
+        let tag_key = lock(&self.source.head).tag_key;
+        let begin = Begin {
+            version: VERSION,
+            migration: self.source.migration,
+            epoch,
+            pass: self.request.pass,
+            kind: self.request.kind,
+            verify: self.request.verify,
+            adopt: self.request.adopt,
+            tag_key,
+        };
+        let peer = Peer {
+            address: self.request.destination,
+            own: &self.source.own,
+            key: &self.source.peer,
+        };
+        let (link, ready) = Link::open(runtime, &peer, begin)?;
+        let (baseline, stepped) = self.baseline(ready.instance, ready.empty)?;
+        self.source.store.compact().map_err(Shared::state_fault)?;
+        let possible = self.source.volume.proves_unchanged();
+        let shared = Shared {
+            volume: &self.source.volume,
+            store: &self.source.store,
+            link: &link,
+            kind: self.request.kind,
+            allow_empty: self.request.allow_empty,
+            tag_key,
+            proof: Proof {
+                possible,
+                remembered: !stepped,
+                flushed,
+            },
+            queue: Queue::default(),
+            links: Mutex::new(LinkTable::default()),
+            vanished: Mutex::new(Vec::new()),
+            unproven: AtomicBool::new(false),
+            retired: Mutex::new(Vec::new()),
+            counts: self.counts,
+            faults: Faults::default(),
+        };
+        let result = self.transfer(&shared, baseline, report);
+        let (faults, total) = shared.faults.get();
+        let (remote, remote_total) = link.acks().faults();
+        let listed = faults.len() + remote.len();
+        faults
+            .into_iter()
+            .chain(remote)
+            .for_each(|fault| add_fault(report, fault));
+        report.faults_total += (total + remote_total).saturating_sub(to_u64(listed));
+        (report.bytes_sent, report.bytes_received) = link.traffic();
+        for tags in lock(&shared.retired).drain(..) {
+            self.source.store.tags().release(&tags);
+        }
+        drop(shared);
+        link.close();
+        match result {
+            // What the destination said is in the report already.
+            Err(fault) if report.faults.contains(&fault) => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Whether what is remembered still holds, and what to begin with where it does not.
+    fn baseline(&self, instance: [u8; 16], empty: bool) -> Result<(Baseline, bool), Fault> {
+        let store = &self.source.store;
+        let mut head = lock(&self.source.head);
+        let stepped = head.clock_was_stepped();
+        let forgotten = head.instance != instance;
+        // A destination that was emptied behind our back is as good as a new one.
+        let emptied = empty && store.totals().entries > 1;
+        if forgotten || emptied {
+            head.instance = instance;
+            store.reset(&head.encode()).map_err(Shared::state_fault)?;
+        } else {
+            store
+                .set_head(&head.encode())
+                .map_err(Shared::state_fault)?;
+        }
+        let baseline = match (forgotten || emptied, empty) {
+            (false, _) => Baseline::Remembered,
+            (true, true) => Baseline::Absent,
+            (true, false) => Baseline::Unknown,
+        };
+        Ok((baseline, stepped))
+    }
+
+    fn transfer(
+        &mut self,
+        shared: &Shared<'_>,
+        baseline: Baseline,
+        report: &mut PassReport,
+    ) -> Result<(), Fault> {
+        let begun = Instant::now();
+        shared.queue.push([Job {
+            path: RelPath::ROOT,
+            from: None,
+            baseline,
+            deep: true,
+        }]);
+        let result = self
+            .visit_all(shared)
+            .and_then(|()| self.look_again(shared));
+        self.seconds.transfer = begun.elapsed().as_secs_f64();
+        result?;
+        if self.counts.is_stopped() {
+            return Err(fault::plain(
+                Side::Source,
+                FaultCode::Stopped,
+                "source: the pass was stopped on request; what was not visited stays unproven",
+            ));
+        }
+        let begun = Instant::now();
+        let mut visitor = Visitor::new(shared)?;
+        let summary = links::finish(&mut visitor, links::take(shared))?;
+        self.finish_directories(shared, &mut visitor)?;
+        self.seconds.finish = begun.elapsed().as_secs_f64();
+
+        self.counts.enter(Stage::Settling);
+        shared.link.settle();
+        if shared.is_final()
+            && shared.faults.is_empty()
+            && let Err(fault) = recheck::recheck(shared, &summary.identities, self.threads)
+        {
+            shared.faults.push(fault);
+        }
+        let settled = shared.link.acks().wait_settled()?;
+        self.conclude(shared, &summary, &settled, report);
+        Ok(())
+    }
+
+    fn visit_all(&self, shared: &Shared<'_>) -> Result<(), Fault> {
+        let results: Vec<Result<(), Fault>> = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..self.threads)
+                .map(|_| scope.spawn(|| Visitor::new(shared)?.run()))
+                .collect();
+            workers
+                .into_iter()
+                .map(|worker| {
+                    worker.join().unwrap_or_else(|_| {
+                        Err(fault::plain(
+                            Side::Source,
+                            FaultCode::Internal,
+                            "source: a worker ended unexpectedly",
+                        ))
+                    })
+                })
+                .collect()
+        });
+        results.into_iter().collect()
+    }
+
+    /// Directories that were listed and then gone leave the destination with something that no
+    /// directory accounts for: their parents are listed again.
+    fn look_again(&self, shared: &Shared<'_>) -> Result<(), Fault> {
+        for _ in 0..ROUNDS {
+            let mut vanished = std::mem::take(&mut *lock(&shared.vanished));
+            if vanished.is_empty() || self.counts.is_stopped() {
+                return Ok(());
+            }
+            if shared.is_final() {
+                for path in vanished {
+                    shared.faults.push(fault::named(
+                        Side::Source,
+                        FaultCode::StillWritten,
+                        &path,
+                        "source: a directory disappeared during the final pass",
+                    ));
+                }
+                return Ok(());
+            }
+            vanished.sort_unstable();
+            let mut parents: Vec<RelPath> = Vec::new();
+            for path in vanished {
+                let Some((parent, _)) = path.split() else {
+                    return Err(fault::plain(
+                        Side::Source,
+                        FaultCode::Io,
+                        "source: the root directory is gone",
+                    ));
+                };
+                if parents.last() != Some(&parent) {
+                    parents.push(parent);
+                }
+            }
+            parents.dedup();
+            shared.queue.push(parents.into_iter().map(|path| Job {
+                path,
+                from: None,
+                baseline: Baseline::Remembered,
+                deep: false,
+            }));
+            self.visit_all(shared)?;
+        }
+        if !lock(&shared.vanished).is_empty() {
+            shared.unproven.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// The metadata of directories comes after everything in them, deepest first, because a
+    /// directory that its owner may not enter ends the way to those below.
+    fn finish_directories(
+        &self,
+        shared: &Shared<'_>,
+        visitor: &mut Visitor<'_>,
+    ) -> Result<(), Fault> {
+        for key in shared.store.unfinished_keys() {
+            let Some(directory) = shared.store.unfinished(key).map_err(Shared::state_fault)? else {
+                continue;
+            };
+            visitor.lane.enter(&directory.path)?;
+            let op = Op::DirectoryMeta {
+                meta: directory.meta,
+                member: directory.member,
+            };
+            visitor.lane.push(&op, 256)?;
+        }
+        visitor.lane.drain()?;
+        if shared.link.acks().faults().1 == 0 {
+            shared.store.finish_all().map_err(Shared::state_fault)?;
+        }
+        Ok(())
+    }
+
+    fn conclude(
+        &mut self,
+        shared: &Shared<'_>,
+        summary: &LinkSummary,
+        settled: &Settled,
+        report: &mut PassReport,
+    ) {
+        self.seconds.destination_flush = settled.flush_seconds;
+        self.seconds.verify = settled.verify_seconds;
+        report.verified_on_device = settled.on_device;
+        for path in settled
+            .mismatched
+            .iter()
+            .filter_map(|hex| RelPath::new(&livmig_proto::hex::decode(hex)?).ok())
+        {
+            // What is there is unknown now; the next pass asks.
+            let _ = shared.store.begin(&path);
+            shared.faults.push(fault::named(
+                Side::Destination,
+                FaultCode::Mismatch,
+                &path,
+                "destination: the directory does not hold what was sent",
+            ));
+        }
+        let totals = shared.store.totals();
+        report.bytes_total = totals.bytes + summary.bytes;
+        report.entries = totals.entries;
+        report.directories = totals.directories;
+        let members = shared.store.members();
+        let proven = !shared.unproven.load(Ordering::Relaxed) && shared.faults.is_empty();
+        if let (true, Some(mut members)) = (proven, members) {
+            members.extend_from_slice(&summary.members);
+            report.digest_source = manifest_digest(members).to_string();
+            report.digest_destination = settled.digest.to_string();
+            if report.digest_source != report.digest_destination {
+                shared.faults.push(fault::plain(
+                    Side::Destination,
+                    FaultCode::Mismatch,
+                    "destination: its manifest differs from the source's; nothing of it is \
+                     believed any more",
+                ));
+                let mut head = lock(&self.source.head);
+                head.instance = [0; 16];
+            }
+        }
+        report.complete = true;
+    }
+
+    fn empty_report(&self) -> PassReport {
+        PassReport {
+            pass: self.request.pass,
+            kind: self.request.kind,
+            complete: false,
+            entries: 0,
+            directories: 0,
+            bytes_total: 0,
+            bytes_scanned: 0,
+            bytes_sent: 0,
+            bytes_received: 0,
+            changed: 0,
+            removed: 0,
+            bytes_hot: 0,
+            largest_read: None,
+            seconds: PassSeconds::default(),
+            verify: self.request.verify,
+            verified_on_device: false,
+            digest_source: String::new(),
+            digest_destination: String::new(),
+            faults: Vec::new(),
+            faults_total: 0,
+            not_carried: std::collections::BTreeMap::new(),
+            not_carried_listed: Vec::new(),
+        }
+    }
+
+    fn fill(&mut self, report: &mut PassReport) {
+        let counts = self.counts;
+        let workers = u32::try_from(self.threads).unwrap_or(1);
+        let averaged = |nanos: &std::sync::atomic::AtomicU64| {
+            std::time::Duration::from_nanos(Counts::get(nanos)).as_secs_f64() / f64::from(workers)
+        };
+        self.seconds.read = averaged(&counts.read_nanos);
+        self.seconds.send = averaged(&counts.send_nanos);
+        // Visits contain the reading and the waiting.
+        let visits = averaged(&counts.scan_nanos);
+        self.seconds.scan = (visits - self.seconds.read).max(0.0);
+        self.seconds.total = self.begun.elapsed().as_secs_f64();
+        report.seconds = std::mem::take(&mut self.seconds);
+        if !report.complete {
+            report.entries = Counts::get(&counts.entries);
+            report.directories = Counts::get(&counts.directories);
+            report.bytes_total = Counts::get(&counts.bytes_total);
+        }
+        report.bytes_scanned = Counts::get(&counts.bytes_scanned);
+        report.bytes_hot = Counts::get(&counts.bytes_hot);
+        report.changed = Counts::get(&counts.changed);
+        report.removed = Counts::get(&counts.removed);
+        report.largest_read = counts.largest();
+        let left = counts.not_carried();
+        report.not_carried = left.by_reason;
+        report.not_carried_listed = left.listed;
+    }
+}
+
+fn add_fault(report: &mut PassReport, fault: Fault) {
+    report.faults_total += 1;
+    if report.faults.len() < LISTED_MAX {
+        report.faults.push(fault);
+    }
+}
+
+fn to_u64(value: usize) -> u64 {
+    u64::try_from(value).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,181 @@
+//! Reads one entry: its metadata, and what of its content fits in memory.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use livmig_proto::{
+    control::{Fault, FaultCode, Side},
+    entry::{Meta, Node},
+    name::{Name, RelPath},
+};
+use rustix::io::Errno;
+
+use super::shared::Shared;
+use crate::{
+    fault,
+    fs::{
+        file,
+        stat::{Kind, Stat},
+        sys, xattr,
+    },
+};
+
+/// Up to this size a file is read whole and sent whole: its blocks are not worth remembering.
+pub const SMALL: u64 = 128 << 10;
+
+/// A regular file that was opened and found to be what was expected.
+#[derive(Debug)]
+pub struct OpenFile {
+    /// The handle.
+    pub fd: OwnedFd,
+    /// What it was before the first read.
+    pub before: Stat,
+}
+
+/// What became of an attempt to read something.
+#[derive(Debug)]
+pub enum Attempt<T> {
+    /// It was read.
+    Read(T),
+    /// It is gone, or something else has its name: as if it had not been listed.
+    Gone,
+}
+
+/// Opens the file `name` in `dir`.
+///
+/// # Errors
+/// When it may not or cannot be read; in a final pass also when somebody has it open for writing.
+pub fn open(
+    shared: &Shared<'_>,
+    dir: BorrowedFd<'_>,
+    path: &RelPath,
+    name: &Name,
+    listed: &Stat,
+) -> Result<Attempt<OpenFile>, Fault> {
+    let fd = match file::open_read(dir, name) {
+        Ok(fd) => fd,
+        // What is opened in place of a regular file answers with one of these.
+        Err(Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::NOTDIR | Errno::ISDIR) => {
+            return Ok(Attempt::Gone);
+        }
+        Err(errno) => return Err(fault::at(Side::Source, path, "open the file", errno)),
+    };
+    let before = Stat::of_fd(&fd)
+        .map_err(|errno| fault::at(Side::Source, path, "look at the file", errno))?;
+    let same = before.kind == Kind::File
+        && before.identity.ino == listed.identity.ino
+        && before.identity.btime == listed.identity.btime
+        && before.device == listed.device;
+    if !same {
+        return Ok(Attempt::Gone);
+    }
+    if shared.is_final() && sys::is_open_for_writing(fd.as_fd()) {
+        return Err(fault::named(
+            Side::Source,
+            FaultCode::StillWritten,
+            path,
+            "source: a process still has the file open for writing",
+        ));
+    }
+    Ok(Attempt::Read(OpenFile { fd, before }))
+}
+
+/// Reads up to `limit` bytes from the beginning into `buffer`.
+pub fn whole(
+    open: &OpenFile,
+    path: &RelPath,
+    buffer: &mut Vec<u8>,
+    limit: u64,
+) -> Result<(), Fault> {
+    buffer.resize(usize::try_from(limit).unwrap_or(usize::MAX), 0);
+    let read = file::read_at(&open.fd, buffer, 0)
+        .map_err(|errno| fault::at(Side::Source, path, "read the file", errno))?;
+    buffer.truncate(read);
+    Ok(())
+}
+
+/// The metadata of what `fd` holds, and what of it is not carried.
+pub fn meta(
+    shared: &Shared<'_>,
+    fd: impl AsFd,
+    path: &RelPath,
+    stat: &Stat,
+    is_path: bool,
+) -> Result<Meta, Fault> {
+    let attributes = xattr::read(fd, is_path)
+        .map_err(|errno| fault::at(Side::Source, path, "read the extended attributes", errno))?;
+    for name in &attributes.left {
+        let reason = format!("extended attribute {}", fault::shown(name));
+        shared.counts.leave(path, &reason);
+    }
+    Ok(meta_of(stat, attributes.carried))
+}
+
+/// The metadata in `stat`, with these attributes.
+pub fn meta_of(stat: &Stat, xattrs: Vec<livmig_proto::entry::Xattr>) -> Meta {
+    let mode = if stat.kind == Kind::Symlink {
+        0
+    } else {
+        stat.identity.mode & 0o7777
+    };
+    Meta {
+        mode,
+        uid: stat.identity.uid,
+        gid: stat.identity.gid,
+        mtime: stat.identity.mtime,
+        xattrs,
+    }
+}
+
+/// A symbolic link, fifo, socket or device, whole.
+#[derive(Debug)]
+pub struct Special {
+    /// Its metadata.
+    pub meta: Meta,
+    /// What it is.
+    pub node: Node,
+    /// What it was when it was read.
+    pub stat: Stat,
+}
+
+/// Reads the special entry `name` in `dir`.
+pub fn special(
+    shared: &Shared<'_>,
+    dir: BorrowedFd<'_>,
+    path: &RelPath,
+    name: &Name,
+) -> Result<Attempt<Special>, Fault> {
+    let failed = |what: &str, errno| fault::at(Side::Source, path, what, errno);
+    let handle = match file::open_handle(dir, name) {
+        Ok(handle) => handle,
+        Err(Errno::NOENT) => return Ok(Attempt::Gone),
+        Err(errno) => return Err(failed("open the entry", errno)),
+    };
+    let stat = Stat::of_fd(&handle).map_err(|errno| failed("look at the entry", errno))?;
+    let node = match node(&handle, &stat).map_err(|errno| failed("read the link", errno))? {
+        Some(node) => node,
+        // It became a file or directory since it was listed.
+        None => return Ok(Attempt::Gone),
+    };
+    // Links carry no attributes that are ours to carry, and cannot be asked through /proc.
+    let meta = if stat.kind == Kind::Symlink {
+        meta_of(&stat, Vec::new())
+    } else {
+        meta(shared, &handle, path, &stat, true)?
+    };
+    Ok(Attempt::Read(Special { meta, node, stat }))
+}
+
+/// What the entry behind `handle` is; nothing for a file or directory.
+pub fn node(handle: &OwnedFd, stat: &Stat) -> Result<Option<Node>, Errno> {
+    Ok(match stat.kind {
+        Kind::File | Kind::Directory => None,
+        Kind::Symlink => {
+            let target = rustix::fs::readlinkat(handle, c"", Vec::new())?.into_bytes();
+            Some(Node::Symlink { target })
+        }
+        Kind::Fifo => Some(Node::Fifo),
+        Kind::Socket => Some(Node::Socket),
+        Kind::CharDevice => Some(Node::CharDevice { device: stat.rdev }),
+        Kind::BlockDevice => Some(Node::BlockDevice { device: stat.rdev }),
+    })
+}

@@ -1,0 +1,161 @@
+//! After a final pass: everything must still look as it did. A difference means that somebody
+//! wrote after all.
+
+use std::{
+    collections::HashMap,
+    os::fd::{AsFd as _, OwnedFd},
+    sync::Arc,
+};
+
+use livmig_proto::{
+    control::{Fault, FaultCode, Side},
+    name::RelPath,
+};
+use rustix::io::Errno;
+
+use super::{
+    queue::{Baseline, Job, Queue},
+    shared::{Faults, Shared},
+};
+use crate::{
+    catalog::{
+        segment::{Entry, Kept},
+        store::Known,
+    },
+    fault,
+    fs::{
+        dir,
+        stat::{Identity, Kind, Stat},
+    },
+};
+
+/// Looks at every entry again, without reading content, on `threads` threads. `links` says what
+/// each inode with several links was.
+pub fn recheck(
+    shared: &Shared<'_>,
+    links: &HashMap<u64, Identity>,
+    threads: usize,
+) -> Result<(), Fault> {
+    let queue = Queue::default();
+    let faults = Faults::default();
+    queue.push([Job {
+        path: RelPath::ROOT,
+        from: None,
+        baseline: Baseline::Remembered,
+        deep: true,
+    }]);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(job) = queue.take() {
+                    let result = directory(shared, links, &job);
+                    if let Ok(children) = result {
+                        queue.push(children);
+                    } else if let Err(fault) = result {
+                        faults.push(fault);
+                        queue.stop();
+                    }
+                    queue.done();
+                }
+            });
+        }
+    });
+    match faults.get().0.into_iter().next() {
+        Some(fault) => Err(fault),
+        None => Ok(()),
+    }
+}
+
+fn directory(
+    shared: &Shared<'_>,
+    links: &HashMap<u64, Identity>,
+    job: &Job,
+) -> Result<Vec<Job>, Fault> {
+    let failed = |errno| {
+        fault::at(
+            Side::Source,
+            &job.path,
+            "look at the directory again",
+            errno,
+        )
+    };
+    let Known::Segment(segment) = shared.store.get(&job.path).map_err(Shared::state_fault)? else {
+        // In flight: an op in it failed, which is a fault of its own.
+        return Ok(Vec::new());
+    };
+    let opened = match &job.from {
+        None => shared.volume.dir(&job.path),
+        Some((parent, name)) => dir::open(parent.as_fd(), name),
+    };
+    let dir = match opened {
+        Ok(dir) => Arc::new(dir),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Err(changed(&job.path)),
+        Err(errno) => return Err(failed(errno)),
+    };
+    let stat = Stat::of_fd(&dir).map_err(failed)?;
+    let names = dir::list(dir.as_fd()).map_err(failed)?;
+    if segment
+        .seen
+        .is_none_or(|seen| seen.identity != stat.identity)
+    {
+        return Err(changed(&job.path));
+    }
+    let mut children = Vec::new();
+    let mut seen = segment.entries.iter();
+    for name in &names {
+        let path = job
+            .path
+            .child(name)
+            .map_err(|_| failed(Errno::NAMETOOLONG))?;
+        let stat = match Stat::of_entry(&dir, name) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => return Err(changed(&path)),
+            Err(errno) => return Err(failed(errno)),
+        };
+        let own = job.path.is_root() && shared.volume.is_own(name, &stat);
+        if own || stat.device != shared.volume.stat().device {
+            continue;
+        }
+        match seen.next() {
+            Some(entry) if entry.name == *name && is_same(entry, &stat, links) => {
+                if stat.kind == Kind::Directory {
+                    children.push(child(&dir, entry, path));
+                }
+            }
+            _ => return Err(changed(&path)),
+        }
+    }
+    if seen.next().is_some() {
+        return Err(changed(&job.path));
+    }
+    Ok(children)
+}
+
+fn child(dir: &Arc<OwnedFd>, entry: &Entry, path: RelPath) -> Job {
+    Job {
+        path,
+        from: Some((Arc::clone(dir), entry.name.clone())),
+        baseline: Baseline::Remembered,
+        deep: true,
+    }
+}
+
+fn is_same(entry: &Entry, stat: &Stat, links: &HashMap<u64, Identity>) -> bool {
+    match entry.kept {
+        // Its own segment says what it was.
+        Kept::Directory => stat.kind == Kind::Directory,
+        Kept::Link { .. } => links.get(&stat.identity.ino) == Some(&stat.identity),
+        Kept::File(_) | Kept::Other { .. } => entry
+            .seen
+            .is_some_and(|seen| seen.identity == stat.identity),
+    }
+}
+
+fn changed(path: &RelPath) -> Fault {
+    fault::named(
+        Side::Source,
+        FaultCode::StillWritten,
+        path,
+        "source: something still writes: the entry changed after the final pass had read it",
+    )
+}

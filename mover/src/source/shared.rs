@@ -1,0 +1,366 @@
+//! What the threads of one pass share.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use livmig_proto::{
+    control::{Fault, FaultCode, PassKind, Progress, Side, Stage},
+    entry::Time,
+    limits::LISTED_MAX,
+    name::RelPath,
+};
+
+use super::{links::LinkTable, queue::Queue};
+use crate::{
+    catalog::{segment::Seen, store::Store, tags::TagsRef},
+    fault,
+    fs::{stat::Identity, volume::Volume},
+    transport::link::Link,
+};
+
+/// Seconds by which a change must be older than the flush before the scan for its timestamp to
+/// be believed: a write is stamped when the call starts, and calls that took seconds to store
+/// their bytes have been measured.
+pub const MARGIN: i64 = 30;
+
+/// Everything the workers of a pass have in common.
+pub struct Shared<'a> {
+    /// The source.
+    pub volume: &'a Volume,
+    /// What the destination holds.
+    pub store: &'a Store,
+    /// The session.
+    pub link: &'a Link,
+    /// Live or final.
+    pub kind: PassKind,
+    /// Whether an empty source may empty the destination.
+    pub allow_empty: bool,
+    /// The key of block tags.
+    pub tag_key: [u8; 32],
+    /// What was proven and when it was.
+    pub proof: Proof,
+    /// Directories to visit.
+    pub queue: Queue,
+    /// Entries with several links.
+    pub links: Mutex<LinkTable>,
+    /// Directories that were gone when they were to be visited, to be looked for again.
+    pub vanished: Mutex<Vec<RelPath>>,
+    /// Something was gone before it could be sent: the destination holds less than the catalog
+    /// says, and its digest proves nothing this time.
+    pub unproven: AtomicBool,
+    /// Tags that nothing refers to once this pass is committed.
+    pub retired: Mutex<Vec<TagsRef>>,
+    /// Numbers.
+    pub counts: &'a Counts,
+    /// What went wrong here.
+    pub faults: Faults,
+}
+
+/// On what ground an equal identity is a proof.
+#[derive(Clone, Copy, Debug)]
+pub struct Proof {
+    /// Whether this file system can prove anything.
+    pub possible: bool,
+    /// Whether what was proven before still is: not after the wall clock was stepped.
+    pub remembered: bool,
+    /// When the flush before this scan began.
+    pub flushed: Time,
+}
+
+impl Proof {
+    /// Whether `identity`, unchanged since before the first read until after the last, will
+    /// prove later that nothing changed.
+    pub fn is_cold(&self, identity: &Identity) -> bool {
+        let limit = Time {
+            seconds: self.flushed.seconds - MARGIN,
+            ..self.flushed
+        };
+        self.possible && identity.ctime < limit
+    }
+
+    /// How something was seen that looked like `before` and then like `after`.
+    pub fn seen(&self, before: &Identity, after: &Identity) -> Seen {
+        Seen {
+            identity: *after,
+            cold: before == after && self.is_cold(after),
+        }
+    }
+
+    /// Whether what was seen earlier and looks like `now` needs no second look.
+    pub fn holds(&self, seen: Option<&Seen>, now: &Identity) -> bool {
+        self.possible && self.remembered && seen.is_some_and(|seen| seen.proves(now))
+    }
+}
+
+/// The numbers of a pass; also what progress is made of.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Entries visited, directories included.
+    pub entries: AtomicU64,
+    /// Directories visited.
+    pub directories: AtomicU64,
+    /// Bytes of content of visited entries.
+    pub bytes_total: AtomicU64,
+    /// Bytes of content read.
+    pub bytes_scanned: AtomicU64,
+    /// Bytes of content of files that stay hot.
+    pub bytes_hot: AtomicU64,
+    /// Entries changed at the destination.
+    pub changed: AtomicU64,
+    /// Entries removed at the destination.
+    pub removed: AtomicU64,
+    /// Nanoseconds in which a worker listed and looked.
+    pub scan_nanos: AtomicU64,
+    /// Nanoseconds in which a worker read and hashed.
+    pub read_nanos: AtomicU64,
+    /// Nanoseconds in which a worker waited for the destination.
+    pub send_nanos: AtomicU64,
+    /// The stage, by number.
+    stage: AtomicU64,
+    /// Asked to end early.
+    stop: AtomicBool,
+    /// The most expensive file.
+    largest: Mutex<Option<(RelPath, u64)>>,
+    not_carried: Mutex<NotCarried>,
+}
+
+/// What exists and is not carried.
+#[derive(Clone, Debug, Default)]
+pub struct NotCarried {
+    /// How much, by reason.
+    pub by_reason: BTreeMap<String, u64>,
+    /// Some of it by name.
+    pub listed: Vec<String>,
+}
+
+impl Counts {
+    /// Adds to a counter.
+    pub fn add(counter: &AtomicU64, amount: u64) {
+        counter.fetch_add(amount, Ordering::Relaxed);
+    }
+
+    /// Adds time to a counter.
+    pub fn add_time(counter: &AtomicU64, time: Duration) {
+        counter.fetch_add(
+            u64::try_from(time.as_nanos()).unwrap_or(u64::MAX),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// A counter's value.
+    pub fn get(counter: &AtomicU64) -> u64 {
+        counter.load(Ordering::Relaxed)
+    }
+
+    /// A file of `bytes` was read at `path`.
+    pub fn read_file(&self, path: &RelPath, bytes: u64) {
+        let mut largest = lock(&self.largest);
+        if largest.as_ref().is_none_or(|(_, most)| bytes > *most) {
+            *largest = Some((path.clone(), bytes));
+        }
+    }
+
+    /// The most expensive file so far.
+    pub fn largest(&self) -> Option<(String, u64)> {
+        lock(&self.largest)
+            .as_ref()
+            .map(|(path, bytes)| (path.to_string(), *bytes))
+    }
+
+    /// Something at `path` is not carried because of `reason`.
+    pub fn leave(&self, path: &RelPath, reason: &str) {
+        let mut left = lock(&self.not_carried);
+        *left.by_reason.entry(reason.to_owned()).or_default() += 1;
+        if left.listed.len() < LISTED_MAX {
+            left.listed.push(format!("{path}: {reason}"));
+        }
+    }
+
+    /// What is not carried.
+    pub fn not_carried(&self) -> NotCarried {
+        lock(&self.not_carried).clone()
+    }
+
+    /// Enters a stage.
+    pub fn enter(&self, stage: Stage) {
+        let number = match stage {
+            Stage::Flushing => 0,
+            Stage::Transferring => 1,
+            Stage::Settling => 2,
+            Stage::Verifying => 3,
+        };
+        self.stage.store(number, Ordering::Relaxed);
+    }
+
+    /// Asks the pass to end at the next entry boundary.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the pass was asked to end.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// How far the pass is.
+    pub fn progress(&self, expected: Option<u64>, sent: u64, elapsed: Duration) -> Progress {
+        Progress {
+            stage: match Self::get(&self.stage) {
+                0 => Stage::Flushing,
+                1 => Stage::Transferring,
+                2 => Stage::Settling,
+                _ => Stage::Verifying,
+            },
+            entries: Self::get(&self.entries),
+            entries_expected: expected,
+            bytes_scanned: Self::get(&self.bytes_scanned),
+            bytes_total: Self::get(&self.bytes_total),
+            bytes_sent: sent,
+            seconds: elapsed.as_secs_f64(),
+        }
+    }
+}
+
+/// What went wrong at the source: the first of it by name, all of it by number.
+#[derive(Debug, Default)]
+pub struct Faults(Mutex<(Vec<Fault>, u64)>);
+
+impl Faults {
+    /// Adds one.
+    pub fn push(&self, fault: Fault) {
+        let mut faults = lock(&self.0);
+        faults.1 += 1;
+        if faults.0.len() < LISTED_MAX {
+            faults.0.push(fault);
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        lock(&self.0).1 == 0
+    }
+
+    /// The first of them, and how many in all.
+    pub fn get(&self) -> (Vec<Fault>, u64) {
+        lock(&self.0).clone()
+    }
+}
+
+impl Shared<'_> {
+    /// The catalog could not be read or written: a fault of the state directory, not of the
+    /// volume.
+    pub fn state_fault(errno: rustix::io::Errno) -> Fault {
+        fault::plain(
+            Side::Source,
+            match fault::code_of(errno) {
+                FaultCode::NoSpace => FaultCode::NoSpace,
+                _ => FaultCode::Io,
+            },
+            format!("source: could not keep state in the state directory ({errno})"),
+        )
+    }
+
+    /// In a final pass, what changes is a writer that was left.
+    pub fn is_final(&self) -> bool {
+        self.kind == PassKind::Final
+    }
+}
+
+/// Locks a mutex whose content no panic can leave half changed.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(seconds: i64) -> Identity {
+        let time = Time {
+            seconds,
+            nanoseconds: 0,
+        };
+        Identity {
+            ino: 1,
+            btime: time,
+            size: 0,
+            mtime: time,
+            ctime: time,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            nlink: 1,
+        }
+    }
+
+    #[test]
+    fn only_what_is_older_than_the_flush_by_the_margin_is_cold() {
+        let flushed = Time {
+            seconds: 1000,
+            nanoseconds: 0,
+        };
+        let proof = Proof {
+            possible: true,
+            remembered: true,
+            flushed,
+        };
+        assert!(proof.is_cold(&identity(1000 - MARGIN - 1)));
+        assert!(!proof.is_cold(&identity(1000 - MARGIN)));
+        assert!(!proof.is_cold(&identity(2000)));
+        assert!(
+            !Proof {
+                possible: false,
+                ..proof
+            }
+            .is_cold(&identity(0))
+        );
+    }
+
+    #[test]
+    fn what_moved_while_it_was_read_is_hot() {
+        let flushed = Time {
+            seconds: 1000,
+            nanoseconds: 0,
+        };
+        let proof = Proof {
+            possible: true,
+            remembered: true,
+            flushed,
+        };
+        assert!(proof.seen(&identity(1), &identity(1)).cold);
+        assert!(!proof.seen(&identity(1), &identity(2)).cold);
+    }
+
+    #[test]
+    fn a_clock_step_voids_what_was_proven() {
+        let flushed = Time {
+            seconds: 1000,
+            nanoseconds: 0,
+        };
+        let seen = Seen {
+            identity: identity(1),
+            cold: true,
+        };
+        let proof = Proof {
+            possible: true,
+            remembered: true,
+            flushed,
+        };
+        assert!(proof.holds(Some(&seen), &identity(1)));
+        assert!(!proof.holds(Some(&seen), &identity(2)));
+        assert!(!proof.holds(None, &identity(1)));
+        assert!(
+            !Proof {
+                remembered: false,
+                ..proof
+            }
+            .holds(Some(&seen), &identity(1))
+        );
+    }
+}

@@ -1,0 +1,488 @@
+//! Visits a directory: lists it, joins the listing with what is known of the destination, and
+//! sends what differs.
+
+use std::{
+    cmp::Ordering,
+    os::fd::{AsFd as _, OwnedFd},
+    sync::Arc,
+    time::Instant,
+};
+
+use livmig_proto::{
+    control::{Fault, FaultCode, Side},
+    entry::entry_digest,
+    frame::Op,
+    name::{Name, RelPath},
+};
+use rustix::io::Errno;
+
+use super::{
+    lane::Lane,
+    queue::{Baseline, Job},
+    read::{self, Attempt},
+    shared::{Counts, Shared, lock},
+};
+use crate::{
+    catalog::{
+        segment::{Entry, Kept, Seen, Segment},
+        store::{Change, Known},
+    },
+    fault,
+    fs::{
+        dir,
+        stat::{Kind, Stat},
+    },
+};
+
+/// A worker: visits directories, one after the other.
+pub struct Visitor<'a> {
+    pub(super) shared: &'a Shared<'a>,
+    pub(super) lane: Lane<'a>,
+    /// Content on its way through; one allocation for all files.
+    pub(super) buffer: Vec<u8>,
+}
+
+/// The visit of one directory.
+pub(super) struct Visit {
+    pub(super) scope: Scope,
+    pub(super) dir: Arc<OwnedFd>,
+    children: Vec<Job>,
+    deep: bool,
+}
+
+/// The directory that ops are about, and whether it was said that there will be some.
+pub(super) struct Scope {
+    /// Where it is.
+    pub(super) path: RelPath,
+    /// Whether anything was sent.
+    pub(super) begun: bool,
+}
+
+impl<'a> Visitor<'a> {
+    /// A worker with a lane of its own.
+    pub fn new(shared: &'a Shared<'a>) -> Result<Self, Fault> {
+        Ok(Self {
+            shared,
+            lane: Lane::open(shared)?,
+            buffer: Vec::new(),
+        })
+    }
+
+    /// Visits what the queue offers until nothing is left, then waits until all that was sent is
+    /// applied.
+    pub fn run(&mut self) -> Result<(), Fault> {
+        while let Some(job) = self.shared.queue.take() {
+            let result = self.visit(job);
+            self.shared.queue.done();
+            if let Err(fault) = result {
+                self.shared.queue.stop();
+                return Err(fault);
+            }
+            if self.shared.counts.is_stopped() {
+                self.shared.queue.stop();
+            }
+        }
+        self.lane.drain()
+    }
+
+    /// Visits one directory. Faults of entries are noted; an error ends the pass.
+    fn visit(&mut self, job: Job) -> Result<(), Fault> {
+        let begun = Instant::now();
+        let path = job.path.clone();
+        let opened = match &job.from {
+            None => self.shared.volume.dir(&path),
+            Some((parent, name)) => dir::open(parent.as_fd(), name),
+        };
+        let dir = match opened {
+            Ok(dir) => Arc::new(dir),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
+                lock(&self.shared.vanished).push(path);
+                return Ok(());
+            }
+            Err(errno) => {
+                self.note(fault::at(Side::Source, &path, "open the directory", errno));
+                return Ok(());
+            }
+        };
+        // The stat comes first: what changes after it shows in the next pass.
+        let stat = Stat::of_fd(&dir)
+            .map_err(|errno| fault::at(Side::Source, &path, "look at the directory", errno))?;
+        let names = match dir::list(dir.as_fd()) {
+            Ok(names) => names,
+            // A partial listing is none: nothing below is changed, let alone removed.
+            Err(errno) => {
+                self.note(fault::at(Side::Source, &path, "list the directory", errno));
+                return Ok(());
+            }
+        };
+        let (known, fresh) = self.known(&job)?;
+        self.refuse_emptied(&path, &names, known.as_ref())?;
+        let mut visit = Visit {
+            scope: Scope { path, begun: false },
+            dir,
+            children: Vec::new(),
+            deep: job.deep,
+        };
+        if fresh {
+            self.begin(&mut visit.scope)?;
+        }
+        let entries = self.join(&mut visit, &names, known.as_ref())?;
+        Counts::add_time(&self.shared.counts.scan_nanos, begun.elapsed());
+        self.conclude(visit, &stat, entries, known)
+    }
+
+    /// What the destination holds, and whether the directory is new there.
+    fn known(&mut self, job: &Job) -> Result<(Option<Segment>, bool), Fault> {
+        match job.baseline {
+            Baseline::Absent => {
+                self.shared
+                    .store
+                    .forget(&job.path)
+                    .map_err(Shared::state_fault)?;
+                Ok((None, true))
+            }
+            Baseline::Remembered => {
+                match self
+                    .shared
+                    .store
+                    .get(&job.path)
+                    .map_err(Shared::state_fault)?
+                {
+                    Known::Segment(segment) => Ok((Some(*segment), false)),
+                    Known::InFlight | Known::Nothing => self.ask(job),
+                }
+            }
+            Baseline::Unknown => self.ask(job),
+        }
+    }
+
+    fn ask(&mut self, job: &Job) -> Result<(Option<Segment>, bool), Fault> {
+        let fetched = super::remote::fetch(self.shared, &job.path)?;
+        let fresh = fetched.is_none();
+        Ok((fetched, fresh))
+    }
+
+    /// A root that held something and now holds nothing is more likely a volume that was not
+    /// mounted than a wish.
+    fn refuse_emptied(
+        &self,
+        path: &RelPath,
+        names: &[Name],
+        known: Option<&Segment>,
+    ) -> Result<(), Fault> {
+        let held = known.is_some_and(|known| !known.entries.is_empty());
+        let own = |name: &Name| {
+            Stat::of_entry(self.shared.volume.root(), name)
+                .is_ok_and(|stat| self.shared.volume.is_own(name, &stat))
+        };
+        if path.is_root() && held && !self.shared.allow_empty && names.iter().all(own) {
+            return Err(fault::plain(
+                Side::Source,
+                FaultCode::SourceEmpty,
+                "source: the root directory is empty, but the destination holds entries; nothing \
+                 was removed (is the volume mounted? --allow-empty empties the destination)",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Joins the sorted listing with the sorted entries that are known.
+    fn join(
+        &mut self,
+        visit: &mut Visit,
+        names: &[Name],
+        known: Option<&Segment>,
+    ) -> Result<Vec<Entry>, Fault> {
+        let mut entries = Vec::with_capacity(names.len());
+        let mut kept = known
+            .map_or(&[][..], |known| &known.entries)
+            .iter()
+            .peekable();
+        for name in names {
+            while let Some(gone) = kept.next_if(|entry| entry.name.cmp(name) == Ordering::Less) {
+                self.remove(visit, gone)?;
+            }
+            let before = kept.next_if(|entry| entry.name == *name);
+            match self.entry(visit, name, before)? {
+                Some(entry) => entries.push(entry),
+                None => {
+                    if let Some(before) = before {
+                        self.remove(visit, before)?;
+                    }
+                }
+            }
+        }
+        for gone in kept {
+            self.remove(visit, gone)?;
+        }
+        Ok(entries)
+    }
+
+    /// One listed name: what is known of it afterwards; nothing when it is gone or not carried.
+    fn entry(
+        &mut self,
+        visit: &mut Visit,
+        name: &Name,
+        before: Option<&Entry>,
+    ) -> Result<Option<Entry>, Fault> {
+        let path = match visit.scope.path.child(name) {
+            Ok(path) => path,
+            Err(error) => {
+                self.note(fault::named(
+                    Side::Source,
+                    FaultCode::Unsupported,
+                    &visit.scope.path,
+                    format!("source: an entry is nested too deep ({error})"),
+                ));
+                return Ok(before.cloned());
+            }
+        };
+        let stat = match Stat::of_entry(&visit.dir, name) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => {
+                self.note(fault::at(Side::Source, &path, "look at the entry", errno));
+                return Ok(before.cloned());
+            }
+        };
+        if visit.scope.path.is_root() && self.shared.volume.is_own(name, &stat) {
+            return Ok(None);
+        }
+        if stat.device != self.shared.volume.stat().device {
+            self.shared
+                .counts
+                .leave(&path, "another file system is mounted there");
+            return Ok(None);
+        }
+        let counts = self.shared.counts;
+        Counts::add(&counts.entries, 1);
+        if stat.kind == Kind::File {
+            Counts::add(&counts.bytes_total, stat.identity.size);
+        }
+        let result = match stat.kind {
+            Kind::Directory => return self.directory(visit, name, path, before).map(Some),
+            _ if stat.has_links() => return self.link(visit, name, path, &stat, before).map(Some),
+            _ if self.is_unchanged(before, &stat) => return Ok(before.cloned()),
+            Kind::File => self.file(visit, name, &path, &stat, before),
+            _ => self.special(visit, name, &path, before),
+        };
+        match result {
+            // A fault of one entry is noted, and what the destination holds of it stays.
+            Err(fault) if is_local(&fault) => {
+                self.note(fault);
+                Ok(before.cloned())
+            }
+            result => result,
+        }
+    }
+
+    fn is_unchanged(&self, before: Option<&Entry>, stat: &Stat) -> bool {
+        before.is_some_and(|before| {
+            !matches!(before.kept, Kept::Link { .. } | Kept::Directory)
+                && self
+                    .shared
+                    .proof
+                    .holds(before.seen.as_ref(), &stat.identity)
+        })
+    }
+
+    fn directory(
+        &mut self,
+        visit: &mut Visit,
+        name: &Name,
+        path: RelPath,
+        before: Option<&Entry>,
+    ) -> Result<Entry, Fault> {
+        let existed = before.is_some_and(|before| before.kept == Kept::Directory);
+        if !existed {
+            self.begin(&mut visit.scope)?;
+            self.lane
+                .push(&Op::Directory { name: name.clone() }, name.as_bytes().len())?;
+        }
+        if visit.deep || !existed {
+            visit.children.push(Job {
+                path,
+                from: Some((Arc::clone(&visit.dir), name.clone())),
+                baseline: if existed {
+                    Baseline::Remembered
+                } else {
+                    Baseline::Absent
+                },
+                deep: true,
+            });
+        }
+        Ok(Entry {
+            name: name.clone(),
+            seen: None,
+            kept: Kept::Directory,
+        })
+    }
+
+    /// An entry with several links: noted for the end of the pass, when all of them are known.
+    fn link(
+        &mut self,
+        visit: &mut Visit,
+        name: &Name,
+        path: RelPath,
+        stat: &Stat,
+        before: Option<&Entry>,
+    ) -> Result<Entry, Fault> {
+        let mut links = lock(&self.shared.links);
+        let group = match before.map(|before| &before.kept) {
+            Some(Kept::Link { group }) => {
+                links.claim(*group, path.clone());
+                *group
+            }
+            Some(kept @ (Kept::File(_) | Kept::Other { .. })) => {
+                links.remember_single(path.clone(), kept.clone());
+                0
+            }
+            Some(Kept::Directory) | None => 0,
+        };
+        links.add(stat, path);
+        drop(links);
+        // A name that was something else will change, and with it the directory.
+        if group == 0 {
+            self.displace(visit, before)?;
+            self.begin(&mut visit.scope)?;
+        }
+        Ok(Entry {
+            name: name.clone(),
+            seen: None,
+            kept: Kept::Link { group },
+        })
+    }
+
+    /// A symbolic link, fifo, socket or device.
+    fn special(
+        &mut self,
+        visit: &mut Visit,
+        name: &Name,
+        path: &RelPath,
+        before: Option<&Entry>,
+    ) -> Result<Option<Entry>, Fault> {
+        let special = match read::special(self.shared, visit.dir.as_fd(), path, name)? {
+            Attempt::Read(special) => special,
+            Attempt::Gone => return Ok(None),
+        };
+        let digest = entry_digest(&special.meta, &special.node);
+        let kept = Kept::Other { digest };
+        if before.is_none_or(|before| before.kept != kept) {
+            self.displace(visit, before)?;
+            self.begin(&mut visit.scope)?;
+            Counts::add(&self.shared.counts.changed, 1);
+            let op = Op::Node {
+                name: name.clone(),
+                meta: special.meta,
+                node: special.node,
+            };
+            self.lane.push(&op, 512)?;
+        }
+        let identity = special.stat.identity;
+        let seen = Some(self.shared.proof.seen(&identity, &identity));
+        Ok(Some(Entry {
+            name: name.clone(),
+            seen,
+            kept,
+        }))
+    }
+
+    /// What was known below a name is forgotten when the name becomes something else.
+    pub(super) fn displace(&mut self, visit: &Visit, before: Option<&Entry>) -> Result<(), Fault> {
+        if let Some(Entry {
+            name,
+            kept: Kept::Directory,
+            ..
+        }) = before
+            && let Ok(path) = visit.scope.path.child(name)
+        {
+            self.shared
+                .store
+                .forget(&path)
+                .map_err(Shared::state_fault)?;
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, visit: &mut Visit, gone: &Entry) -> Result<(), Fault> {
+        self.displace(visit, Some(gone))?;
+        self.begin(&mut visit.scope)?;
+        Counts::add(&self.shared.counts.removed, 1);
+        self.lane.push(
+            &Op::Remove {
+                name: gone.name.clone(),
+            },
+            gone.name.as_bytes().len(),
+        )
+    }
+
+    /// Before the first op in the directory.
+    pub(super) fn begin(&mut self, scope: &mut Scope) -> Result<(), Fault> {
+        if scope.begun {
+            return self.lane.enter(&scope.path);
+        }
+        scope.begun = true;
+        self.lane.begin(&scope.path)
+    }
+
+    /// The directory itself, last: its metadata decides whether it needs any.
+    fn conclude(
+        &mut self,
+        mut visit: Visit,
+        stat: &Stat,
+        entries: Vec<Entry>,
+        known: Option<Segment>,
+    ) -> Result<(), Fault> {
+        let counts = self.shared.counts;
+        Counts::add(&counts.directories, 1);
+        if visit.scope.path.is_root() {
+            Counts::add(&counts.entries, 1);
+        }
+        let known_seen = known.as_ref().and_then(|known| known.seen.as_ref());
+        let unchanged = self.shared.proof.holds(known_seen, &stat.identity);
+        let meta = match &known {
+            Some(known) if unchanged => known.meta.clone(),
+            _ => match read::meta(self.shared, &visit.dir, &visit.scope.path, stat, false) {
+                Ok(meta) => meta,
+                Err(fault) => {
+                    self.note(fault);
+                    return Ok(());
+                }
+            },
+        };
+        let after = Stat::of_fd(&visit.dir).map_or(stat.identity, |stat| stat.identity);
+        // The first look counts: a listing that was overtaken is looked at again.
+        let seen = Seen {
+            identity: stat.identity,
+            ..self.shared.proof.seen(&stat.identity, &after)
+        };
+        if known.as_ref().is_none_or(|known| known.meta != meta) {
+            self.begin(&mut visit.scope)?;
+        }
+        let segment = Segment {
+            path: visit.scope.path,
+            meta,
+            seen: Some(seen),
+            entries,
+        };
+        if visit.scope.begun {
+            self.lane.commit_later(segment)?;
+        } else if known.as_ref() != Some(&segment) {
+            self.shared
+                .store
+                .put(&segment, Change::None)
+                .map_err(Shared::state_fault)?;
+        }
+        self.shared.queue.push(visit.children);
+        Ok(())
+    }
+
+    pub(super) fn note(&self, fault: Fault) {
+        self.shared.faults.push(fault);
+    }
+}
+
+/// Whether a fault concerns one entry of the source and the pass may look at the others.
+fn is_local(fault: &Fault) -> bool {
+    fault.path.is_some()
+}
