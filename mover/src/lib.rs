@@ -7,8 +7,13 @@
 //! ([`transport`]). Threads do all file work, async tasks only move bytes at the socket.
 
 pub mod catalog;
+pub mod cli;
+pub mod control;
+pub mod destination;
 pub mod fault;
 pub mod fs;
 pub mod hash;
+pub mod inspect;
 pub mod source;
+pub mod sync;
 pub mod transport;

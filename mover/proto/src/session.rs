@@ -166,7 +166,12 @@ pub enum Listed {
         /// Its inode number if it has several links, else 0.
         links: u64,
     },
-    /// Tags of the file just listed, in order; several records where they are many.
+    /// The tags of a file of this size follow, and then the file's entry.
+    Content {
+        /// Bytes of it.
+        size: u64,
+    },
+    /// Tags, in order; several records where they are many.
     Tags {
         /// 16 bytes each.
         tags: Bytes,
@@ -202,6 +207,10 @@ impl Listed {
                 out.bytes(tags);
             }
             Self::End => out.u8(4),
+            Self::Content { size } => {
+                out.u8(5);
+                out.u64(*size);
+            }
         }
         let mut bytes: Vec<u8> = out.into_bytes().into();
         let length = u32::try_from(bytes.len().saturating_sub(4)).unwrap_or(u32::MAX);
@@ -240,6 +249,9 @@ impl Listed {
                 Self::Tags { tags }
             }
             4 => Self::End,
+            5 => Self::Content {
+                size: input.file_offset()?,
+            },
             _ => return Err(DecodeError::Invalid("listing record")),
         };
         input.finish()?;
@@ -266,6 +278,7 @@ mod tests {
             (0_usize..40).prop_map(|count| Listed::Tags {
                 tags: vec![3; 16 * count].into()
             }),
+            (0_u64..1 << 60).prop_map(|size| Listed::Content { size }),
             Just(Listed::End),
         ]
     }

@@ -288,11 +288,16 @@ impl Store {
         Ok(())
     }
 
-    /// Forgets the directory at `path` and every one below it that its segments lead to. The
-    /// tags of their files stay allocated until the store is reset: a crash may still need them.
-    pub fn forget(&self, path: &RelPath) -> Result<(), Errno> {
+    /// Forgets the directory at `path` and every one below it that its segments lead to; which.
+    /// The tags of their files stay allocated until the store is reset: a crash may still need
+    /// them.
+    pub fn forget(&self, path: &RelPath) -> Result<Vec<RelPath>, Errno> {
+        let mut gone = Vec::new();
         let mut stack = vec![path.clone()];
         while let Some(path) = stack.pop() {
+            if !self.lock().has(&path) {
+                continue;
+            }
             if let Known::Segment(segment) = self.get(&path)? {
                 for entry in &segment.entries {
                     if entry.kept == Kept::Directory
@@ -304,11 +309,11 @@ impl Store {
             }
             let mut inner = self.lock();
             let key = inner.key_of(&path);
-            if inner.index.remove(&key).is_some() {
-                inner.log.append(kind::FORGET, key, &[])?;
-            }
+            inner.index.remove(&key);
+            inner.log.append(kind::FORGET, key, &[])?;
+            gone.push(path);
         }
-        Ok(())
+        Ok(gone)
     }
 
     /// Says that what the group of hard links `group` shares is about to change.
@@ -477,6 +482,10 @@ impl Inner {
             .finalize_xof()
             .fill(&mut key);
         Key(key)
+    }
+
+    fn has(&self, path: &RelPath) -> bool {
+        self.index.contains_key(&self.key_of(path))
     }
 
     fn store_head(&mut self, head: &[u8]) -> Result<(), Errno> {

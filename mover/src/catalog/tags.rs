@@ -96,8 +96,8 @@ impl TagFile {
 
     /// Room for `count` tags, all zero.
     pub fn allocate(&self, count: u64, block_log2: u32) -> Result<TagsRef, Errno> {
-        // Powers of two from one page on, so that a growing file moves rarely.
-        let capacity = count.max(256).next_power_of_two();
+        // Powers of two, so that a growing file moves rarely.
+        let capacity = count.max(32).next_power_of_two();
         let mut free = self
             .free
             .lock()

@@ -9,7 +9,9 @@ use std::{
 };
 
 use livmig_proto::{
-    control::{Fault, FaultCode, PassReport, PassRequest, PassSeconds, Side, Stage},
+    control::{
+        Fault, FaultCode, ManifestReport, PassReport, PassRequest, PassSeconds, Side, Stage,
+    },
     frame::Op,
     identity::{PrivateKey, PublicKey},
     ids::{Epoch, MigrationUid},
@@ -41,6 +43,8 @@ pub struct Source {
     volume: Volume,
     store: Store,
     head: Mutex<Head>,
+    /// What the last pass proved, if it was complete.
+    proven: Mutex<Option<ManifestReport>>,
     migration: MigrationUid,
     own: PrivateKey,
     peer: PublicKey,
@@ -80,6 +84,7 @@ impl Source {
             volume,
             store,
             head: Mutex::new(head),
+            proven: Mutex::new(None),
             migration,
             own,
             peer,
@@ -94,6 +99,11 @@ impl Source {
     /// The entries of the last complete pass.
     pub fn entries_expected(&self) -> Option<u64> {
         lock(&self.head).entries
+    }
+
+    /// What the last pass proved of the source; nothing when it was not complete.
+    pub fn manifest(&self) -> Option<ManifestReport> {
+        lock(&self.proven).clone()
     }
 
     /// The last report that was not acknowledged.
@@ -118,6 +128,7 @@ impl Source {
         request: &PassRequest,
         counts: &Counts,
     ) -> PassReport {
+        *lock(&self.proven) = None;
         let mut run = Run {
             source: self,
             request,
@@ -134,6 +145,13 @@ impl Source {
         }
         report.complete &= report.faults_total == 0;
         run.fill(&mut report);
+        *lock(&self.proven) =
+            (report.complete && !report.digest_source.is_empty()).then(|| ManifestReport {
+                level: request.verify,
+                digest: report.digest_source.clone(),
+                entries: report.entries,
+                bytes: report.bytes_total,
+            });
         let mut head = lock(&self.head);
         if report.complete {
             head.entries = Some(report.entries);

@@ -11,7 +11,7 @@ use super::shared::{Shared, lock};
 use crate::{
     catalog::{
         segment::{Entry, Kept, KeptFile, Segment},
-        tags::{BLOCK_LOG2, Tag, TagsRef, block_log2_for},
+        tags::{Tag, TagsRef, block_log2_for},
     },
     fault,
 };
@@ -44,6 +44,7 @@ pub fn fetch(shared: &Shared<'_>, path: &RelPath) -> Result<Option<Segment>, Fau
         match next()? {
             Listed::Directory { .. } => return Err(not_understood()),
             Listed::End => break,
+            Listed::Content { size } => tags.begin(shared, size)?,
             Listed::Tags { tags: bytes } => tags.push(shared, &bytes)?,
             Listed::Entry {
                 name,
@@ -58,15 +59,12 @@ pub fn fetch(shared: &Shared<'_>, path: &RelPath) -> Result<Option<Segment>, Fau
                 let digest = entry_digest(&meta, &node);
                 let mut kept = match node {
                     Node::Directory => Kept::Directory,
-                    Node::File { size, root } => {
-                        tags.begin(shared, size)?;
-                        Kept::File(KeptFile {
-                            digest,
-                            size,
-                            root,
-                            tags: tags.place,
-                        })
-                    }
+                    Node::File { size, root } => Kept::File(KeptFile {
+                        digest,
+                        size,
+                        root,
+                        tags: tags.take(size),
+                    }),
                     _ => Kept::Other { digest },
                 };
                 if links != 0 {
@@ -94,20 +92,24 @@ struct TagWriter {
 
 impl TagWriter {
     fn begin(&mut self, shared: &Shared<'_>, size: u64) -> Result<(), Fault> {
+        let log2 = block_log2_for(size);
+        let count = size.div_ceil(1 << log2);
+        let place = shared
+            .store
+            .tags()
+            .allocate(count, log2)
+            .map_err(Shared::state_fault)?;
         self.written = 0;
-        self.place = None;
-        if size > super::read::SMALL {
-            let log2 = block_log2_for(size);
-            debug_assert!(log2 >= BLOCK_LOG2);
-            let count = size.div_ceil(1 << log2);
-            let place = shared
-                .store
-                .tags()
-                .allocate(count, log2)
-                .map_err(Shared::state_fault)?;
-            self.place = Some(place);
-        }
+        self.place = Some(place);
         Ok(())
+    }
+
+    /// The tags that came before the entry of a file of `size` bytes, if all of them came.
+    fn take(&mut self, size: u64) -> Option<TagsRef> {
+        let place = self.place.take()?;
+        let complete =
+            self.written == place.count && size.div_ceil(1 << place.block_log2) == place.count;
+        complete.then_some(place)
     }
 
     fn push(&mut self, shared: &Shared<'_>, bytes: &[u8]) -> Result<(), Fault> {

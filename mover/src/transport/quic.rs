@@ -24,7 +24,7 @@ const STREAMS_MAX: u32 = 64;
 
 /// The largest datagram over the loopback device, whose MTU is 65 536; two of them fit what one
 /// system call may send at once.
-const LOOPBACK_DATAGRAM: u16 = 32_000;
+const LOOPBACK_DATAGRAM: u16 = 8_928;
 
 /// The largest datagram elsewhere: a 9000-byte MTU less headers. Discovery finds what holds.
 const NETWORK_DATAGRAM: u16 = 8_928;

@@ -1,0 +1,51 @@
+//! `livmig-mover inspect`.
+
+use livmig_proto::control::VerifyLevel;
+use serde_json::json;
+
+use super::{Exit, InspectArgs, print, tell};
+use crate::{fs::confine, fs::volume::Volume, inspect};
+
+/// Carries the command out.
+pub fn run(args: &InspectArgs) -> anyhow::Result<Exit> {
+    let volume = match Volume::open(&args.directory) {
+        Ok(volume) => volume,
+        Err(errno) => {
+            tell(&format!(
+                "error: could not open {} ({errno})",
+                args.directory.display()
+            ));
+            return Ok(Exit::Usage);
+        }
+    };
+    let state = tempfile::Builder::new()
+        .prefix("livmig-inspect-")
+        .tempdir()?;
+    confine::confine(&[&args.directory], &[state.path()]);
+    let report = match inspect::inspect(volume, state.path(), VerifyLevel::Wire)?.run() {
+        Ok(report) => report,
+        Err(mut fault) => {
+            fault.message = fault.message.replace("destination: ", "");
+            tell(&format!("error: {fault}"));
+            tell("state: nothing was changed; there is no digest of a part");
+            return Ok(Exit::Failed);
+        }
+    };
+    if args.json {
+        let document = json!({
+            "digest": report.digest,
+            "entries": report.entries,
+            "bytes": report.bytes,
+        });
+        print(&document.to_string());
+    } else {
+        print(&format!(
+            "{}  {} entries  {} bytes  {}",
+            report.digest,
+            report.entries,
+            report.bytes,
+            args.directory.display()
+        ));
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,165 @@
+//! The command line: parsed here, carried out by one module a command.
+
+pub mod inspect;
+pub mod serve;
+pub mod sync;
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use livmig_proto::control::VerifyLevel;
+
+/// Makes a directory tree equal to another that is in use.
+#[derive(Debug, Parser)]
+#[command(name = "livmig-mover", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the volume that is read
+    Source(ServeArgs),
+    /// Serve the volume that is written
+    Destination {
+        #[command(flatten)]
+        serve: ServeArgs,
+        /// Where to listen for data (UDP)
+        #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
+        data: SocketAddr,
+    },
+    /// Make DST equal to SRC, in one verified pass
+    ///
+    /// What DST holds already is adopted: equal content is not sent, and what SRC does not have is
+    /// removed.
+    Sync(SyncArgs),
+    /// Print the manifest of a directory: one digest for everything in it
+    Inspect(InspectArgs),
+}
+
+/// What both ends need.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// The volume's root directory
+    #[arg(long, value_name = "DIR")]
+    pub root: PathBuf,
+    /// Where state lies, outside the volume
+    #[arg(long, value_name = "DIR")]
+    pub state: PathBuf,
+    /// Who this mover is and whom it obeys: a file only it can read, or `-` for stdin
+    #[arg(long, value_name = "FILE")]
+    pub session: PathBuf,
+    /// Where to listen for the coordinator (TCP)
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
+    pub control: SocketAddr,
+    /// End after so many seconds without a coordinator
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub orphan_timeout: u64,
+}
+
+/// Arguments of `sync`.
+#[derive(Debug, Args)]
+pub struct SyncArgs {
+    /// The directory to read
+    pub source: PathBuf,
+    /// The directory to make equal to it
+    pub destination: PathBuf,
+    /// How to prove the result
+    #[arg(long, value_enum, default_value_t = Verify::Readback)]
+    pub verify: Verify,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+    /// Let an empty source empty the destination
+    #[arg(long)]
+    pub allow_empty: bool,
+    /// Remember here what was sent, for the next run on the same two directories
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+}
+
+/// Arguments of `inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// The directory
+    pub directory: PathBuf,
+    /// Print one JSON document
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How to prove the result.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Verify {
+    /// Trust that what was sent was written
+    Wire,
+    /// Read what was written back from the device
+    Readback,
+    /// Read both ends again in the end
+    Full,
+}
+
+impl From<Verify> for VerifyLevel {
+    fn from(verify: Verify) -> Self {
+        match verify {
+            Verify::Wire => Self::Wire,
+            Verify::Readback => Self::Readback,
+            Verify::Full => Self::Full,
+        }
+    }
+}
+
+/// How the program ends. Scripts rely on the numbers.
+#[derive(Clone, Copy, Debug)]
+pub enum Exit {
+    /// Done.
+    Done,
+    /// Failed.
+    Failed,
+    /// The arguments make no sense; nothing was touched.
+    Usage,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+        })
+    }
+}
+
+impl Cli {
+    /// Carries the command out.
+    pub fn run(self) -> anyhow::Result<Exit> {
+        crate::fs::sys::ignore_lease_signals();
+        crate::fs::sys::raise_file_limit();
+        // Modes of new entries are exactly what is asked for.
+        rustix::process::umask(rustix::fs::Mode::empty());
+        match self.command {
+            Command::Source(args) => serve::source(&args),
+            Command::Destination { serve, data } => serve::destination(&serve, data),
+            Command::Sync(args) => sync::run(&args),
+            Command::Inspect(args) => inspect::run(&args),
+        }
+    }
+}
+
+/// Prints to stdout; a reader that has gone away is fine.
+pub(crate) fn print(text: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Prints to stderr.
+pub(crate) fn tell(text: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Tells of an error with all of its causes.
+pub fn report(error: &anyhow::Error) {
+    tell(&format!("error: {error:#}"));
+}

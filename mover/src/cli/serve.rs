@@ -1,0 +1,218 @@
+//! `livmig-mover source` and `livmig-mover destination`.
+
+use std::{fs::File, io::Read as _, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, bail};
+use livmig_proto::{
+    control::{ALPN, Listening, Session, Side},
+    identity::{self, PrivateKey, PublicKey},
+};
+use rustix::fs::FlockOperation;
+use tokio::{net::TcpListener, runtime::Runtime};
+use tokio_rustls::TlsAcceptor;
+
+use super::{Exit, ServeArgs, print, tell};
+use crate::{
+    catalog::store::Store,
+    control::{
+        requests::{End, Mover},
+        server,
+    },
+    destination::{self, state::Destination},
+    fs::{confine, volume::Volume},
+    source::pass::{self, Source},
+    transport::quic,
+};
+
+/// Serves the source.
+pub fn source(args: &ServeArgs) -> anyhow::Result<Exit> {
+    let Some(start) = Start::new(args, Side::Source)? else {
+        return Ok(Exit::Failed);
+    };
+    let confinement = confine::confine(&[&args.root], &[&args.state]);
+    let identity = pass::Identity {
+        migration: start.session.migration,
+        own: start.own.clone(),
+        peer: PublicKey(start.session.peer.clone()),
+    };
+    let source = Source::new(start.volume, Store::open(&args.state)?, identity)?;
+    let end = End::Source(Arc::new(source));
+    let mover = mover(args, end, &start.session, confinement);
+    let runtime = runtime()?;
+    serve(
+        &runtime,
+        args,
+        mover,
+        &start.own,
+        &start.session.coordinator,
+        None,
+    )
+}
+
+/// Serves the destination.
+pub fn destination(args: &ServeArgs, data: SocketAddr) -> anyhow::Result<Exit> {
+    let Some(start) = Start::new(args, Side::Destination)? else {
+        return Ok(Exit::Failed);
+    };
+    let confinement = confine::confine(&[], &[&args.root, &args.state]);
+    let destination = Arc::new(Destination::new(
+        start.volume,
+        &args.state,
+        start.session.migration,
+    )?);
+    let runtime = runtime()?;
+    let endpoint = {
+        let _context = runtime.enter();
+        quic::listen(data, &start.own, &PublicKey(start.session.peer.clone()))
+            .with_context(|| format!("could not listen for data on {data}"))?
+    };
+    let data = endpoint.local_addr()?;
+    runtime.spawn(destination::session::serve(
+        Arc::clone(&destination),
+        endpoint.clone(),
+    ));
+    let mover = mover(
+        args,
+        End::Destination(destination, data),
+        &start.session,
+        confinement,
+    );
+    let exit = serve(
+        &runtime,
+        args,
+        mover,
+        &start.own,
+        &start.session.coordinator,
+        Some(data),
+    )?;
+    endpoint.close(0_u32.into(), b"done");
+    runtime.block_on(async {
+        let _ = tokio::time::timeout(Duration::from_secs(1), endpoint.wait_idle()).await;
+    });
+    Ok(exit)
+}
+
+/// What both ends begin with.
+struct Start {
+    volume: Volume,
+    session: Session,
+    own: PrivateKey,
+    /// Held as long as the process lives.
+    _lock: File,
+}
+
+impl Start {
+    fn new(args: &ServeArgs, side: Side) -> anyhow::Result<Option<Self>> {
+        std::fs::create_dir_all(&args.state)
+            .with_context(|| format!("could not make {}", args.state.display()))?;
+        let lock = match lock(&args.state) {
+            Ok(lock) => lock,
+            Err(text) => {
+                tell(&format!("error: {text}"));
+                return Ok(None);
+            }
+        };
+        let volume = match Volume::open(&args.root) {
+            Ok(volume) => volume,
+            Err(errno) => {
+                tell(&format!(
+                    "error: could not open the {side} {} ({errno})",
+                    args.root.display()
+                ));
+                return Ok(None);
+            }
+        };
+        let session = session(&args.session)?;
+        if session.side != side {
+            bail!("the session is for the {}, not the {side}", session.side);
+        }
+        let own = PrivateKey::from_pkcs8(session.private_key.clone());
+        Ok(Some(Self {
+            volume,
+            session,
+            own,
+            _lock: lock,
+        }))
+    }
+}
+
+/// Takes the state directory for this process. Why not, if it is taken.
+pub(super) fn lock(state: &Path) -> Result<File, String> {
+    let path = state.join("lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(|error| format!("could not open {}: {error}", path.display()))?;
+    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+        format!(
+            "another livmig-mover uses the state directory {}",
+            state.display()
+        )
+    })?;
+    Ok(file)
+}
+
+fn session(path: &Path) -> anyhow::Result<Session> {
+    let mut bytes = Vec::new();
+    if path == Path::new("-") {
+        std::io::stdin()
+            .read_to_end(&mut bytes)
+            .context("could not read the session")?;
+    } else {
+        let shown = path.display();
+        let mut file =
+            File::open(path).with_context(|| format!("could not open the session {shown}"))?;
+        file.read_to_end(&mut bytes)
+            .with_context(|| format!("could not read the session {shown}"))?;
+    }
+    // The content holds a key: errors must not quote it.
+    serde_json::from_slice(&bytes)
+        .map_err(|error| anyhow::anyhow!("the session is damaged at column {}", error.column()))
+}
+
+fn mover(args: &ServeArgs, end: End, session: &Session, confinement: String) -> Arc<Mover> {
+    let (root, state) = (args.root.clone(), args.state.clone());
+    Arc::new(Mover::new(end, session.migration, root, state, confinement))
+}
+
+fn runtime() -> anyhow::Result<Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .worker_threads(2)
+        .thread_name("livmig-net")
+        .build()?)
+}
+
+fn serve(
+    runtime: &Runtime,
+    args: &ServeArgs,
+    mover: Arc<Mover>,
+    own: &PrivateKey,
+    coordinator: &[u8],
+    data: Option<SocketAddr>,
+) -> anyhow::Result<Exit> {
+    let tls = identity::server_config(own, &PublicKey(coordinator.to_vec()), ALPN)?;
+    let acceptor = TlsAcceptor::from(Arc::new(tls));
+    runtime.block_on(async {
+        let listener = TcpListener::bind(args.control)
+            .await
+            .with_context(|| format!("could not listen for control on {}", args.control))?;
+        let control = listener.local_addr()?;
+        let listening = Listening {
+            control,
+            data,
+            pid: std::process::id(),
+        };
+        print(&serde_json::to_string(&listening)?);
+        server::serve(
+            mover,
+            listener,
+            acceptor,
+            Duration::from_secs(args.orphan_timeout),
+        )
+        .await;
+        Ok(Exit::Done)
+    })
+}

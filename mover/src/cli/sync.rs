@@ -1,0 +1,165 @@
+//! `livmig-mover sync`.
+
+use std::{path::Path, sync::Arc, time::Instant};
+
+use anyhow::Context as _;
+use livmig_proto::control::{FaultCode, PassReport};
+use serde_json::json;
+
+use super::{Exit, SyncArgs, print, tell};
+use crate::{
+    fs::confine,
+    source::shared::Counts,
+    sync::{self, SyncError, SyncOptions},
+};
+
+/// Carries the command out.
+pub fn run(args: &SyncArgs) -> anyhow::Result<Exit> {
+    // Kept only when asked for; otherwise it goes with the run.
+    let temporary;
+    let state = if let Some(state) = &args.state {
+        std::fs::create_dir_all(state)
+            .with_context(|| format!("could not make the state directory {}", state.display()))?;
+        state.as_path()
+    } else {
+        temporary = tempfile::Builder::new()
+            .prefix("livmig-sync-")
+            .tempdir()
+            .context("could not make a temporary directory for state (see TMPDIR, --state)")?;
+        temporary.path()
+    };
+    let options = SyncOptions {
+        source: args.source.clone(),
+        destination: args.destination.clone(),
+        state: state.to_owned(),
+        verify: args.verify.into(),
+        allow_empty: args.allow_empty,
+    };
+    let _lock = match super::serve::lock(&options.state) {
+        Ok(lock) => lock,
+        Err(text) => {
+            tell(&format!("error: {text}"));
+            return Ok(Exit::Failed);
+        }
+    };
+    let (source, destination) = match sync::prepare(&options) {
+        Ok(volumes) => volumes,
+        Err(error) => return Ok(refused(&error)),
+    };
+    let confinement = confine::confine(&[&options.source], &[&options.destination, &options.state]);
+    tracing::debug!("confinement: {confinement}");
+    let counts = Arc::new(Counts::default());
+    let begun = Instant::now();
+    let report = match sync::run(&options, source, destination, &counts) {
+        Ok(report) => report,
+        Err(error) => return Ok(refused(&error)),
+    };
+    let seconds = begun.elapsed().as_secs_f64();
+    if args.json {
+        print(&document(&report, seconds).to_string());
+    } else if report.complete {
+        print(&summary(&report, seconds, &args.destination));
+    }
+    for (reason, count) in &report.not_carried {
+        tell(&format!("note: not carried: {reason} ({count})"));
+    }
+    if report.complete {
+        return Ok(Exit::Done);
+    }
+    faults(&report, &args.destination);
+    Ok(Exit::Failed)
+}
+
+fn refused(error: &SyncError) -> Exit {
+    use std::error::Error as _;
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    tell(&format!("error: {text}"));
+    tell("state: nothing was changed");
+    match error {
+        SyncError::Usage(_) => Exit::Usage,
+        _ => Exit::Failed,
+    }
+}
+
+fn document(report: &PassReport, seconds: f64) -> serde_json::Value {
+    json!({
+        "entries": report.entries,
+        "bytesTotal": report.bytes_total,
+        "bytesSent": report.bytes_sent,
+        "bytesReceived": report.bytes_received,
+        "bytesScanned": report.bytes_scanned,
+        "changed": report.changed,
+        "removed": report.removed,
+        "seconds": seconds,
+        "secondsByTerm": report.seconds,
+        "digest": report.digest_destination,
+        "verify": report.verify,
+        "verifiedOnDevice": report.verified_on_device,
+        "complete": report.complete,
+        "faults": report.faults,
+        "faultsTotal": report.faults_total,
+        "notCarried": report.not_carried,
+    })
+}
+
+fn summary(report: &PassReport, seconds: f64, destination: &Path) -> String {
+    let proof = match (report.verify, report.verified_on_device) {
+        (livmig_proto::control::VerifyLevel::Wire, _) => "not verified (wire)",
+        (_, true) => "verified from the device",
+        (_, false) => "verified from the cache, not the device",
+    };
+    format!(
+        "{} entries, {} bytes: {} changed, {} removed, {} bytes sent in {seconds:.2} s, {proof}\n\
+         {}  {}",
+        report.entries,
+        report.bytes_total,
+        report.changed,
+        report.removed,
+        report.bytes_sent,
+        report.digest_destination,
+        destination.display(),
+    )
+}
+
+fn faults(report: &PassReport, destination: &Path) {
+    for fault in &report.faults {
+        tell(&format!("error: {fault}"));
+    }
+    let listed = u64::try_from(report.faults.len()).unwrap_or(u64::MAX);
+    if report.faults_total > listed {
+        tell(&format!("error: and {} more", report.faults_total - listed));
+    }
+    tell(&format!(
+        "state: {} is not equal to the source; the source was only read",
+        destination.display()
+    ));
+    let next = report
+        .faults
+        .first()
+        .map_or("run the same command again", |fault| match fault.code {
+            FaultCode::NoSpace => "make room on the destination, then run the same command again",
+            FaultCode::Permission => {
+                "run as a user who may read the source and write the \
+                                      destination (root may), then run the same command again"
+            }
+            FaultCode::Unsupported => {
+                "choose a destination file system that can hold what is \
+                                       named above, or remove it from the source"
+            }
+            FaultCode::SourceEmpty => {
+                "mount the source, or give --allow-empty if the destination \
+                                       should become empty"
+            }
+            FaultCode::StillWritten => {
+                "stop what writes to the source, then run the same command \
+                                        again"
+            }
+            _ => "run the same command again; what is equal already is not sent again",
+        });
+    tell(&format!("next:  {next}"));
+}

@@ -1,0 +1,147 @@
+//! Accepts coordinators and carries their requests.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use livmig_proto::control::{Progress, Request, Response, ResponseBody};
+use tokio::{
+    io::{AsyncWrite, split},
+    net::{TcpListener, TcpStream},
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::requests::Mover;
+use crate::transport::messages;
+
+/// How long a TLS handshake may take, whatever the peer trickles.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// Handshakes under way at once; more wait in the kernel's queue.
+const HANDSHAKES_MAX: usize = 16;
+
+/// Serves coordinators until the mover is told to end, or until none has been connected for
+/// `orphaned` and no pass is under way.
+pub async fn serve(mover: Arc<Mover>, listener: TcpListener, tls: TlsAcceptor, orphaned: Duration) {
+    let mut shutdown = mover.shutdown();
+    let connected = Arc::new(watch::Sender::new(0_usize));
+    let handshakes = Arc::new(AtomicUsize::new(0));
+    loop {
+        tokio::select! {
+            accepted = listener.accept(), if handshakes.load(Ordering::SeqCst) < HANDSHAKES_MAX => {
+                let Ok((stream, _)) = accepted else { continue };
+                let guard = Count::new(&handshakes);
+                let (mover, tls, connected) = (Arc::clone(&mover), tls.clone(), Arc::clone(&connected));
+                tokio::spawn(async move {
+                    let _ = stream.set_nodelay(true);
+                    let stream = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await;
+                    drop(guard);
+                    // A stranger, or garbage: nothing was said to it but that it failed.
+                    let Ok(Ok(stream)) = stream else {
+                        tracing::debug!("control: a connection was refused");
+                        return;
+                    };
+                    connected.send_modify(|count| *count += 1);
+                    coordinator(&mover, stream).await;
+                    connected.send_modify(|count| *count -= 1);
+                });
+            }
+            () = alone(connected.subscribe(), &mover, orphaned) => {
+                tracing::warn!("no coordinator for {} s: ending", orphaned.as_secs());
+                return;
+            }
+            _ = shutdown.wait_for(|told| *told) => {
+                // The answer to whoever asked is on its way; it closes the connection.
+                let mut connected = connected.subscribe();
+                let gone = connected.wait_for(|count| *count == 0);
+                let _ = tokio::time::timeout(Duration::from_secs(1), gone).await;
+                return;
+            }
+            () = tokio::time::sleep(Duration::from_millis(50)), if handshakes.load(Ordering::SeqCst) >= HANDSHAKES_MAX => {}
+        }
+    }
+}
+
+/// Returns once no coordinator has been connected for `orphaned` and no pass is under way.
+async fn alone(mut connected: watch::Receiver<usize>, mover: &Mover, orphaned: Duration) {
+    loop {
+        if connected.wait_for(|count| *count == 0).await.is_err() {
+            return;
+        }
+        let company = connected.wait_for(|count| *count > 0);
+        if tokio::time::timeout(orphaned, company).await.is_err() && !mover.is_busy() {
+            return;
+        }
+    }
+}
+
+async fn coordinator(mover: &Arc<Mover>, stream: tokio_rustls::server::TlsStream<TcpStream>) {
+    let (mut read, write) = split(stream);
+    let (answers, outgoing) = mpsc::channel(64);
+    let writer = tokio::spawn(write_all(write, outgoing));
+    let mut requests = JoinSet::new();
+    loop {
+        match messages::read_json::<Request>(&mut read).await {
+            Ok(Some((request, _))) => {
+                let (mover, answers) = (Arc::clone(mover), answers.clone());
+                requests.spawn(async move { answer(&mover, request, &answers).await });
+            }
+            Ok(None) => break,
+            Err(error) => {
+                tracing::debug!("control: {error}");
+                break;
+            }
+        }
+    }
+    // What was begun goes on without its coordinator; only the telling ends.
+    requests.abort_all();
+    drop(answers);
+    let _ = writer.await;
+}
+
+async fn answer(mover: &Arc<Mover>, request: Request, answers: &mpsc::Sender<Response>) {
+    let Request { id, epoch, body } = request;
+    let (progress, mut told) = mpsc::channel::<Progress>(4);
+    let mut answering = std::pin::pin!(mover.answer(epoch, body, &progress));
+    let last = loop {
+        tokio::select! {
+            Some(progress) = told.recv() => {
+                let body = ResponseBody::Progress(progress);
+                let _ = answers.send(Response { id, body }).await;
+            }
+            body = &mut answering => break body,
+        }
+    };
+    let _ = answers.send(Response { id, body: last }).await;
+}
+
+async fn write_all(mut stream: impl AsyncWrite + Unpin, mut outgoing: mpsc::Receiver<Response>) {
+    while let Some(response) = outgoing.recv().await {
+        if messages::write_json(&mut stream, &response).await.is_err() {
+            break;
+        }
+    }
+    let _ = tokio::io::AsyncWriteExt::shutdown(&mut stream).await;
+}
+
+/// Counts something as long as it lives.
+struct Count(Arc<AtomicUsize>);
+
+impl Count {
+    fn new(counter: &Arc<AtomicUsize>) -> Self {
+        counter.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(counter))
+    }
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}

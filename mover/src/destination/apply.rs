@@ -1,0 +1,406 @@
+//! Applies the ops of one lane, in order.
+
+use std::{
+    os::fd::{AsFd as _, OwnedFd},
+    sync::atomic::Ordering,
+};
+
+use livmig_proto::{
+    control::{Fault, FaultCode, Side},
+    entry::{Meta, Node, entry_digest},
+    frame::Op,
+    name::{Name, RelPath},
+    tree::Digest,
+};
+use rustix::{
+    fs::{AtFlags, FileType, Mode},
+    io::Errno,
+};
+
+use super::{
+    file::{self, Writing},
+    metadata,
+    state::Destination,
+    touched::{Content, Touch, Written},
+};
+use crate::{
+    fault,
+    fs::{
+        dir, remove,
+        stat::{Kind, Stat},
+    },
+};
+
+/// The applying end of one lane.
+pub struct Applier<'a> {
+    destination: &'a Destination,
+    /// The directory that ops are about.
+    current: Option<Current>,
+    /// The file that content is for.
+    writing: Option<Writing>,
+}
+
+struct Current {
+    path: RelPath,
+    dir: OwnedFd,
+    touch: Touch,
+    touched: bool,
+}
+
+/// An op that failed.
+#[derive(Debug)]
+pub struct Failure {
+    /// How.
+    pub fault: Fault,
+    /// The directory that it was about.
+    pub directory: RelPath,
+}
+
+impl<'a> Applier<'a> {
+    /// A lane that has said nothing yet.
+    pub fn new(destination: &'a Destination) -> Self {
+        Self {
+            destination,
+            current: None,
+            writing: None,
+        }
+    }
+
+    /// Applies one op.
+    pub fn apply(&mut self, op: Op) -> Result<(), Failure> {
+        let directory = match &op {
+            Op::Enter { path } => path.clone(),
+            _ => self
+                .current
+                .as_ref()
+                .map(|current| current.path.clone())
+                .unwrap_or_default(),
+        };
+        let result = match op {
+            Op::Enter { path } => self.enter(path),
+            op => self.in_directory(op),
+        };
+        result.map_err(|fault| Failure { fault, directory })
+    }
+
+    /// Notes what was touched so far. Before a frame is acknowledged.
+    pub fn note(&mut self) -> Result<(), Failure> {
+        let Some(current) = &mut self.current else {
+            return Ok(());
+        };
+        if !current.touched {
+            return Ok(());
+        }
+        let touch = std::mem::take(&mut current.touch);
+        current.touched = false;
+        self.destination
+            .touched
+            .push(&current.path, &touch)
+            .map_err(|errno| Failure {
+                fault: Destination::state_fault(errno),
+                directory: current.path.clone(),
+            })
+    }
+
+    fn enter(&mut self, path: RelPath) -> Result<(), Fault> {
+        self.note().map_err(|failure| failure.fault)?;
+        self.current = None;
+        self.writing = None;
+        let dir = self.ensure(&path)?;
+        if !rustix::process::geteuid().is_root() {
+            allow_owner(&dir, &path)?;
+        }
+        self.current = Some(Current {
+            path,
+            dir,
+            touch: Touch::default(),
+            touched: true,
+        });
+        Ok(())
+    }
+
+    /// The directory at `path`, made where it is missing.
+    fn ensure(&self, path: &RelPath) -> Result<OwnedFd, Fault> {
+        let root = self.destination.volume.root();
+        let failed = |what: &str, errno| fault::at(Side::Destination, path, what, errno);
+        match dir::open_path(root, path) {
+            Ok(dir) => return Ok(dir),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => {}
+            Err(errno) => return Err(failed("open the directory", errno)),
+        }
+        let mut at = dir::open_path(root, &RelPath::ROOT)
+            .map_err(|errno| failed("open the root directory", errno))?;
+        for component in path.components() {
+            let name =
+                Name::new(component).map_err(|_| failed("open the directory", Errno::INVAL))?;
+            at = ensure_child(&at, &name).map_err(|errno| failed("make the directory", errno))?;
+        }
+        Ok(at)
+    }
+
+    fn in_directory(&mut self, op: Op) -> Result<(), Fault> {
+        let Some(current) = &mut self.current else {
+            return Err(out_of_order());
+        };
+        current.touched = true;
+        let at = |name: &Name| current.path.child(name).unwrap_or_default();
+        let failed =
+            |path: &RelPath, what: &str, errno| fault::at(Side::Destination, path, what, errno);
+        match op {
+            Op::Enter { .. } => Err(out_of_order()),
+            Op::Remove { name } => {
+                let path = at(&name);
+                remove::remove(&current.dir, &name)
+                    .map_err(|errno| failed(&path, "remove the entry", errno))?;
+                self.forget(&path)
+            }
+            Op::Directory { name } => {
+                let path = at(&name);
+                ensure_child(&current.dir, &name)
+                    .map(drop)
+                    .map_err(|errno| failed(&path, "make the directory", errno))
+            }
+            Op::File {
+                name,
+                replace,
+                meta,
+                root,
+                content,
+            } => {
+                let path = at(&name);
+                file::write_whole(&current.dir, &name, &path, replace, &content, &meta)?;
+                let size = u64::try_from(content.len()).unwrap_or(0);
+                self.destination.written.fetch_add(size, Ordering::Relaxed);
+                let digest = entry_digest(&meta, &Node::File { size, root });
+                current.touch.writes.push(Written {
+                    name,
+                    digest,
+                    content: Content::Whole { size, root },
+                });
+                self.forget(&path)
+            }
+            Op::Node { name, meta, node } => {
+                let path = at(&name);
+                make_node(current, &name, &path, &meta, &node)?;
+                let digest = entry_digest(&meta, &node);
+                current.touch.writes.push(Written {
+                    name,
+                    digest,
+                    content: Content::None,
+                });
+                self.forget(&path)
+            }
+            Op::Meta { name, meta } => {
+                let path = at(&name);
+                metadata::to_entry(&current.dir, &name, &path, &meta)?;
+                let digest = Digest([0; 32]);
+                current.touch.writes.push(Written {
+                    name,
+                    digest,
+                    content: Content::None,
+                });
+                Ok(())
+            }
+            Op::Open { name, mode } => {
+                let path = at(&name);
+                self.writing = None;
+                self.writing = Some(Writing::open(&current.dir, name, path.clone(), mode)?);
+                self.forget(&path)
+            }
+            Op::Link { name, target } => {
+                let path = at(&name);
+                self.link(&name, &path, &target)?;
+                self.forget(&path)
+            }
+            Op::DirectoryMeta { meta, member } => {
+                metadata::to_fd(&current.dir, &current.path, &meta)?;
+                current.touch.member = Some(member);
+                Ok(())
+            }
+            Op::Data { .. }
+            | Op::Zero { .. }
+            | Op::Hole { .. }
+            | Op::Copy { .. }
+            | Op::Close { .. } => self.in_file(op),
+        }
+    }
+
+    fn in_file(&mut self, op: Op) -> Result<(), Fault> {
+        let Some(writing) = &mut self.writing else {
+            return Err(out_of_order());
+        };
+        let result = match op {
+            Op::Data {
+                offset,
+                digest,
+                content,
+            } => {
+                let size = u64::try_from(content.len()).unwrap_or(0);
+                self.destination.written.fetch_add(size, Ordering::Relaxed);
+                writing.data(offset, &content, digest)
+            }
+            Op::Zero { offset, len } => writing.zero(offset, len, true),
+            Op::Hole { offset, len } => writing.zero(offset, len, false),
+            Op::Copy { from, offset, len } => writing.copy(from, offset, len),
+            Op::Close { size, root, meta } => {
+                let Some(writing) = self.writing.take() else {
+                    return Err(out_of_order());
+                };
+                let written = writing.close(size, root, &meta)?;
+                if let Some(current) = &mut self.current {
+                    current.touch.writes.push(written);
+                }
+                return Ok(());
+            }
+            _ => Err(out_of_order()),
+        };
+        // One failure is enough for one file: what follows for it would fail too.
+        if result.is_err() {
+            self.writing = None;
+        }
+        result
+    }
+
+    fn link(&self, name: &Name, path: &RelPath, target: &RelPath) -> Result<(), Fault> {
+        let Some(current) = &self.current else {
+            return Err(out_of_order());
+        };
+        let failed = |what: &str, errno| fault::at(Side::Destination, path, what, errno);
+        let Some((parent, target_name)) = target.split() else {
+            return Err(out_of_order());
+        };
+        let target_dir = self
+            .destination
+            .volume
+            .dir(&parent)
+            .map_err(|errno| failed("open the directory of the link's target", errno))?;
+        let stat = Stat::of_entry(&target_dir, &target_name)
+            .map_err(|errno| failed("look at the link's target", errno))?;
+        if stat.kind == Kind::Directory {
+            return Err(failed("link to a directory", Errno::PERM));
+        }
+        if let Ok(there) = Stat::of_entry(&current.dir, name)
+            && there.identity.ino == stat.identity.ino
+        {
+            return Ok(());
+        }
+        remove::remove(&current.dir, name)
+            .map_err(|errno| failed("remove what the link replaces", errno))?;
+        // Without AT_SYMLINK_FOLLOW a link to a symbolic link is to the link itself.
+        rustix::fs::linkat(
+            target_dir.as_fd(),
+            target_name.as_os_str(),
+            current.dir.as_fd(),
+            name.as_os_str(),
+            AtFlags::empty(),
+        )
+        .map_err(|errno| failed("make the hard link", errno))
+    }
+
+    /// What was verified at and below a name that became something else counts no more.
+    fn forget(&self, path: &RelPath) -> Result<(), Fault> {
+        let gone = self
+            .destination
+            .catalog
+            .forget(path)
+            .map_err(Destination::state_fault)?;
+        let mut links = self
+            .destination
+            .links
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        gone.iter().for_each(|path| links.forget(path));
+        Ok(())
+    }
+}
+
+/// The directory `name` in `parent`, made where it is missing or something else stands there.
+///
+/// Another lane may be making it at the same time, so only what is no directory is removed.
+fn ensure_child(parent: &OwnedFd, name: &Name) -> Result<OwnedFd, Errno> {
+    let mut attempts = 0;
+    loop {
+        match dir::open(parent, name) {
+            Ok(dir) => return Ok(dir),
+            Err(Errno::NOENT) => match rustix::fs::mkdirat(parent, name.as_os_str(), Mode::RWXU) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno),
+            },
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                match rustix::fs::unlinkat(parent, name.as_os_str(), AtFlags::empty()) {
+                    Ok(()) | Err(Errno::NOENT | Errno::ISDIR) => {}
+                    Err(errno) => return Err(errno),
+                }
+            }
+            Err(Errno::ACCESS) if attempts == 0 => {
+                let handle = crate::fs::file::open_handle(parent, name)?;
+                rustix::fs::chmod(crate::fs::xattr::proc_link(&handle), Mode::RWXU)?;
+            }
+            Err(errno) => return Err(errno),
+        }
+        attempts += 1;
+        if attempts > 16 {
+            return Err(Errno::BUSY);
+        }
+    }
+}
+
+/// Lets this process, the owner, change a directory; the real mode comes with its metadata.
+fn allow_owner(dir: &OwnedFd, path: &RelPath) -> Result<(), Fault> {
+    let failed = |errno| {
+        fault::at(
+            Side::Destination,
+            path,
+            "get access to the directory",
+            errno,
+        )
+    };
+    let stat = Stat::of_fd(dir).map_err(failed)?;
+    if stat.identity.mode & 0o700 == 0o700 {
+        return Ok(());
+    }
+    let mode = Mode::from_raw_mode(stat.identity.mode & 0o7777) | Mode::RWXU;
+    rustix::fs::fchmod(dir, mode).map_err(failed)
+}
+
+fn make_node(
+    current: &Current,
+    name: &Name,
+    path: &RelPath,
+    meta: &Meta,
+    node: &Node,
+) -> Result<(), Fault> {
+    let failed = |what: &str, errno| fault::at(Side::Destination, path, what, errno);
+    remove::remove(&current.dir, name)
+        .map_err(|errno| failed("remove what the entry replaces", errno))?;
+    let make = |kind, device: (u32, u32)| {
+        let device = rustix::fs::makedev(device.0, device.1);
+        rustix::fs::mknodat(
+            &current.dir,
+            name.as_os_str(),
+            kind,
+            Mode::RUSR | Mode::WUSR,
+            device,
+        )
+    };
+    let made = match node {
+        Node::Symlink { target } => {
+            rustix::fs::symlinkat(target.as_slice(), &current.dir, name.as_os_str())
+        }
+        Node::Fifo => make(FileType::Fifo, (0, 0)),
+        Node::Socket => make(FileType::Socket, (0, 0)),
+        Node::CharDevice { device } => make(FileType::CharacterDevice, *device),
+        Node::BlockDevice { device } => make(FileType::BlockDevice, *device),
+        Node::File { .. } | Node::Directory => Err(Errno::INVAL),
+    };
+    made.map_err(|errno| failed("make the entry", errno))?;
+    metadata::to_entry(&current.dir, name, path, meta)
+}
+
+fn out_of_order() -> Fault {
+    fault::plain(
+        Side::Destination,
+        FaultCode::Protocol,
+        "destination: was told something that makes no sense here",
+    )
+}

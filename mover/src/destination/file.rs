@@ -1,0 +1,331 @@
+//! A file that is being written: opened in place or anew, filled, closed.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use livmig_proto::{
+    control::{Fault, FaultCode, Side},
+    entry::{Meta, Node, entry_digest},
+    frame::OpenMode,
+    name::{Name, RelPath},
+    tree::Digest,
+};
+use rustix::{
+    fs::{FallocateFlags, Mode, OFlags},
+    io::Errno,
+};
+
+use super::{
+    metadata,
+    touched::{Content, Range, Written},
+};
+use crate::{
+    fault,
+    fs::{
+        dir, file, remove,
+        stat::{Kind, Stat},
+    },
+};
+
+/// Ranges that are noted one by one; a file with more is read back whole.
+const RANGES_MAX: usize = 65_536;
+
+/// A file between its open and its close.
+#[derive(Debug)]
+pub struct Writing {
+    name: Name,
+    path: RelPath,
+    fd: OwnedFd,
+    /// The old content, for copies.
+    old: Option<OwnedFd>,
+    /// What was written; nothing when all of it must be read back.
+    ranges: Option<Vec<Range>>,
+}
+
+impl Writing {
+    /// Opens the file `name` in `dir`.
+    pub fn open(dir: impl AsFd, name: Name, path: RelPath, mode: OpenMode) -> Result<Self, Fault> {
+        let dir = dir.as_fd();
+        let failed = |what: &str, errno| fault::at(Side::Destination, &path, what, errno);
+        let existing = match mode {
+            OpenMode::Replace => None,
+            OpenMode::InPlace | OpenMode::Shared => writable(dir, &name, &path)?,
+            OpenMode::Rebuild => match file::open_read(dir, &name) {
+                Ok(fd) => Some(fd),
+                Err(errno) => return Err(failed("open the file for its old content", errno)),
+            },
+        };
+        let stat = existing
+            .as_ref()
+            .map(Stat::of_fd)
+            .transpose()
+            .map_err(|errno| failed("look at the file", errno))?;
+        let in_place = stat.is_some_and(|stat| {
+            stat.kind == Kind::File && (mode == OpenMode::Shared || stat.identity.nlink == 1)
+        });
+        match (mode, existing, in_place) {
+            (OpenMode::InPlace | OpenMode::Shared, Some(fd), true) => Ok(Self {
+                name,
+                path,
+                fd,
+                old: None,
+                ranges: Some(Vec::new()),
+            }),
+            // What the source believes to be here is not. Without it, blocks mean nothing.
+            (OpenMode::InPlace | OpenMode::Shared, _, _) => Err(fault::named(
+                Side::Destination,
+                FaultCode::Mismatch,
+                &path,
+                "destination: the file is not what the last pass left here",
+            )),
+            (OpenMode::Replace | OpenMode::Rebuild, old, _) => {
+                remove::remove(dir, &name)
+                    .map_err(|errno| failed("remove what the file replaces", errno))?;
+                let fd = create(dir, &name).map_err(|errno| failed("create the file", errno))?;
+                Ok(Self {
+                    name,
+                    path,
+                    fd,
+                    old,
+                    ranges: None,
+                })
+            }
+        }
+    }
+
+    /// Writes `content` at `offset`.
+    pub fn data(&mut self, offset: u64, content: &[u8], digest: Digest) -> Result<(), Fault> {
+        file::write_at(&self.fd, content, offset)
+            .map_err(|errno| self.failed("write the file", errno))?;
+        let len = u64::try_from(content.len()).unwrap_or(0);
+        self.note(Range {
+            offset,
+            len,
+            digest: Some(digest),
+        });
+        Ok(())
+    }
+
+    /// Makes a range zero, with its space `reserved` or given back.
+    pub fn zero(&mut self, offset: u64, len: u64, reserved: bool) -> Result<(), Fault> {
+        let result = if reserved {
+            reserve_zeros(&self.fd, offset, len)
+        } else {
+            punch(&self.fd, offset, len)
+        };
+        result.map_err(|errno| self.failed("write zeros to the file", errno))?;
+        self.note(Range {
+            offset,
+            len,
+            digest: None,
+        });
+        Ok(())
+    }
+
+    /// Copies a range of the old content.
+    pub fn copy(&mut self, from: u64, offset: u64, len: u64) -> Result<(), Fault> {
+        let Some(old) = &self.old else {
+            return Err(fault::named(
+                Side::Destination,
+                FaultCode::Protocol,
+                &self.path,
+                "destination: was told to copy from a file that is not open",
+            ));
+        };
+        copy(old, from, &self.fd, offset, len)
+            .map_err(|errno| self.failed("copy within the file", errno))
+    }
+
+    /// Cuts the file to `size`, gives it its metadata, and says what was written.
+    pub fn close(mut self, size: u64, root: Digest, meta: &Meta) -> Result<Written, Fault> {
+        rustix::fs::ftruncate(&self.fd, size)
+            .map_err(|errno| self.failed("set the size of the file", errno))?;
+        metadata::to_fd(&self.fd, &self.path, meta)?;
+        let digest = entry_digest(meta, &Node::File { size, root });
+        let content = match self.ranges.take() {
+            Some(mut ranges) => {
+                // What lies beyond the end was cut off.
+                ranges.retain(|range| range.offset < size);
+                Content::Ranges { size, root, ranges }
+            }
+            None => Content::Whole { size, root },
+        };
+        Ok(Written {
+            name: self.name,
+            digest,
+            content,
+        })
+    }
+
+    fn note(&mut self, range: Range) {
+        if let Some(ranges) = &mut self.ranges {
+            ranges.push(range);
+            if ranges.len() > RANGES_MAX {
+                self.ranges = None;
+            }
+        }
+    }
+
+    fn failed(&self, what: &str, errno: Errno) -> Fault {
+        fault::at(Side::Destination, &self.path, what, errno)
+    }
+}
+
+/// Makes `name` a file with exactly `content` and `meta`.
+pub fn write_whole(
+    dir: impl AsFd,
+    name: &Name,
+    path: &RelPath,
+    replace: bool,
+    content: &[u8],
+    meta: &Meta,
+) -> Result<(), Fault> {
+    let dir = dir.as_fd();
+    let failed = |what: &str, errno| fault::at(Side::Destination, path, what, errno);
+    let fd = match create(dir, name) {
+        Ok(fd) => fd,
+        Err(Errno::EXIST) => {
+            let existing = if replace {
+                None
+            } else {
+                writable(dir, name, path)?
+            };
+            let stat = existing
+                .as_ref()
+                .map(Stat::of_fd)
+                .transpose()
+                .map_err(|errno| failed("look at the file", errno))?;
+            let usable =
+                stat.is_some_and(|stat| stat.kind == Kind::File && stat.identity.nlink == 1);
+            match existing {
+                Some(fd) if usable => fd,
+                _ => {
+                    remove::remove(dir, name)
+                        .map_err(|errno| failed("remove what the file replaces", errno))?;
+                    create(dir, name).map_err(|errno| failed("create the file", errno))?
+                }
+            }
+        }
+        Err(errno) => return Err(failed("create the file", errno)),
+    };
+    file::write_at(&fd, content, 0).map_err(|errno| failed("write the file", errno))?;
+    let size = u64::try_from(content.len()).unwrap_or(0);
+    let there = Stat::of_fd(&fd).map_err(|errno| failed("look at the file", errno))?;
+    if there.identity.size != size {
+        rustix::fs::ftruncate(&fd, size)
+            .map_err(|errno| failed("set the size of the file", errno))?;
+    }
+    metadata::to_fd(&fd, path, meta)
+}
+
+fn create(dir: impl AsFd, name: &Name) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // Nobody but the owner may look before owner and mode are right.
+    rustix::fs::openat2(
+        dir,
+        name.as_os_str(),
+        flags,
+        Mode::RUSR | Mode::WUSR,
+        dir::CONFINED,
+    )
+}
+
+/// The existing file `name`, open for writing; nothing when there is something else, or nothing.
+fn writable(dir: impl AsFd, name: &Name, path: &RelPath) -> Result<Option<OwnedFd>, Fault> {
+    let dir = dir.as_fd();
+    let flags =
+        OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let open = || dir::open_confined(dir, name.as_bytes(), flags);
+    let opened = match open() {
+        Err(Errno::ACCESS) => {
+            metadata::allow_owner(dir, name, path)?;
+            open()
+        }
+        result => result,
+    };
+    match opened {
+        Ok(fd) => Ok(Some(fd)),
+        Err(Errno::NOENT | Errno::LOOP | Errno::ISDIR | Errno::NXIO | Errno::NODEV) => Ok(None),
+        Err(errno) => Err(fault::at(Side::Destination, path, "open the file", errno)),
+    }
+}
+
+/// Makes a range zero and its space this file's. The size may grow.
+fn reserve_zeros(fd: &OwnedFd, offset: u64, len: u64) -> Result<(), Errno> {
+    match rustix::fs::fallocate(fd, FallocateFlags::ZERO_RANGE, offset, len) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+        result => return result,
+    }
+    // tmpfs cannot zero a range at once but can give it back and take it again.
+    match punch_only(fd, offset, len)
+        .and_then(|()| rustix::fs::fallocate(fd, FallocateFlags::empty(), offset, len))
+    {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => write_zeros(fd, offset, len),
+        result => result,
+    }
+}
+
+/// Makes a range zero and gives its space back.
+fn punch(fd: &OwnedFd, offset: u64, len: u64) -> Result<(), Errno> {
+    match punch_only(fd, offset, len) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => write_zeros(fd, offset, len),
+        result => result,
+    }
+}
+
+fn punch_only(fd: &OwnedFd, offset: u64, len: u64) -> Result<(), Errno> {
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    rustix::fs::fallocate(fd, flags, offset, len)
+}
+
+fn write_zeros(fd: &OwnedFd, offset: u64, len: u64) -> Result<(), Errno> {
+    let zeros = vec![0; 1 << 20];
+    let mut done = 0;
+    while done < len {
+        let step = usize::try_from(len - done)
+            .unwrap_or(usize::MAX)
+            .min(zeros.len());
+        file::write_at(fd, zeros.get(..step).unwrap_or_default(), offset + done)?;
+        done += u64::try_from(step).unwrap_or(0);
+    }
+    Ok(())
+}
+
+fn copy(old: &OwnedFd, from: u64, new: &OwnedFd, offset: u64, len: u64) -> Result<(), Errno> {
+    let (mut from, mut to) = (from, offset);
+    let mut left = usize::try_from(len).map_err(|_| Errno::FBIG)?;
+    while left > 0 {
+        match rustix::fs::copy_file_range(old, Some(&mut from), new, Some(&mut to), left) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(copied) => left -= copied.min(left),
+            Err(Errno::INTR) => {}
+            Err(Errno::OPNOTSUPP | Errno::XDEV | Errno::INVAL | Errno::NOSYS) => {
+                return copy_through_memory(old, from, new, to, left);
+            }
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+fn copy_through_memory(
+    old: &OwnedFd,
+    mut from: u64,
+    new: &OwnedFd,
+    mut to: u64,
+    mut left: usize,
+) -> Result<(), Errno> {
+    let mut buffer = vec![0; left.min(1 << 20)];
+    while left > 0 {
+        let step = left.min(buffer.len());
+        let Some(part) = buffer.get_mut(..step) else {
+            return Err(Errno::IO);
+        };
+        if file::read_at(old, part, from)? < step {
+            return Err(Errno::IO);
+        }
+        file::write_at(new, part, to)?;
+        let step_u64 = u64::try_from(step).unwrap_or(0);
+        (from, to, left) = (from + step_u64, to + step_u64, left - step);
+    }
+    Ok(())
+}

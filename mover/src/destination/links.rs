@@ -1,0 +1,124 @@
+//! The destination's hard links: which names share an inode, and what they share.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use livmig_proto::{
+    manifest::group_member,
+    name::{Name, RelPath},
+    tree::Digest,
+};
+
+use super::touched::Written;
+use crate::fs::stat::Identity;
+
+/// Names with several links, by inode.
+#[derive(Debug, Default)]
+pub struct DestinationLinks {
+    groups: BTreeMap<u64, Group>,
+    /// The inodes that each directory has names of.
+    directories: HashMap<RelPath, Vec<(Name, u64)>>,
+}
+
+/// One inode with several links.
+#[derive(Clone, Debug, Default)]
+pub struct Group {
+    /// Its names.
+    pub paths: BTreeSet<RelPath>,
+    /// What was verified of it.
+    pub proven: Option<Proven>,
+    /// What was written since.
+    pub writes: Vec<Written>,
+}
+
+/// What was verified of an inode.
+#[derive(Clone, Copy, Debug)]
+pub struct Proven {
+    /// The state it was in.
+    pub identity: Identity,
+    /// [`entry_digest`](livmig_proto::entry::entry_digest).
+    pub digest: Digest,
+    /// Bytes of content.
+    pub size: u64,
+    /// The root of the content, of a file.
+    pub root: Option<Digest>,
+}
+
+impl DestinationLinks {
+    /// The directory at `path` has exactly these names of inodes with several links; `writes` is
+    /// what was written through them.
+    pub fn replace(&mut self, path: &RelPath, names: Vec<(Name, u64)>, writes: &[Written]) {
+        self.forget(path);
+        for (name, ino) in &names {
+            let Ok(entry) = path.child(name) else {
+                continue;
+            };
+            let group = self.groups.entry(*ino).or_default();
+            group.paths.insert(entry);
+            group
+                .writes
+                .extend(writes.iter().filter(|write| write.name == *name).cloned());
+        }
+        if !names.is_empty() {
+            self.directories.insert(path.clone(), names);
+        }
+    }
+
+    /// The directory at `path` is gone.
+    pub fn forget(&mut self, path: &RelPath) {
+        for (name, ino) in self.directories.remove(path).unwrap_or_default() {
+            let Ok(entry) = path.child(&name) else {
+                continue;
+            };
+            if let Some(group) = self.groups.get_mut(&ino) {
+                group.paths.remove(&entry);
+                if group.paths.is_empty() {
+                    self.groups.remove(&ino);
+                }
+            }
+        }
+    }
+
+    /// The inodes that something was written to, or of which nothing is proven yet, and one name
+    /// of each.
+    pub fn doubtful(&self) -> Vec<(u64, RelPath)> {
+        self.groups
+            .iter()
+            .filter(|(_, group)| group.proven.is_none() || !group.writes.is_empty())
+            .filter_map(|(ino, group)| Some((*ino, group.paths.first()?.clone())))
+            .collect()
+    }
+
+    /// What is known of an inode.
+    pub fn get(&self, ino: u64) -> Option<Group> {
+        self.groups.get(&ino).cloned()
+    }
+
+    /// An inode was verified.
+    pub fn prove(&mut self, ino: u64, proven: Proven) {
+        if let Some(group) = self.groups.get_mut(&ino) {
+            group.proven = Some(proven);
+            group.writes.clear();
+        }
+    }
+
+    /// What stands for each group in the manifest.
+    pub fn members(&self) -> Vec<Digest> {
+        self.groups
+            .values()
+            .filter_map(|group| Some(group_member(&group.paths, &group.proven?.digest)))
+            .collect()
+    }
+
+    /// Bytes of content, each group once.
+    pub fn bytes(&self) -> u64 {
+        self.groups
+            .values()
+            .filter_map(|group| Some(group.proven?.size))
+            .sum()
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+}

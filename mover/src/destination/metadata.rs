@@ -1,0 +1,187 @@
+//! Applies metadata: owner, then mode, then attributes, then capabilities, then time. Each
+//! later one survives those before it and no other order does: a change of owner clears set-id
+//! bits and capabilities, a change of mode rewrites the mask of an access control list.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use livmig_proto::{
+    control::{Fault, FaultCode, Side},
+    entry::{Meta, Time},
+    name::{Name, RelPath},
+};
+use rustix::{
+    fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid},
+    io::Errno,
+};
+
+use crate::{
+    fault,
+    fs::{
+        file,
+        stat::{Kind, Stat},
+        xattr,
+    },
+};
+
+/// Applies `meta` to the open file or directory `fd`.
+pub fn to_fd(fd: impl AsFd, path: &RelPath, meta: &Meta) -> Result<(), Fault> {
+    let fd = fd.as_fd();
+    let stat = Stat::of_fd(fd).map_err(|errno| failed(path, "look at the entry", errno))?;
+    if owner_differs(&stat, meta) {
+        rustix::fs::fchown(fd, Some(uid(meta)), Some(gid(meta)))
+            .map_err(|errno| owner_failed(path, meta, errno))?;
+    }
+    rustix::fs::fchmod(fd, mode(meta)).map_err(|errno| failed(path, "set the mode", errno))?;
+    attributes(fd, false, path, meta)?;
+    // Attributes of a list may have touched the mode's bits; what came out is checked later.
+    rustix::fs::futimens(fd, &times(meta.mtime))
+        .map_err(|errno| failed(path, "set the modification time", errno))
+}
+
+/// Applies `meta` to the entry `name` in `dir`, which may be of any kind.
+pub fn to_entry(dir: impl AsFd, name: &Name, path: &RelPath, meta: &Meta) -> Result<(), Fault> {
+    let dir = dir.as_fd();
+    let stat =
+        Stat::of_entry(dir, name).map_err(|errno| failed(path, "look at the entry", errno))?;
+    match stat.kind {
+        Kind::File => {
+            let file = open_for_metadata(dir, name, path)?;
+            to_fd(&file, path, meta)
+        }
+        Kind::Directory => {
+            let dir = crate::fs::dir::open(dir, name)
+                .map_err(|errno| failed(path, "open the directory", errno))?;
+            to_fd(&dir, path, meta)
+        }
+        _ => to_special(dir, name, path, meta, &stat),
+    }
+}
+
+/// What cannot be opened is reached through a handle (`O_PATH`), and by name only where the
+/// kernel offers nothing else.
+fn to_special(
+    dir: impl AsFd,
+    name: &Name,
+    path: &RelPath,
+    meta: &Meta,
+    stat: &Stat,
+) -> Result<(), Fault> {
+    let dir = dir.as_fd();
+    if owner_differs(stat, meta) {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        rustix::fs::chownat(
+            dir,
+            name.as_os_str(),
+            Some(uid(meta)),
+            Some(gid(meta)),
+            flags,
+        )
+        .map_err(|errno| owner_failed(path, meta, errno))?;
+    }
+    if stat.kind != Kind::Symlink {
+        let handle =
+            file::open_handle(dir, name).map_err(|errno| failed(path, "open the entry", errno))?;
+        // fchmod refuses such a handle; its entry in /proc leads to the same inode.
+        rustix::fs::chmod(xattr::proc_link(&handle), mode(meta))
+            .map_err(|errno| failed(path, "set the mode", errno))?;
+        attributes(&handle, true, path, meta)?;
+    }
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    rustix::fs::utimensat(dir, name.as_os_str(), &times(meta.mtime), flags)
+        .map_err(|errno| failed(path, "set the modification time", errno))
+}
+
+fn open_for_metadata(dir: impl AsFd, name: &Name, path: &RelPath) -> Result<OwnedFd, Fault> {
+    let dir = dir.as_fd();
+    match file::open_read(dir, name) {
+        Err(Errno::ACCESS) => {
+            allow_owner(dir, name, path)?;
+            file::open_read(dir, name)
+        }
+        result => result,
+    }
+    .map_err(|errno| failed(path, "open the file", errno))
+}
+
+/// Lets this process, the owner, read and write the file `name`; the real mode comes with its
+/// metadata.
+pub fn allow_owner(dir: impl AsFd, name: &Name, path: &RelPath) -> Result<(), Fault> {
+    let handle =
+        file::open_handle(dir, name).map_err(|errno| failed(path, "open the entry", errno))?;
+    rustix::fs::chmod(xattr::proc_link(&handle), Mode::RUSR | Mode::WUSR)
+        .map_err(|errno| failed(path, "get access to the file", errno))
+}
+
+fn attributes(fd: impl AsFd, is_path: bool, path: &RelPath, meta: &Meta) -> Result<(), Fault> {
+    for capabilities in [false, true] {
+        xattr::write(fd.as_fd(), is_path, &meta.xattrs, capabilities).map_err(
+            |(errno, name)| {
+                // Nothing can be stored where nothing is asked for: fine.
+                let mut fault = failed(
+                    path,
+                    &format!("set the extended attribute {}", fault::shown(&name)),
+                    errno,
+                );
+                // One attribute that does not fit is no full disk.
+                if matches!(
+                    errno,
+                    Errno::NOSPC | Errno::OPNOTSUPP | Errno::TOOBIG | Errno::RANGE
+                ) {
+                    fault.code = FaultCode::Unsupported;
+                    fault.message = format!(
+                        "destination: the file system cannot hold the extended attribute {} \
+                         ({errno})",
+                        fault::shown(&name)
+                    );
+                }
+                fault
+            },
+        )?;
+    }
+    Ok(())
+}
+
+fn owner_differs(stat: &Stat, meta: &Meta) -> bool {
+    (stat.identity.uid, stat.identity.gid) != (meta.uid, meta.gid)
+}
+
+fn owner_failed(path: &RelPath, meta: &Meta, errno: Errno) -> Fault {
+    let mut fault = failed(
+        path,
+        &format!("give the entry to {}:{}", meta.uid, meta.gid),
+        errno,
+    );
+    if errno == Errno::PERM {
+        fault.message.push_str("; only root may give entries away");
+    }
+    fault
+}
+
+fn uid(meta: &Meta) -> Uid {
+    Uid::from_raw(meta.uid)
+}
+
+fn gid(meta: &Meta) -> Gid {
+    Gid::from_raw(meta.gid)
+}
+
+fn mode(meta: &Meta) -> Mode {
+    Mode::from_raw_mode(meta.mode)
+}
+
+fn times(mtime: Time) -> Timestamps {
+    Timestamps {
+        last_access: Timespec {
+            tv_sec: 0,
+            tv_nsec: rustix::fs::UTIME_OMIT,
+        },
+        last_modification: Timespec {
+            tv_sec: mtime.seconds,
+            tv_nsec: i64::from(mtime.nanoseconds),
+        },
+    }
+}
+
+fn failed(path: &RelPath, what: &str, errno: Errno) -> Fault {
+    fault::at(Side::Destination, path, what, errno)
+}

@@ -1,0 +1,350 @@
+//! Answers what the destination holds where the source knows nothing.
+
+use std::{
+    os::fd::{AsFd as _, OwnedFd},
+    sync::{PoisonError, atomic::Ordering},
+};
+
+use bytes::Bytes;
+use fast_rsync::{Signature, SignatureOptions};
+use livmig_proto::{
+    control::{Fault, FaultCode, Side, VerifyLevel},
+    entry::{Meta, Node},
+    name::{Name, RelPath},
+    session::Listed,
+    tree::BLOCK,
+};
+use rustix::io::Errno;
+
+use super::{links::Proven, state::Destination, survey::file_digest};
+use crate::{
+    catalog::{
+        segment::{Entry, Kept, KeptFile, Seen, Segment},
+        store::Change,
+        tags::{self, block_log2_for},
+    },
+    fault,
+    fs::{
+        dir, file,
+        stat::{Kind, Stat},
+        xattr,
+    },
+    hash::{self, Hashed, Options, Piece, StreamError},
+    source::read::{self, SMALL},
+};
+
+/// Where the records of an answer go; nothing more is wanted once it says so.
+pub trait Records {
+    /// Takes one record.
+    fn push(&mut self, record: Bytes) -> Result<(), Fault>;
+}
+
+/// Tags of one record: 1 MiB of them.
+const TAGS_PER_RECORD: usize = 1 << 16;
+
+impl Destination {
+    /// Lists the directory at `path`, reading all content in it, and notes it as proven.
+    pub fn list(
+        &self,
+        path: &RelPath,
+        tag_key: &[u8; 32],
+        level: VerifyLevel,
+        records: &mut impl Records,
+    ) -> Result<(), Fault> {
+        let failed = |what: &str, errno| fault::at(Side::Destination, path, what, errno);
+        let dir = match self.volume.dir(path) {
+            Ok(dir) => dir,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
+                return records.push(Listed::End.to_frame());
+            }
+            Err(errno) => return Err(failed("open the directory", errno)),
+        };
+        let stat = Stat::of_fd(&dir).map_err(|errno| failed("look at the directory", errno))?;
+        let names = dir::list(dir.as_fd()).map_err(|errno| failed("list the directory", errno))?;
+        let meta = meta(&dir, path, &stat, false)?;
+        records.push(Listed::Directory { meta: meta.clone() }.to_frame())?;
+        let mut listing = Listing {
+            destination: self,
+            tag_key,
+            level,
+            buffer: Vec::new(),
+            entries: Vec::new(),
+            links: Vec::new(),
+        };
+        for name in names {
+            let entry_path = path.child(&name).unwrap_or_default();
+            let stat = Stat::of_entry(&dir, &name).map_err(|errno| {
+                fault::at(Side::Destination, &entry_path, "look at the entry", errno)
+            })?;
+            if path.is_root() && self.volume.is_own(&name, &stat) {
+                continue;
+            }
+            listing.entry(&dir, &entry_path, name, &stat, records)?;
+        }
+        let seen = Some(Seen {
+            identity: stat.identity,
+            cold: true,
+        });
+        let segment = Segment {
+            path: path.clone(),
+            meta,
+            seen,
+            entries: listing.entries,
+        };
+        self.catalog
+            .put(&segment, Change::None)
+            .map_err(Self::state_fault)?;
+        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let names = listing
+            .links
+            .iter()
+            .map(|(name, ino, _)| (name.clone(), *ino))
+            .collect();
+        links.replace(path, names, &[]);
+        for (_, ino, proven) in listing.links {
+            links.prove(ino, proven);
+        }
+        drop(links);
+        records.push(Listed::End.to_frame())
+    }
+
+    /// The rolling signature of the file `name` in the directory at `path`, made window by
+    /// window: a signature is its head and then one entry a block, so those of windows that are
+    /// whole blocks can be strung together.
+    pub fn signature(&self, path: &RelPath, name: &Name, block: u32) -> Result<Bytes, Fault> {
+        const HEAD: usize = 12;
+        let entry = path.child(name).unwrap_or_default();
+        let failed = |what: &str, errno| fault::at(Side::Destination, &entry, what, errno);
+        let window = hash::WINDOW;
+        let usable = usize::try_from(block)
+            .is_ok_and(|block| (512..=window).contains(&block) && block.is_power_of_two());
+        if !usable {
+            return Err(fault::named(
+                Side::Destination,
+                FaultCode::Protocol,
+                &entry,
+                "destination: was asked for a signature with an impossible block size",
+            ));
+        }
+        let dir = self
+            .volume
+            .dir(path)
+            .map_err(|errno| failed("open the directory", errno))?;
+        let fd = file::open_read(&dir, name).map_err(|errno| failed("open the file", errno))?;
+        let options = SignatureOptions {
+            block_size: block,
+            crypto_hash_size: 16,
+        };
+        let mut whole: Vec<u8> = vec![0; 4];
+        let mut buffer = vec![0; window];
+        let mut offset = 0;
+        loop {
+            let read = file::read_at(&fd, &mut buffer, offset)
+                .map_err(|errno| failed("read the file", errno))?;
+            let content = buffer.get(..read).unwrap_or_default();
+            if offset == 0 || read > 0 {
+                let signature = Signature::calculate(content, options).into_serialized();
+                let from = if offset == 0 { 0 } else { HEAD };
+                whole.extend_from_slice(signature.get(from..).unwrap_or_default());
+            }
+            offset += u64::try_from(read).unwrap_or(0);
+            if read < window {
+                break;
+            }
+        }
+        let length = u32::try_from(whole.len() - 4).unwrap_or(u32::MAX);
+        if let Some(prefix) = whole.first_chunk_mut::<4>() {
+            *prefix = length.to_le_bytes();
+        }
+        Ok(whole.into())
+    }
+}
+
+/// A directory that is being listed.
+struct Listing<'a> {
+    destination: &'a Destination,
+    tag_key: &'a [u8; 32],
+    level: VerifyLevel,
+    buffer: Vec<u8>,
+    entries: Vec<Entry>,
+    links: Vec<(Name, u64, Proven)>,
+}
+
+impl Listing<'_> {
+    fn entry(
+        &mut self,
+        dir: &OwnedFd,
+        path: &RelPath,
+        name: Name,
+        stat: &Stat,
+        records: &mut impl Records,
+    ) -> Result<(), Fault> {
+        let failed = |what: &str, errno| fault::at(Side::Destination, path, what, errno);
+        let (meta, node, kept) = match stat.kind {
+            // Of a directory only its existence matters here: it is listed for itself.
+            Kind::Directory => (Meta::default(), Node::Directory, Kept::Directory),
+            Kind::File => {
+                let fd =
+                    file::open_read(dir, &name).map_err(|errno| failed("open the file", errno))?;
+                let hashed = self.content(&fd, path, stat, records)?;
+                let meta = meta(&fd, path, stat, false)?;
+                let Hashed { size, root } = hashed;
+                let digest = file_digest(&meta, &hashed);
+                let kept = Kept::File(KeptFile {
+                    digest,
+                    size,
+                    root,
+                    tags: None,
+                });
+                (meta, Node::File { size, root }, kept)
+            }
+            _ => {
+                let handle = file::open_handle(dir, &name)
+                    .map_err(|errno| failed("open the entry", errno))?;
+                let node = read::node(&handle, stat)
+                    .map_err(|errno| failed("read the link", errno))?
+                    .ok_or_else(|| failed("look at the entry", Errno::IO))?;
+                let meta = meta(&handle, path, stat, true)?;
+                let digest = livmig_proto::entry::entry_digest(&meta, &node);
+                (meta, node, Kept::Other { digest })
+            }
+        };
+        let links = if stat.has_links() {
+            stat.identity.ino
+        } else {
+            0
+        };
+        records.push(
+            Listed::Entry {
+                name: name.clone(),
+                meta,
+                node,
+                links,
+            }
+            .to_frame(),
+        )?;
+        let identity = stat.identity;
+        let (seen, kept) = match kept {
+            Kept::File(KeptFile {
+                digest, size, root, ..
+            }) if links != 0 => {
+                let proven = Proven {
+                    identity,
+                    digest,
+                    size,
+                    root: Some(root),
+                };
+                self.links.push((name.clone(), links, proven));
+                (None, Kept::Link { group: links })
+            }
+            Kept::Other { digest } if links != 0 => {
+                let proven = Proven {
+                    identity,
+                    digest,
+                    size: 0,
+                    root: None,
+                };
+                self.links.push((name.clone(), links, proven));
+                (None, Kept::Link { group: links })
+            }
+            Kept::Directory => (None, Kept::Directory),
+            kept => (
+                Some(Seen {
+                    identity,
+                    cold: true,
+                }),
+                kept,
+            ),
+        };
+        self.entries.push(Entry { name, seen, kept });
+        Ok(())
+    }
+
+    /// Reads a file, announcing the tags of its blocks on the way.
+    fn content(
+        &mut self,
+        fd: &OwnedFd,
+        path: &RelPath,
+        stat: &Stat,
+        records: &mut impl Records,
+    ) -> Result<Hashed, Fault> {
+        let size = stat.identity.size;
+        if self.level != VerifyLevel::Wire && !file::drop_cache(fd, 0, size) {
+            self.destination.on_device.store(false, Ordering::Relaxed);
+        }
+        let block_log2 = block_log2_for(size);
+        let block = 1_u64 << block_log2;
+        let per_block = usize::try_from(block).unwrap_or(usize::MAX) / BLOCK;
+        let with_tags = size > SMALL;
+        if with_tags {
+            records.push(Listed::Content { size }.to_frame())?;
+        }
+        let mut tags: Vec<u8> = Vec::new();
+        let mut flush = |tags: &mut Vec<u8>, least: usize| -> Result<(), Fault> {
+            if tags.len() >= least && !tags.is_empty() {
+                records.push(
+                    Listed::Tags {
+                        tags: std::mem::take(tags).into(),
+                    }
+                    .to_frame(),
+                )?;
+            }
+            Ok(())
+        };
+        let window = hash::WINDOW.max(usize::try_from(block).unwrap_or(usize::MAX));
+        let options = Options {
+            window,
+            align: block,
+            ..Options::new(size, self.destination.volume.has_true_holes())
+        };
+        let key = self.tag_key;
+        let hashed = hash::stream(fd, options, &mut self.buffer, |piece| {
+            if !with_tags {
+                return Ok(());
+            }
+            match piece {
+                Piece::Data { leaves, .. } => {
+                    for leaves in leaves.chunks(per_block) {
+                        tags.extend_from_slice(&tags::tag(key, leaves).0);
+                    }
+                    flush(&mut tags, TAGS_PER_RECORD * 16)
+                }
+                Piece::Hole { len, .. } => {
+                    for _ in 0..len / block {
+                        tags.extend_from_slice(&[0; 16]);
+                        flush(&mut tags, TAGS_PER_RECORD * 16)?;
+                    }
+                    let tail = usize::try_from(len % block).unwrap_or(0);
+                    if tail > 0 {
+                        let zeros = vec![0; tail];
+                        let leaves: Vec<_> =
+                            zeros.chunks(BLOCK).map(livmig_proto::tree::leaf).collect();
+                        tags.extend_from_slice(&tags::tag(key, &leaves).0);
+                    }
+                    flush(&mut tags, TAGS_PER_RECORD * 16)
+                }
+            }
+        });
+        let hashed = hashed.map_err(|error| match error {
+            StreamError::Read(errno) => fault::at(Side::Destination, path, "read the file", errno),
+            StreamError::Stopped(fault) => fault,
+        })?;
+        flush(&mut tags, 0)?;
+        Ok(hashed)
+    }
+}
+
+fn meta(fd: &OwnedFd, path: &RelPath, stat: &Stat, is_path: bool) -> Result<Meta, Fault> {
+    if stat.kind == Kind::Symlink {
+        return Ok(read::meta_of(stat, Vec::new()));
+    }
+    let attributes = xattr::read(fd, is_path).map_err(|errno| {
+        fault::at(
+            Side::Destination,
+            path,
+            "read the extended attributes",
+            errno,
+        )
+    })?;
+    Ok(read::meta_of(stat, attributes.carried))
+}

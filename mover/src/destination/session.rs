@@ -1,0 +1,400 @@
+//! Serves data sessions: one at a time, each the source's for one pass.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use livmig_proto::{
+    control::{Fault, FaultCode, Side, VerifyLevel},
+    frame::{decode_frame, frame_length},
+    hex,
+    name::{Name, RelPath},
+    session::{Query, ToDestination, ToSource},
+};
+use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream, VarInt};
+use tokio::{sync::mpsc, task::JoinSet};
+
+use super::{
+    apply::{Applier, Failure},
+    flush::Flusher,
+    query::Records,
+    state::Destination,
+};
+use crate::{
+    fault,
+    transport::{messages, quic},
+};
+
+/// Frames that wait in one lane's queue before its thread applies them.
+const LANE_QUEUE: usize = 2;
+
+/// Lanes of one session.
+const LANES_MAX: usize = 32;
+
+/// How long a connected peer may take to say what it wants.
+const BEGIN: Duration = Duration::from_secs(10);
+
+/// Accepts data connections until the endpoint closes.
+pub async fn serve(destination: Arc<Destination>, endpoint: Endpoint) {
+    let sessions = Arc::new(Sessions::default());
+    while let Some(incoming) = endpoint.accept().await {
+        let (destination, sessions) = (Arc::clone(&destination), Arc::clone(&sessions));
+        tokio::spawn(async move {
+            if let Err(fault) = accept(destination, sessions, incoming).await {
+                tracing::warn!("data connection: {fault}");
+            }
+        });
+    }
+}
+
+/// Sees to it that one session at a time touches the volume.
+#[derive(Debug, Default)]
+struct Sessions {
+    current: Mutex<Option<Connection>>,
+    turn: tokio::sync::Mutex<()>,
+}
+
+async fn accept(
+    destination: Arc<Destination>,
+    sessions: Arc<Sessions>,
+    incoming: Incoming,
+) -> Result<(), Fault> {
+    let protocol = |why: String| fault::plain(Side::Destination, FaultCode::Protocol, why);
+    let from = incoming.remote_address();
+    let connection = tokio::time::timeout(quic::HANDSHAKE, incoming)
+        .await
+        .map_err(|_| protocol(format!("destination: handshake with {from} took too long")))?
+        .map_err(|error| protocol(format!("destination: handshake with {from}: {error}")))?;
+    let begun = tokio::time::timeout(BEGIN, async {
+        let (send, mut receive) = connection.accept_bi().await.ok()?;
+        let message = messages::read_json(&mut receive).await.ok()??.0;
+        Some((send, receive, message))
+    });
+    let Ok(Some((send, receive, ToDestination::Begin(begin)))) = begun.await else {
+        connection.close(VarInt::from_u32(2), b"no begin");
+        return Err(protocol(format!(
+            "destination: {from} did not begin a session"
+        )));
+    };
+    // The peer holds the pinned key: a session that is still there is its own older one. What
+    // that has received is applied to the end before anything else is.
+    let older = sessions
+        .current
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .replace(connection.clone());
+    if let Some(older) = older {
+        older.close(VarInt::from_u32(1), b"a newer session has begun");
+    }
+    let _turn = sessions.turn.lock().await;
+    let session = Session {
+        destination,
+        connection,
+        level: begin.verify,
+        tag_key: begin.tag_key,
+    };
+    let mut send = send;
+    match session.destination.accept(&begin) {
+        Ok(ready) => {
+            let _ = messages::write_json(&mut send, &ToSource::Ready(ready)).await;
+            session.run(send, receive).await;
+            Ok(())
+        }
+        Err(fault) => {
+            let told = ToSource::Fault {
+                fault: fault.clone(),
+                directory: None,
+                fatal: true,
+            };
+            let _ = messages::write_json(&mut send, &told).await;
+            let _ = send.finish();
+            // The peer closes once it has read why.
+            let _ = tokio::time::timeout(BEGIN, session.connection.closed()).await;
+            Err(fault)
+        }
+    }
+}
+
+/// One session.
+#[derive(Clone)]
+struct Session {
+    destination: Arc<Destination>,
+    connection: Connection,
+    level: VerifyLevel,
+    tag_key: [u8; 32],
+}
+
+type Answers = mpsc::UnboundedSender<ToSource>;
+
+impl Session {
+    async fn run(&self, send: SendStream, control: RecvStream) {
+        let (answers, outgoing) = mpsc::unbounded_channel();
+        // Reading a message must not be cut off half-way by the other events below.
+        let (heard, mut orders) = mpsc::channel(1);
+        let listener = tokio::spawn(hear(control, heard));
+        let speaker = tokio::spawn(speak(send, outgoing));
+        let flusher = Arc::new(Flusher::default());
+        let background = {
+            let (flusher, session, answers) = (Arc::clone(&flusher), self.clone(), answers.clone());
+            tokio::task::spawn_blocking(move || {
+                if let Err(fault) = flusher.run(&session.destination) {
+                    let _ = answers.send(ToSource::Fault {
+                        fault,
+                        directory: None,
+                        fatal: true,
+                    });
+                }
+            })
+        };
+        let mut work = JoinSet::new();
+        loop {
+            tokio::select! {
+                lane = self.connection.accept_uni() => match lane {
+                    Ok(stream) if work.len() < LANES_MAX * 2 => {
+                        work.spawn(self.clone().lane(stream, answers.clone()));
+                    }
+                    _ => break,
+                },
+                query = self.connection.accept_bi() => match query {
+                    Ok((send, receive)) => {
+                        work.spawn(self.clone().query(send, receive, answers.clone()));
+                    }
+                    Err(_) => break,
+                },
+                order = orders.recv() => match order {
+                    Some(ToDestination::Settle) => {
+                        work.spawn(self.clone().settle(answers.clone()));
+                    }
+                    _ => break,
+                },
+                Some(_) = work.join_next(), if !work.is_empty() => {}
+            }
+        }
+        // Everything that was received is applied before another session may begin.
+        while work.join_next().await.is_some() {}
+        listener.abort();
+        flusher.end();
+        let _ = background.await;
+        drop(answers);
+        self.connection.close(VarInt::from_u32(0), b"done");
+        let _ = speaker.await;
+    }
+
+    /// Reads the frames of one lane for a thread that applies them.
+    async fn lane(self, mut stream: RecvStream, answers: Answers) {
+        let mut number = [0; 4];
+        if stream.read_exact(&mut number).await.is_err() {
+            return;
+        }
+        let lane = u32::from_le_bytes(number);
+        let (queue, frames) = mpsc::channel(LANE_QUEUE);
+        let destination = Arc::clone(&self.destination);
+        let thread = {
+            let answers = answers.clone();
+            tokio::task::spawn_blocking(move || apply(&destination, lane, frames, &answers))
+        };
+        loop {
+            match messages::read_frame(&mut stream, frame_length).await {
+                Ok(Some(frame)) => {
+                    if queue.send(frame).await.is_err() {
+                        break;
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::debug!("lane {lane}: {error}");
+                    break;
+                }
+            }
+        }
+        drop(queue);
+        if thread.await.is_err() {
+            let fault = fault::plain(
+                Side::Destination,
+                FaultCode::Internal,
+                "destination: a thread that applies changes ended unexpectedly",
+            );
+            let _ = answers.send(ToSource::Fault {
+                fault,
+                directory: None,
+                fatal: true,
+            });
+        }
+    }
+
+    async fn query(self, mut send: SendStream, mut receive: RecvStream, answers: Answers) {
+        let Ok(Some((query, _))) = messages::read_json::<Query>(&mut receive).await else {
+            return;
+        };
+        let (records, mut outgoing) = mpsc::channel::<Bytes>(2);
+        let session = self.clone();
+        let thread = tokio::task::spawn_blocking(move || session.answer(&query, records));
+        while let Some(record) = outgoing.recv().await {
+            if send.write_chunk(record).await.is_err() {
+                break;
+            }
+        }
+        drop(outgoing);
+        if let Ok(Err(fault)) = thread.await {
+            let _ = answers.send(ToSource::Fault {
+                fault,
+                directory: None,
+                fatal: true,
+            });
+            let _ = send.reset(VarInt::from_u32(1));
+            return;
+        }
+        let _ = send.finish();
+    }
+
+    fn answer(&self, query: &Query, records: mpsc::Sender<Bytes>) -> Result<(), Fault> {
+        let bad = |_| {
+            fault::plain(
+                Side::Destination,
+                FaultCode::Protocol,
+                "destination: was asked about something that is no path",
+            )
+        };
+        let mut records = Queue(records);
+        match query {
+            Query::List { path } => {
+                let path = RelPath::new(path).map_err(bad)?;
+                self.destination
+                    .list(&path, &self.tag_key, self.level, &mut records)
+            }
+            Query::Signature { path, name, block } => {
+                let (path, name) = (
+                    RelPath::new(path).map_err(bad)?,
+                    Name::new(name).map_err(bad)?,
+                );
+                let signature = self.destination.signature(&path, &name, *block)?;
+                records.push(signature)
+            }
+        }
+    }
+
+    async fn settle(self, answers: Answers) {
+        let destination = Arc::clone(&self.destination);
+        let level = self.level;
+        let settled = tokio::task::spawn_blocking(move || destination.settle(level)).await;
+        match settled {
+            Ok(Ok(outcome)) => {
+                for fault in outcome.mismatches {
+                    let _ = answers.send(ToSource::Fault {
+                        fault,
+                        directory: None,
+                        fatal: false,
+                    });
+                }
+                let _ = answers.send(ToSource::Settled(outcome.settled));
+            }
+            Ok(Err(fault)) => {
+                let _ = answers.send(ToSource::Fault {
+                    fault,
+                    directory: None,
+                    fatal: true,
+                });
+            }
+            Err(_) => {
+                let fault = fault::plain(
+                    Side::Destination,
+                    FaultCode::Internal,
+                    "destination: the verification ended unexpectedly",
+                );
+                let _ = answers.send(ToSource::Fault {
+                    fault,
+                    directory: None,
+                    fatal: true,
+                });
+            }
+        }
+    }
+}
+
+/// Applies the frames of one lane until there are no more.
+fn apply(
+    destination: &Destination,
+    lane: u32,
+    mut frames: mpsc::Receiver<Bytes>,
+    answers: &Answers,
+) {
+    let mut applier = Applier::new(destination);
+    let tell = |failure: Failure| {
+        // A full or failing volume fails for all that follows too.
+        let fatal = matches!(
+            failure.fault.code,
+            FaultCode::NoSpace | FaultCode::Io | FaultCode::Protocol | FaultCode::Internal
+        );
+        let directory = Some(hex::encode(failure.directory.as_bytes()));
+        let _ = answers.send(ToSource::Fault {
+            fault: failure.fault,
+            directory,
+            fatal,
+        });
+        fatal
+    };
+    while let Some(frame) = frames.blocking_recv() {
+        let (sequence, ops) = match decode_frame(frame) {
+            Ok(decoded) => decoded,
+            Err(error) => {
+                let fault = fault::plain(
+                    Side::Destination,
+                    FaultCode::Protocol,
+                    format!("destination: got a frame that is none ({error})"),
+                );
+                tell(Failure {
+                    fault,
+                    directory: RelPath::ROOT,
+                });
+                break;
+            }
+        };
+        let fatal = ops.into_iter().any(|op| match applier.apply(op) {
+            Ok(()) => false,
+            Err(failure) => tell(failure),
+        });
+        if let Err(failure) = applier.note() {
+            tell(failure);
+            break;
+        }
+        if fatal {
+            break;
+        }
+        let _ = answers.send(ToSource::Applied {
+            lane,
+            up_to: sequence,
+        });
+    }
+    // A lane that was cut off inside a frame has touched something all the same.
+    let _ = applier.note();
+}
+
+async fn hear(mut control: RecvStream, heard: mpsc::Sender<ToDestination>) {
+    while let Ok(Some((message, _))) = messages::read_json(&mut control).await {
+        if heard.send(message).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn speak(mut send: SendStream, mut outgoing: mpsc::UnboundedReceiver<ToSource>) {
+    while let Some(message) = outgoing.recv().await {
+        if messages::write_json(&mut send, &message).await.is_err() {
+            break;
+        }
+    }
+    let _ = send.finish();
+}
+
+/// Records of an answer, on their way to the task that sends them.
+struct Queue(mpsc::Sender<Bytes>);
+
+impl Records for Queue {
+    fn push(&mut self, record: Bytes) -> Result<(), Fault> {
+        self.0
+            .blocking_send(record)
+            .map_err(|_| fault::disconnected(Side::Destination, "the source no longer listens"))
+    }
+}

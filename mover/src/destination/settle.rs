@@ -1,0 +1,214 @@
+//! Settles a pass: durable, surveyed, summed up.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+use livmig_proto::{
+    control::{Fault, ManifestReport, VerifyLevel},
+    hex,
+    manifest::manifest_digest,
+    name::RelPath,
+    session::Settled,
+    tree::Digest,
+};
+
+use super::{state::Destination, survey::Surveyor, touched::Touch};
+use crate::{catalog::segment::Kept, catalog::store::Known, fs::dir};
+
+/// What came of settling: the end of the pass, and what differs.
+#[derive(Debug)]
+pub struct Outcome {
+    /// For the source.
+    pub settled: Settled,
+    /// What differs, by name.
+    pub mismatches: Vec<Fault>,
+}
+
+/// A directory to survey: by its note, or by its path when there is none.
+enum Job {
+    Touched(crate::catalog::log::Key),
+    Unknown(RelPath),
+}
+
+impl Destination {
+    /// Makes everything durable, reads back what was touched, and sums up.
+    pub fn settle(&self, level: VerifyLevel) -> Result<Outcome, Fault> {
+        let begun = Instant::now();
+        self.sync()?;
+        let flush_seconds = begun.elapsed().as_secs_f64();
+        let begun = Instant::now();
+        let (mismatched, mismatches) = self.survey_all(level)?;
+        self.touched.clear().map_err(Self::state_fault)?;
+        self.complete.store(true, Ordering::SeqCst);
+        let (digest, entries, bytes) = self.sum();
+        let settled = Settled {
+            digest,
+            entries,
+            bytes,
+            on_device: level != VerifyLevel::Wire && self.on_device.load(Ordering::SeqCst),
+            flush_seconds,
+            verify_seconds: begun.elapsed().as_secs_f64(),
+            mismatched: mismatched
+                .iter()
+                .map(|path| hex::encode(path.as_bytes()))
+                .collect(),
+        };
+        Ok(Outcome {
+            settled,
+            mismatches,
+        })
+    }
+
+    /// Surveys every directory of which nothing is proven yet.
+    pub fn survey_everything(&self, level: VerifyLevel) -> Result<(), Fault> {
+        self.survey_all(level).map(drop)
+    }
+
+    /// What is proven of everything, in one digest.
+    pub fn manifest(&self, level: VerifyLevel) -> ManifestReport {
+        let (digest, entries, bytes) = self.sum();
+        ManifestReport {
+            level,
+            digest: digest.to_string(),
+            entries,
+            bytes,
+        }
+    }
+
+    fn sum(&self) -> (Digest, u64, u64) {
+        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut members = self.catalog.members().unwrap_or_default();
+        members.extend(links.members());
+        let totals = self.catalog.totals();
+        (
+            manifest_digest(members),
+            totals.entries,
+            totals.bytes + links.bytes(),
+        )
+    }
+
+    fn survey_all(&self, level: VerifyLevel) -> Result<(Vec<RelPath>, Vec<Fault>), Fault> {
+        let mut jobs: Vec<Job> = self.touched.keys().into_iter().map(Job::Touched).collect();
+        if !self.complete.load(Ordering::SeqCst) {
+            jobs.extend(self.unknown_directories()?.into_iter().map(Job::Unknown));
+        }
+        let mut found = self.in_parallel(level, &jobs, |surveyor, job| match job {
+            Job::Touched(key) => match self.touched.get(*key).map_err(Self::state_fault)? {
+                Some((path, touch)) => {
+                    let as_claimed = surveyor.directory(&path, &touch)?;
+                    Ok((!as_claimed).then_some(path))
+                }
+                None => Ok(None),
+            },
+            Job::Unknown(path) => {
+                // A touched directory is surveyed by its note.
+                if !self.catalog.knows(path) {
+                    surveyor.directory(path, &Touch::default())?;
+                }
+                Ok(None)
+            }
+        })?;
+        let doubtful = self
+            .links
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .doubtful();
+        let links = self.in_parallel(level, &doubtful, |surveyor, (ino, path)| {
+            let as_claimed = surveyor.link(*ino, path)?;
+            Ok(if as_claimed {
+                None
+            } else {
+                path.split().map(|(parent, _)| parent)
+            })
+        })?;
+        found.0.extend(links.0);
+        found.1.extend(links.1);
+        found.0.sort_unstable();
+        found.0.dedup();
+        Ok(found)
+    }
+
+    /// Gives each of `jobs` to one of several surveyors; the directories that they name, and what
+    /// they found to differ.
+    fn in_parallel<T: Sync>(
+        &self,
+        level: VerifyLevel,
+        jobs: &[T],
+        work: impl Fn(&mut Surveyor<'_>, &T) -> Result<Option<RelPath>, Fault> + Sync,
+    ) -> Result<(Vec<RelPath>, Vec<Fault>), Fault> {
+        let next = AtomicUsize::new(0);
+        let found = Mutex::new((Vec::new(), Vec::new()));
+        let failed = Mutex::new(None);
+        let threads = std::thread::available_parallelism()
+            .map_or(2, usize::from)
+            .clamp(2, 8);
+        std::thread::scope(|scope| {
+            for _ in 0..threads.min(jobs.len()) {
+                scope.spawn(|| {
+                    let mut surveyor = Surveyor::new(self, level);
+                    let mut paths = Vec::new();
+                    while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        match work(&mut surveyor, job) {
+                            Ok(path) => paths.extend(path),
+                            Err(fault) => {
+                                failed
+                                    .lock()
+                                    .unwrap_or_else(PoisonError::into_inner)
+                                    .get_or_insert(fault);
+                                next.store(jobs.len(), Ordering::Relaxed);
+                            }
+                        }
+                    }
+                    let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                    found.0.extend(paths);
+                    found.1.append(&mut surveyor.mismatches);
+                });
+            }
+        });
+        match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(fault) => Err(fault),
+            None => Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner)),
+        }
+    }
+
+    /// Every directory of the volume of which nothing is proven.
+    fn unknown_directories(&self) -> Result<Vec<RelPath>, Fault> {
+        let mut unknown = Vec::new();
+        let mut stack = vec![RelPath::ROOT];
+        while let Some(path) = stack.pop() {
+            let failed = |errno| {
+                crate::fault::at(
+                    livmig_proto::control::Side::Destination,
+                    &path,
+                    "list the directory",
+                    errno,
+                )
+            };
+            if let Known::Segment(segment) = self.catalog.get(&path).map_err(Self::state_fault)? {
+                stack.extend(
+                    segment
+                        .entries
+                        .iter()
+                        .filter(|entry| entry.kept == Kept::Directory)
+                        .filter_map(|entry| path.child(&entry.name).ok()),
+                );
+                continue;
+            }
+            let dir = self.volume.dir(&path).map_err(failed)?;
+            for name in dir::list(&dir).map_err(failed)? {
+                let stat = crate::fs::stat::Stat::of_entry(&dir, &name).map_err(failed)?;
+                let own = path.is_root() && self.volume.is_own(&name, &stat);
+                if stat.kind == crate::fs::stat::Kind::Directory && !own {
+                    stack.extend(path.child(&name).ok());
+                }
+            }
+            unknown.push(path);
+        }
+        Ok(unknown)
+    }
+}

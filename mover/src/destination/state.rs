@@ -1,0 +1,211 @@
+//! A destination between passes: the volume, what is known of it, and who may write to it.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use livmig_proto::{
+    control::{Fault, FaultCode, Side},
+    hex,
+    ids::{Epoch, MigrationUid},
+    session::{Begin, Ready},
+};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::{links::DestinationLinks, touched::Touched};
+use crate::{
+    catalog::store::{Store, random},
+    fault,
+    fs::volume::{self, Volume},
+};
+
+/// A destination: a volume that is written, and what was proven of it.
+#[derive(Debug)]
+pub struct Destination {
+    pub(super) volume: Volume,
+    /// What was verified. Lives as long as the process: after a restart all is read again.
+    pub(super) catalog: Store,
+    pub(super) touched: Touched,
+    pub(super) links: Mutex<DestinationLinks>,
+    /// Whether the catalog covers every directory.
+    pub(super) complete: AtomicBool,
+    /// Whether everything that was read back came from the device.
+    pub(super) on_device: AtomicBool,
+    /// Whether a flush has failed: the kernel reports that once and forgets, so nobody may
+    /// believe this volume again.
+    pub(super) poisoned: AtomicBool,
+    pub(super) written: AtomicU64,
+    migration: MigrationUid,
+    state: PathBuf,
+    token: Mutex<Option<Token>>,
+    epoch: AtomicU64,
+}
+
+/// What says, outside the tree, whose tree it is.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Token {
+    migration: MigrationUid,
+    boot: String,
+    #[serde(with = "hex::array")]
+    instance: [u8; 16],
+}
+
+impl Destination {
+    /// The destination of `migration` in `volume`, with its state in the directory `state`.
+    pub fn new(volume: Volume, state: &Path, migration: MigrationUid) -> io::Result<Self> {
+        let empty = volume.is_empty()?;
+        let token = match fs::read(state.join(TOKEN)) {
+            Ok(bytes) => serde_json::from_slice::<Token>(&bytes).ok(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Self {
+            volume,
+            catalog: Store::ephemeral(state)?,
+            touched: Touched::new(state)?,
+            links: Mutex::default(),
+            complete: AtomicBool::new(empty),
+            on_device: AtomicBool::new(true),
+            poisoned: AtomicBool::new(false),
+            written: AtomicU64::new(0),
+            migration,
+            state: state.to_owned(),
+            token: Mutex::new(token.filter(|token| token.migration == migration)),
+            epoch: AtomicU64::new(0),
+        })
+    }
+
+    /// A volume that is only read.
+    pub fn for_reading(volume: Volume, state: &Path, migration: MigrationUid) -> io::Result<Self> {
+        let reader = Self::new(volume, state, migration)?;
+        reader.complete.store(false, Ordering::SeqCst);
+        Ok(reader)
+    }
+
+    /// The volume.
+    pub fn volume(&self) -> &Volume {
+        &self.volume
+    }
+
+    /// The migration it serves.
+    pub fn migration(&self) -> MigrationUid {
+        self.migration
+    }
+
+    /// Takes note of an epoch; refuses one that is lower than a coordinator already had.
+    pub fn see_epoch(&self, epoch: Epoch) -> Result<(), Fault> {
+        let highest = self.epoch.fetch_max(epoch.0, Ordering::SeqCst);
+        if epoch.0 < highest {
+            return Err(fault::plain(
+                Side::Destination,
+                FaultCode::StaleEpoch,
+                format!(
+                    "destination: epoch {epoch} is over; a coordinator with epoch {highest} \
+                         has taken over"
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Accepts a pass, or says why not. From here on the tree is this migration's.
+    pub(super) fn accept(&self, begin: &Begin) -> Result<Ready, Fault> {
+        let refuse =
+            |code, message: &str| Err(fault::plain(Side::Destination, code, message.to_owned()));
+        if begin.migration != self.migration {
+            return refuse(
+                FaultCode::BadRequest,
+                "destination: the source belongs to another migration",
+            );
+        }
+        self.see_epoch(begin.epoch)?;
+        if self.poisoned.load(Ordering::SeqCst) {
+            return refuse(
+                FaultCode::Io,
+                "destination: the volume has failed to store what was written to it and is not \
+                 believed any more; migrate to another volume",
+            );
+        }
+        let failed = |errno| {
+            fault::plain(
+                Side::Destination,
+                fault::code_of(errno),
+                format!("destination: could not look at the root directory ({errno})"),
+            )
+        };
+        let empty = self.volume.is_empty().map_err(failed)?;
+        let mut token = self
+            .token
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if !empty && token.is_none() && !begin.adopt {
+            return refuse(
+                FaultCode::NotEmpty,
+                "destination: the directory holds entries that this migration did not write; \
+                 nothing was changed (--adopt takes them over and removes what the source does \
+                 not have)",
+            );
+        }
+        let boot = volume::boot_id();
+        let instance = match &*token {
+            // What was applied since the boot still counts; after one, only what is on disk.
+            Some(token) if token.boot == boot => token.instance,
+            _ => random(),
+        };
+        let fresh = Token {
+            migration: self.migration,
+            boot,
+            instance,
+        };
+        store(&self.state, &fresh).map_err(|error| {
+            fault::plain(
+                Side::Destination,
+                FaultCode::Io,
+                format!("destination: could not write to the state directory: {error}"),
+            )
+        })?;
+        *token = Some(fresh);
+        Ok(Ready { instance, empty })
+    }
+
+    /// Makes everything durable.
+    pub(super) fn sync(&self) -> Result<(), Fault> {
+        self.volume.sync().map_err(|errno| {
+            self.poisoned.store(true, Ordering::SeqCst);
+            fault::plain(
+                Side::Destination,
+                FaultCode::Io,
+                format!("destination: the volume failed to store what was written to it ({errno})"),
+            )
+        })
+    }
+
+    /// The state directory failed.
+    pub(super) fn state_fault(errno: Errno) -> Fault {
+        fault::plain(
+            Side::Destination,
+            fault::code_of(errno),
+            format!("destination: could not keep state in the state directory ({errno})"),
+        )
+    }
+}
+
+const TOKEN: &str = "destination.json";
+
+/// Writes the token: temporary file, fsync, rename. A crash leaves the old one or the new one;
+/// the directory entry itself may be lost with the machine, which then only costs a reading of
+/// the destination.
+fn store(state: &Path, token: &Token) -> io::Result<()> {
+    let bytes = serde_json::to_vec(token)?;
+    let temporary = state.join("destination.json.new");
+    fs::write(&temporary, bytes)?;
+    fs::File::open(&temporary)?.sync_all()?;
+    fs::rename(temporary, state.join(TOKEN))
+}

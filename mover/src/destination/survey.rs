@@ -1,0 +1,448 @@
+//! Surveys a directory: reads back what was written, compares it with what was claimed, and
+//! stores what is now proven.
+
+use std::{
+    os::fd::{AsFd as _, OwnedFd},
+    sync::{PoisonError, atomic::Ordering},
+};
+
+use livmig_proto::{
+    control::{Fault, FaultCode, Side, VerifyLevel},
+    entry::{Meta, Node, entry_digest},
+    name::{Name, RelPath},
+    tree::{BLOCK, Digest, is_zero, leaf, range_digest},
+};
+use rustix::{fs::SeekFrom, io::Errno};
+
+use super::{
+    links::Proven,
+    state::Destination,
+    touched::{Content, Range, Touch, Written},
+};
+use crate::{
+    catalog::{
+        segment::{Entry, Kept, KeptFile, Seen, Segment},
+        store::{Change, Known},
+    },
+    fault,
+    fs::{
+        dir, file,
+        stat::{Kind, Stat},
+        xattr,
+    },
+    hash::{self, Hashed, Options},
+    source::read,
+};
+
+/// Surveys directories, one after the other, on one thread.
+pub struct Surveyor<'a> {
+    destination: &'a Destination,
+    level: VerifyLevel,
+    buffer: Vec<u8>,
+    /// What was found to differ.
+    pub mismatches: Vec<Fault>,
+}
+
+impl<'a> Surveyor<'a> {
+    /// A surveyor that looks as hard as `level` says.
+    pub fn new(destination: &'a Destination, level: VerifyLevel) -> Self {
+        Self {
+            destination,
+            level,
+            buffer: Vec::new(),
+            mismatches: Vec::new(),
+        }
+    }
+
+    /// Surveys the directory at `path`, where `touch` was done. Whether all of it is as claimed.
+    pub fn directory(&mut self, path: &RelPath, touch: &Touch) -> Result<bool, Fault> {
+        let failed = |what: &str, errno| fault::at(Side::Destination, path, what, errno);
+        let dir = match self.destination.volume.dir(path) {
+            Ok(dir) => dir,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
+                self.gone(path)?;
+                return Ok(true);
+            }
+            Err(errno) => return Err(failed("open the directory", errno)),
+        };
+        let stat = Stat::of_fd(&dir).map_err(|errno| failed("look at the directory", errno))?;
+        let names = dir::list(dir.as_fd()).map_err(|errno| failed("list the directory", errno))?;
+        let old = match self
+            .destination
+            .catalog
+            .get(path)
+            .map_err(Destination::state_fault)?
+        {
+            Known::Segment(segment) => Some(*segment),
+            Known::InFlight | Known::Nothing => None,
+        };
+        let before = self.mismatches.len();
+        let mut entries = Vec::with_capacity(names.len());
+        let mut links = Vec::new();
+        for name in names {
+            let entry_path = path.child(&name).unwrap_or_default();
+            let stat = Stat::of_entry(&dir, &name).map_err(|errno| {
+                fault::at(Side::Destination, &entry_path, "look at the entry", errno)
+            })?;
+            if path.is_root() && self.destination.volume.is_own(&name, &stat) {
+                continue;
+            }
+            let entry = if stat.kind == Kind::Directory {
+                Entry {
+                    name,
+                    seen: None,
+                    kept: Kept::Directory,
+                }
+            } else if stat.has_links() {
+                let group = stat.identity.ino;
+                links.push((name.clone(), group));
+                Entry {
+                    name,
+                    seen: None,
+                    kept: Kept::Link { group },
+                }
+            } else {
+                let old = old.as_ref().and_then(|old| old.entry(&name));
+                let writes: Vec<&Written> = touch
+                    .writes
+                    .iter()
+                    .filter(|write| write.name == name)
+                    .collect();
+                self.entry(&dir, &entry_path, name, &stat, old, &writes)?
+            };
+            entries.push(entry);
+        }
+        let meta = self.meta(&dir, path, &stat, false)?;
+        let seen = Some(Seen {
+            identity: stat.identity,
+            cold: true,
+        });
+        let segment = Segment {
+            path: path.clone(),
+            meta,
+            seen,
+            entries,
+        };
+        let as_claimed = touch.member.is_none_or(|member| member == segment.member());
+        if !as_claimed && self.mismatches.len() == before {
+            self.mismatch(
+                path,
+                "the directory's entries, owner, mode, time or attributes",
+            );
+        }
+        self.destination
+            .catalog
+            .put(&segment, Change::None)
+            .map_err(Destination::state_fault)?;
+        self.destination
+            .links
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace(path, links, &touch.writes);
+        Ok(self.mismatches.len() == before)
+    }
+
+    /// Proves one inode with several links, through the name `path`.
+    pub fn link(&mut self, ino: u64, path: &RelPath) -> Result<bool, Fault> {
+        let locked = || {
+            self.destination
+                .links
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
+        let Some(group) = locked().get(ino) else {
+            return Ok(true);
+        };
+        let failed = |what: &str, errno| fault::at(Side::Destination, path, what, errno);
+        let Some((parent, name)) = path.split() else {
+            return Ok(true);
+        };
+        let dir = self
+            .destination
+            .volume
+            .dir(&parent)
+            .map_err(|errno| failed("open the directory", errno))?;
+        let stat =
+            Stat::of_entry(&dir, &name).map_err(|errno| failed("look at the entry", errno))?;
+        let before = self.mismatches.len();
+        let writes: Vec<&Written> = group.writes.iter().collect();
+        let old = group.proven.map(|proven| Entry {
+            name: name.clone(),
+            seen: Some(Seen {
+                identity: proven.identity,
+                cold: true,
+            }),
+            kept: match proven.root {
+                Some(root) => Kept::File(KeptFile {
+                    digest: proven.digest,
+                    size: proven.size,
+                    root,
+                    tags: None,
+                }),
+                None => Kept::Other {
+                    digest: proven.digest,
+                },
+            },
+        });
+        let entry = self.entry(&dir, path, name, &stat, old.as_ref(), &writes)?;
+        let identity = stat.identity;
+        let proven = match entry.kept {
+            Kept::File(KeptFile {
+                digest, size, root, ..
+            }) => Proven {
+                identity,
+                digest,
+                size,
+                root: Some(root),
+            },
+            Kept::Other { digest } => Proven {
+                identity,
+                digest,
+                size: 0,
+                root: None,
+            },
+            Kept::Directory | Kept::Link { .. } => return Ok(true),
+        };
+        self.destination
+            .links
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .prove(ino, proven);
+        Ok(self.mismatches.len() == before)
+    }
+
+    fn gone(&self, path: &RelPath) -> Result<(), Fault> {
+        let gone = self
+            .destination
+            .catalog
+            .forget(path)
+            .map_err(Destination::state_fault)?;
+        let mut links = self
+            .destination
+            .links
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        gone.iter().for_each(|path| links.forget(path));
+        links.forget(path);
+        Ok(())
+    }
+
+    fn entry(
+        &mut self,
+        dir: &OwnedFd,
+        path: &RelPath,
+        name: Name,
+        stat: &Stat,
+        old: Option<&Entry>,
+        writes: &[&Written],
+    ) -> Result<Entry, Fault> {
+        let unchanged = old
+            .filter(|old| old.seen.is_some_and(|seen| seen.identity == stat.identity))
+            .filter(|old| matches!(old.kept, Kept::File(_) | Kept::Other { .. }));
+        if let Some(old) = unchanged.filter(|_| writes.is_empty()) {
+            return Ok(old.clone());
+        }
+        let failed = |what: &str, errno| fault::at(Side::Destination, path, what, errno);
+        let seen = Some(Seen {
+            identity: stat.identity,
+            cold: true,
+        });
+        let (digest, kept) = if stat.kind == Kind::File {
+            let fd = file::open_read(dir, &name)
+                .map_err(|errno| failed("open the file to read it back", errno))?;
+            let known = old.and_then(|old| match &old.kept {
+                Kept::File(kept) => Some(Hashed {
+                    size: kept.size,
+                    root: kept.root,
+                }),
+                _ => None,
+            });
+            let hashed = self.content(&fd, path, stat, known, writes)?;
+            let meta = self.meta(&fd, path, stat, false)?;
+            let Hashed { size, root } = hashed;
+            let digest = entry_digest(&meta, &Node::File { size, root });
+            (
+                digest,
+                Kept::File(KeptFile {
+                    digest,
+                    size,
+                    root,
+                    tags: None,
+                }),
+            )
+        } else {
+            let handle = file::open_handle(dir, &name)
+                .map_err(|errno| failed("open the entry to read it back", errno))?;
+            let node = read::node(&handle, stat)
+                .map_err(|errno| failed("read the link back", errno))?
+                .ok_or_else(|| failed("read the entry back", Errno::IO))?;
+            let meta = self.meta(&handle, path, stat, true)?;
+            let digest = entry_digest(&meta, &node);
+            (digest, Kept::Other { digest })
+        };
+        let claimed = writes
+            .iter()
+            .rev()
+            .map(|write| write.digest)
+            .find(|d| d.0 != [0; 32]);
+        let only_later_metadata = writes.last().is_some_and(|last| last.digest.0 == [0; 32]);
+        if claimed.is_some_and(|claimed| claimed != digest) && !only_later_metadata {
+            self.mismatch(path, "content, owner, mode, time or attributes");
+        }
+        Ok(Entry { name, seen, kept })
+    }
+
+    /// What a file holds, read back as far as it was written.
+    fn content(
+        &mut self,
+        fd: &OwnedFd,
+        path: &RelPath,
+        stat: &Stat,
+        known: Option<Hashed>,
+        writes: &[&Written],
+    ) -> Result<Hashed, Fault> {
+        let contents: Vec<&Content> = writes
+            .iter()
+            .map(|write| &write.content)
+            .filter(|c| **c != Content::None)
+            .collect();
+        match (contents.as_slice(), known) {
+            ([Content::Whole { size, root } | Content::Ranges { size, root, .. }], _)
+                if self.level == VerifyLevel::Wire =>
+            {
+                Ok(Hashed {
+                    size: *size,
+                    root: *root,
+                })
+            }
+            // Nothing but metadata was written since the content was proven.
+            ([], Some(known)) if !writes.is_empty() && known.size == stat.identity.size => {
+                Ok(known)
+            }
+            ([Content::Ranges { size, root, ranges }], Some(_))
+                if *size == stat.identity.size && is_minor(ranges, *size) =>
+            {
+                for range in ranges {
+                    if !self.range(fd, path, range, *size)? {
+                        self.mismatch(path, "content");
+                        break;
+                    }
+                }
+                Ok(Hashed {
+                    size: *size,
+                    root: *root,
+                })
+            }
+            _ => self.whole(fd, path, stat),
+        }
+    }
+
+    fn whole(&mut self, fd: &OwnedFd, path: &RelPath, stat: &Stat) -> Result<Hashed, Fault> {
+        self.from_device(fd, 0, stat.identity.size);
+        let holes = self.destination.volume.has_true_holes();
+        let options = Options::new(stat.identity.size, holes);
+        hash::sum(fd, options, &mut self.buffer)
+            .map_err(|errno| fault::at(Side::Destination, path, "read the file back", errno))
+    }
+
+    /// Whether a range holds what was written to it.
+    fn range(
+        &mut self,
+        fd: &OwnedFd,
+        path: &RelPath,
+        range: &Range,
+        size: u64,
+    ) -> Result<bool, Fault> {
+        let failed = |errno| fault::at(Side::Destination, path, "read the file back", errno);
+        let end = (range.offset + range.len).min(size);
+        if range.digest.is_none() && self.destination.volume.has_true_holes() {
+            match rustix::fs::seek(fd, SeekFrom::Data(range.offset)) {
+                Err(Errno::NXIO) => return Ok(true),
+                Ok(data) if data >= end => return Ok(true),
+                _ => {}
+            }
+        }
+        self.from_device(fd, range.offset, range.len);
+        let mut at = range.offset;
+        let mut leaves = Vec::new();
+        while at < end {
+            let step = usize::try_from(end - at)
+                .unwrap_or(usize::MAX)
+                .min(hash::WINDOW);
+            self.buffer.resize(step, 0);
+            let read = file::read_at(fd, &mut self.buffer, at).map_err(failed)?;
+            let content = self.buffer.get(..read).unwrap_or_default();
+            if read < step {
+                return Ok(false);
+            }
+            match range.digest {
+                Some(_) => leaves.extend(content.chunks(BLOCK).map(leaf)),
+                None if !is_zero(content) => return Ok(false),
+                None => {}
+            }
+            at += u64::try_from(read).unwrap_or(0);
+        }
+        // A file cut short since then proves nothing of what was cut.
+        let whole = end == range.offset + range.len;
+        Ok(range
+            .digest
+            .is_none_or(|digest| !whole || digest == range_digest(&leaves)))
+    }
+
+    fn from_device(&self, fd: &OwnedFd, offset: u64, len: u64) {
+        if self.level != VerifyLevel::Wire && !file::drop_cache(fd, offset, len) {
+            self.destination.on_device.store(false, Ordering::Relaxed);
+        }
+    }
+
+    fn meta(
+        &self,
+        fd: &OwnedFd,
+        path: &RelPath,
+        stat: &Stat,
+        is_path: bool,
+    ) -> Result<Meta, Fault> {
+        if stat.kind == Kind::Symlink {
+            return Ok(read::meta_of(stat, Vec::new()));
+        }
+        let attributes = xattr::read(fd, is_path).map_err(|errno| {
+            fault::at(
+                Side::Destination,
+                path,
+                "read the extended attributes back",
+                errno,
+            )
+        })?;
+        Ok(read::meta_of(stat, attributes.carried))
+    }
+
+    fn mismatch(&mut self, path: &RelPath, what: &str) {
+        self.mismatches.push(fault::named(
+            Side::Destination,
+            FaultCode::Mismatch,
+            path,
+            format!("destination: does not hold what was sent ({what} differ)"),
+        ));
+    }
+}
+
+/// Whether reading ranges back is cheaper than reading the file.
+fn is_minor(ranges: &[Range], size: u64) -> bool {
+    let data: u64 = ranges
+        .iter()
+        .filter(|r| r.digest.is_some())
+        .map(|r| r.len)
+        .sum();
+    data <= size / 2
+}
+
+/// The digest of a file's metadata and content, for those who read a file outside a survey.
+pub fn file_digest(meta: &Meta, hashed: &Hashed) -> Digest {
+    entry_digest(
+        meta,
+        &Node::File {
+            size: hashed.size,
+            root: hashed.root,
+        },
+    )
+}

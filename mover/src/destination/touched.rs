@@ -1,0 +1,294 @@
+//! What was touched since the last verification, noted on disk by directory.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io,
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use livmig_proto::{
+    name::{Name, RelPath},
+    tree::Digest,
+    wire::{DecodeError, Decoder, Encoder},
+};
+use rustix::io::Errno;
+
+use crate::catalog::log::{Key, Log};
+
+/// What a lane did in one directory.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Touch {
+    /// What the directory should be in the manifest, if its own metadata was applied.
+    pub member: Option<Digest>,
+    /// What was written.
+    pub writes: Vec<Written>,
+}
+
+/// One entry that was written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Written {
+    /// Its name.
+    pub name: Name,
+    /// What the entry should be: [`entry_digest`](livmig_proto::entry::entry_digest); zero where
+    /// only metadata came.
+    pub digest: Digest,
+    /// What of its content.
+    pub content: Content,
+}
+
+/// What of a file's content was written.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Content {
+    /// Nothing: only metadata, or it is no file.
+    None,
+    /// All of it.
+    Whole {
+        /// Its size.
+        size: u64,
+        /// Its root.
+        root: Digest,
+    },
+    /// Some blocks of it.
+    Ranges {
+        /// Its size.
+        size: u64,
+        /// The root of all of it.
+        root: Digest,
+        /// The blocks.
+        ranges: Vec<Range>,
+    },
+}
+
+/// Some blocks that were written.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Range {
+    /// Where.
+    pub offset: u64,
+    /// How many bytes.
+    pub len: u64,
+    /// [`range_digest`](livmig_proto::tree::range_digest) of them; nothing for zeros.
+    pub digest: Option<Digest>,
+}
+
+/// Touches by directory, in a file.
+#[derive(Debug)]
+pub struct Touched(Mutex<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    log: Log,
+    index: HashMap<Key, Vec<(u64, usize)>>,
+}
+
+impl Touched {
+    /// Nothing touched, in a nameless file in the directory `dir`.
+    pub fn new(dir: &Path) -> io::Result<Self> {
+        let file: File = tempfile::tempfile_in(dir)?;
+        let inner = Inner {
+            log: Log::open(file, |_| {})?,
+            index: HashMap::new(),
+        };
+        Ok(Self(Mutex::new(inner)))
+    }
+
+    /// Notes a touch of the directory at `path`.
+    pub fn push(&self, path: &RelPath, touch: &Touch) -> Result<(), Errno> {
+        let body = touch.encode(path);
+        let mut key = Key([0; 16]);
+        blake3::Hasher::new()
+            .update(path.as_bytes())
+            .finalize_xof()
+            .fill(&mut key.0);
+        let mut inner = self.lock();
+        let offset = inner.log.append(0, key, &body)?;
+        inner
+            .index
+            .entry(key)
+            .or_default()
+            .push((offset, body.len()));
+        Ok(())
+    }
+
+    /// The directories that were touched.
+    pub fn keys(&self) -> Vec<Key> {
+        self.lock().index.keys().copied().collect()
+    }
+
+    /// A touched directory and what was written in it, later writes last.
+    pub fn get(&self, key: Key) -> Result<Option<(RelPath, Touch)>, Errno> {
+        let mut inner = self.lock();
+        let Some(places) = inner.index.get(&key).cloned() else {
+            return Ok(None);
+        };
+        let mut whole: Option<(RelPath, Touch)> = None;
+        for (offset, len) in places {
+            let bytes = inner.log.read(offset, len)?;
+            let (path, touch) = Touch::decode(bytes).map_err(|_| Errno::IO)?;
+            match &mut whole {
+                None => whole = Some((path, touch)),
+                // Whoever wants to choose another path with one key is only read back twice.
+                Some((first, _)) if *first != path => return Err(Errno::IO),
+                Some((_, all)) => {
+                    all.member = touch.member.or(all.member);
+                    all.writes.extend(touch.writes);
+                }
+            }
+        }
+        Ok(whole)
+    }
+
+    /// Forgets everything.
+    pub fn clear(&self) -> Result<(), Errno> {
+        let mut inner = self.lock();
+        inner.index.clear();
+        inner.log.clear()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Touch {
+    fn encode(&self, path: &RelPath) -> Vec<u8> {
+        let mut out = Encoder::new();
+        out.path(path);
+        out.u8(u8::from(self.member.is_some()));
+        out.digest(&self.member.unwrap_or(Digest([0; 32])));
+        out.count(self.writes.len());
+        for write in &self.writes {
+            out.name(&write.name);
+            out.digest(&write.digest);
+            match &write.content {
+                Content::None => out.u8(0),
+                Content::Whole { size, root } => {
+                    out.u8(1);
+                    out.u64(*size);
+                    out.digest(root);
+                }
+                Content::Ranges { size, root, ranges } => {
+                    out.u8(2);
+                    out.u64(*size);
+                    out.digest(root);
+                    out.count(ranges.len());
+                    for range in ranges {
+                        out.u64(range.offset);
+                        out.u64(range.len);
+                        out.u8(u8::from(range.digest.is_some()));
+                        out.digest(&range.digest.unwrap_or(Digest([0; 32])));
+                    }
+                }
+            }
+        }
+        out.into_bytes().into()
+    }
+
+    fn decode(bytes: Vec<u8>) -> Result<(RelPath, Self), DecodeError> {
+        let mut input = Decoder::new(bytes.into());
+        let path = input.path()?;
+        let has_member = input.flag()?;
+        let member = input.digest()?;
+        let mut writes = Vec::new();
+        for _ in 0..input.count(usize::MAX)? {
+            let (name, digest) = (input.name()?, input.digest()?);
+            let content = match input.u8()? {
+                0 => Content::None,
+                1 => Content::Whole {
+                    size: input.u64()?,
+                    root: input.digest()?,
+                },
+                2 => {
+                    let (size, root) = (input.u64()?, input.digest()?);
+                    let mut ranges = Vec::new();
+                    for _ in 0..input.count(usize::MAX)? {
+                        let (offset, len) = (input.u64()?, input.u64()?);
+                        let (has_digest, digest) = (input.flag()?, input.digest()?);
+                        ranges.push(Range {
+                            offset,
+                            len,
+                            digest: has_digest.then_some(digest),
+                        });
+                    }
+                    Content::Ranges { size, root, ranges }
+                }
+                _ => return Err(DecodeError::Invalid("content")),
+            };
+            writes.push(Written {
+                name,
+                digest,
+                content,
+            });
+        }
+        input.finish()?;
+        Ok((
+            path,
+            Self {
+                member: has_member.then_some(member),
+                writes,
+            },
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn touches_of_one_directory_come_back_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let touched = Touched::new(dir.path()).unwrap();
+        let path = RelPath::new(b"a/b").unwrap();
+        let written = |name: &[u8], content| Written {
+            name: Name::new(name).unwrap(),
+            digest: Digest([1; 32]),
+            content,
+        };
+        let root = Digest([2; 32]);
+        let ranges = vec![
+            Range {
+                offset: 8192,
+                len: 10,
+                digest: Some(root),
+            },
+            Range {
+                offset: 0,
+                len: 8192,
+                digest: None,
+            },
+        ];
+        let first = Touch {
+            member: None,
+            writes: vec![
+                written(b"x", Content::Whole { size: 3, root }),
+                written(
+                    b"y",
+                    Content::Ranges {
+                        size: 9,
+                        root,
+                        ranges,
+                    },
+                ),
+            ],
+        };
+        let second = Touch {
+            member: Some(root),
+            writes: vec![written(b"z", Content::None)],
+        };
+        touched.push(&path, &first).unwrap();
+        touched.push(&RelPath::ROOT, &Touch::default()).unwrap();
+        touched.push(&path, &second).unwrap();
+        let all: HashMap<_, _> = touched
+            .keys()
+            .into_iter()
+            .filter_map(|key| touched.get(key).unwrap())
+            .collect();
+        assert_eq!(all.len(), 2);
+        assert_eq!(all[&path].member, Some(root));
+        assert_eq!(all[&path].writes, [first.writes, second.writes].concat());
+        touched.clear().unwrap();
+        assert!(touched.keys().is_empty());
+    }
+}
