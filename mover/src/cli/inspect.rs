@@ -4,7 +4,7 @@ use livmig_proto::control::VerifyLevel;
 use serde_json::json;
 
 use super::{Exit, InspectArgs, print, tell};
-use crate::{fs::confine, fs::volume::Volume, inspect};
+use crate::{fs::confine, fs::volume::Volume, inspect, scratch::Scratch};
 
 /// Carries the command out.
 pub fn run(args: &InspectArgs) -> anyhow::Result<Exit> {
@@ -18,9 +18,7 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<Exit> {
             return Ok(Exit::Usage);
         }
     };
-    let state = tempfile::Builder::new()
-        .prefix("livmig-inspect-")
-        .tempdir()?;
+    let state = Scratch::new("livmig-inspect-")?;
     confine::confine(&[&args.directory], &[state.path()]);
     let report = match inspect::inspect(volume, state.path(), VerifyLevel::Wire)?.run() {
         Ok(report) => report,

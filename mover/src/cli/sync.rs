@@ -9,24 +9,21 @@ use serde_json::json;
 use super::{Exit, SyncArgs, print, tell};
 use crate::{
     fs::confine,
+    scratch::Scratch,
     source::shared::Counts,
     sync::{self, SyncError, SyncOptions},
 };
 
 /// Carries the command out.
 pub fn run(args: &SyncArgs) -> anyhow::Result<Exit> {
-    // Kept only when asked for; otherwise it goes with the run.
-    let temporary;
+    let scratch;
     let state = if let Some(state) = &args.state {
         std::fs::create_dir_all(state)
             .with_context(|| format!("could not make the state directory {}", state.display()))?;
         state.as_path()
     } else {
-        temporary = tempfile::Builder::new()
-            .prefix("livmig-sync-")
-            .tempdir()
-            .context("could not make a temporary directory for state (see TMPDIR, --state)")?;
-        temporary.path()
+        scratch = Scratch::new("livmig-sync-")?;
+        scratch.path()
     };
     let options = SyncOptions {
         source: args.source.clone(),

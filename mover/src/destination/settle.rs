@@ -17,6 +17,8 @@ use livmig_proto::{
     tree::Digest,
 };
 
+use rustix::io::Errno;
+
 use super::{state::Destination, survey::Surveyor, touched::Touch};
 use crate::{catalog::segment::Kept, catalog::store::Known, fs::dir};
 
@@ -199,7 +201,12 @@ impl Destination {
                 );
                 continue;
             }
-            let dir = self.volume.dir(&path).map_err(failed)?;
+            let dir = match self.volume.dir(&path) {
+                Ok(dir) => dir,
+                // Removed since its parent was last surveyed.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+                Err(errno) => return Err(failed(errno)),
+            };
             for name in dir::list(&dir).map_err(failed)? {
                 let stat = crate::fs::stat::Stat::of_entry(&dir, &name).map_err(failed)?;
                 let own = path.is_root() && self.volume.is_own(&name, &stat);
