@@ -1,2 +1,7 @@
-//! Placeholder.
-fn main() {}
+//! `livmig-coord`: moves running stateful workloads to other storage.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(livmig_coord::cli::run(std::env::args_os()).code())
+}

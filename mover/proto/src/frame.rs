@@ -82,6 +82,8 @@ pub enum Op {
         name: Name,
         /// What becomes of what is there.
         mode: OpenMode,
+        /// Whether pages of zeros take no space.
+        sparse: bool,
     },
     /// These bytes are at `offset`.
     Data {
@@ -280,10 +282,11 @@ impl Op {
                 out.name(name);
                 meta.encode(out);
             }
-            Self::Open { name, mode } => {
+            Self::Open { name, mode, sparse } => {
                 out.u8(7);
                 out.name(name);
                 out.u8(mode.number());
+                out.u8(u8::from(*sparse));
             }
             Self::Data {
                 offset,
@@ -368,6 +371,7 @@ impl Op {
             7 => Self::Open {
                 name: input.name()?,
                 mode: OpenMode::from_number(input.u8()?)?,
+                sparse: input.flag()?,
             },
             8 => {
                 let (offset, digest) = (input.file_offset()?, input.digest()?);
@@ -496,7 +500,11 @@ mod tests {
                 })
             }),
             (names(), metas()).prop_map(|(name, meta)| Op::Meta { name, meta }),
-            (names(), mode).prop_map(|(name, mode)| Op::Open { name, mode }),
+            (names(), mode, any::<bool>()).prop_map(|(name, mode, sparse)| Op::Open {
+                name,
+                mode,
+                sparse
+            }),
             (0_u64..1 << 50, digest(), content()).prop_map(|(offset, digest, content)| Op::Data {
                 offset,
                 digest,

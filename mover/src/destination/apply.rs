@@ -80,7 +80,22 @@ impl<'a> Applier<'a> {
             Op::Enter { path } => self.enter(path),
             op => self.in_directory(op),
         };
-        result.map_err(|fault| Failure { fault, directory })
+        result.map_err(|mut fault| {
+            if fault.code == FaultCode::NoSpace {
+                self.tell_room(&mut fault);
+            }
+            Failure { fault, directory }
+        })
+    }
+
+    /// Says what ran out: the kernel has one error for bytes and inodes.
+    fn tell_room(&self, fault: &mut Fault) {
+        if let Ok(facts) = self.destination.volume.facts() {
+            fault.message.push_str(&format!(
+                "; {} bytes and {} inodes are left",
+                facts.bytes_available, facts.inodes_available
+            ));
+        }
     }
 
     /// Notes what was touched so far. Before a frame is acknowledged.
@@ -201,10 +216,16 @@ impl<'a> Applier<'a> {
                 });
                 Ok(())
             }
-            Op::Open { name, mode } => {
+            Op::Open { name, mode, sparse } => {
                 let path = at(&name);
                 self.writing = None;
-                self.writing = Some(Writing::open(&current.dir, name, path.clone(), mode)?);
+                self.writing = Some(Writing::open(
+                    &current.dir,
+                    name,
+                    path.clone(),
+                    mode,
+                    sparse,
+                )?);
                 self.forget(&path)
             }
             Op::Link { name, target } => {

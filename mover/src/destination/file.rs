@@ -7,7 +7,7 @@ use livmig_proto::{
     entry::{Meta, Node, entry_digest},
     frame::OpenMode,
     name::{Name, RelPath},
-    tree::Digest,
+    tree::{Digest, is_zero},
 };
 use rustix::{
     fs::{FallocateFlags, Mode, OFlags},
@@ -37,13 +37,21 @@ pub struct Writing {
     fd: OwnedFd,
     /// The old content, for copies.
     old: Option<OwnedFd>,
+    /// Whether pages of zeros take no space.
+    sparse: bool,
     /// What was written; nothing when all of it must be read back.
     ranges: Option<Vec<Range>>,
 }
 
 impl Writing {
     /// Opens the file `name` in `dir`.
-    pub fn open(dir: impl AsFd, name: Name, path: RelPath, mode: OpenMode) -> Result<Self, Fault> {
+    pub fn open(
+        dir: impl AsFd,
+        name: Name,
+        path: RelPath,
+        mode: OpenMode,
+        sparse: bool,
+    ) -> Result<Self, Fault> {
         let dir = dir.as_fd();
         let failed = |what: &str, errno| fault::at(Side::Destination, &path, what, errno);
         let existing = match mode {
@@ -68,6 +76,7 @@ impl Writing {
                 path,
                 fd,
                 old: None,
+                sparse,
                 ranges: Some(Vec::new()),
             }),
             // What the source believes to be here is not. Without it, blocks mean nothing.
@@ -86,6 +95,7 @@ impl Writing {
                     path,
                     fd,
                     old,
+                    sparse,
                     ranges: None,
                 })
             }
@@ -94,14 +104,40 @@ impl Writing {
 
     /// Writes `content` at `offset`.
     pub fn data(&mut self, offset: u64, content: &[u8], digest: Digest) -> Result<(), Fault> {
-        file::write_at(&self.fd, content, offset)
-            .map_err(|errno| self.failed("write the file", errno))?;
+        if self.sparse {
+            self.write_around_zeros(offset, content)
+        } else {
+            file::write_at(&self.fd, content, offset)
+        }
+        .map_err(|errno| self.failed("write the file", errno))?;
         let len = u64::try_from(content.len()).unwrap_or(0);
         self.note(Range {
             offset,
             len,
             digest: Some(digest),
         });
+        Ok(())
+    }
+
+    /// Writes pages that hold something; those of zeros give their space back. A block may hold
+    /// both, because holes are as fine as the file system's own blocks.
+    fn write_around_zeros(&self, offset: u64, content: &[u8]) -> Result<(), Errno> {
+        const PAGE: usize = 4096;
+        let mut pages = content.chunks(PAGE).map(is_zero).enumerate().peekable();
+        while let Some((first, zero)) = pages.next() {
+            let mut end = first + 1;
+            while pages.next_if(|(_, next)| *next == zero).is_some() {
+                end += 1;
+            }
+            let bytes = content.get(first * PAGE..(end * PAGE).min(content.len()));
+            let bytes = bytes.unwrap_or_default();
+            let at = offset + u64::try_from(first * PAGE).unwrap_or(0);
+            if zero {
+                punch(&self.fd, at, u64::try_from(bytes.len()).unwrap_or(0))?;
+            } else {
+                file::write_at(&self.fd, bytes, at)?;
+            }
+        }
         Ok(())
     }
 

@@ -101,10 +101,20 @@ impl DestinationLinks {
         }
     }
 
+    /// The inodes of which the volume holds one name: for the manifest they are plain entries.
+    pub fn alone(&self) -> Vec<(RelPath, Proven)> {
+        self.groups
+            .values()
+            .filter(|group| group.paths.len() == 1)
+            .filter_map(|group| Some((group.paths.first()?.clone(), group.proven?)))
+            .collect()
+    }
+
     /// What stands for each group in the manifest.
     pub fn members(&self) -> Vec<Digest> {
         self.groups
             .values()
+            .filter(|group| group.paths.len() > 1)
             .filter_map(|group| Some(group_member(&group.paths, &group.proven?.digest)))
             .collect()
     }
@@ -113,6 +123,7 @@ impl DestinationLinks {
     pub fn bytes(&self) -> u64 {
         self.groups
             .values()
+            .filter(|group| group.paths.len() > 1)
             .filter_map(|group| Some(group.proven?.size))
             .sum()
     }

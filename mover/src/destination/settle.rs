@@ -19,8 +19,14 @@ use livmig_proto::{
 
 use rustix::io::Errno;
 
-use super::{state::Destination, survey::Surveyor, touched::Touch};
-use crate::{catalog::segment::Kept, catalog::store::Known, fs::dir};
+use super::{links::Proven, state::Destination, survey::Surveyor, touched::Touch};
+use crate::{
+    catalog::{
+        segment::{Kept, KeptFile, Seen},
+        store::{Change, Known},
+    },
+    fs::dir,
+};
 
 /// What came of settling: the end of the pass, and what differs.
 #[derive(Debug)]
@@ -128,11 +134,56 @@ impl Destination {
                 path.split().map(|(parent, _)| parent)
             })
         })?;
+        self.separate_alone()?;
         found.0.extend(links.0);
         found.1.extend(links.1);
         found.0.sort_unstable();
         found.0.dedup();
         Ok(found)
+    }
+
+    /// Writes down as plain entries what has several links of which one is in the volume.
+    fn separate_alone(&self) -> Result<(), Fault> {
+        let alone = self
+            .links
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .alone();
+        for (path, proven) in alone {
+            let Some((parent, name)) = path.split() else {
+                continue;
+            };
+            let Known::Segment(mut segment) =
+                self.catalog.get(&parent).map_err(Self::state_fault)?
+            else {
+                continue;
+            };
+            if let Some(entry) = segment.entries.iter_mut().find(|entry| entry.name == name) {
+                let Proven {
+                    identity,
+                    digest,
+                    size,
+                    root,
+                } = proven;
+                entry.seen = Some(Seen {
+                    identity,
+                    cold: true,
+                });
+                entry.kept = match root {
+                    Some(root) => Kept::File(KeptFile {
+                        digest,
+                        size,
+                        root,
+                        tags: None,
+                    }),
+                    None => Kept::Other { digest },
+                };
+                self.catalog
+                    .put(&segment, Change::None)
+                    .map_err(Self::state_fault)?;
+            }
+        }
+        Ok(())
     }
 
     /// Gives each of `jobs` to one of several surveyors; the directories that they name, and what

@@ -5,7 +5,7 @@ use livmig_proto::{
     entry::{Meta, Node, entry_digest},
     frame::{Op, OpenMode},
     name::{Name, RelPath},
-    tree::{Digest, root_of},
+    tree::{BLOCK, Digest, leaf, range_digest, root_of},
 };
 
 use super::{
@@ -178,6 +178,10 @@ impl Visitor<'_> {
             Difference::Content => {
                 self.begin(scope)?;
                 Counts::add(&self.shared.counts.changed, 1);
+                if transfer.in_place == OpenMode::Shared && !transfer.replace {
+                    self.small_in_place(transfer, content, hashed, &meta)?;
+                    return Ok((hashed, meta));
+                }
                 let op = Op::File {
                     name: transfer.name.clone(),
                     replace: transfer.replace,
@@ -189,6 +193,37 @@ impl Visitor<'_> {
             }
         }
         Ok((hashed, meta))
+    }
+
+    /// A small file with several links: all of them change, so its inode stays.
+    fn small_in_place(
+        &mut self,
+        transfer: &Transfer<'_>,
+        content: &[u8],
+        hashed: Hashed,
+        meta: &Meta,
+    ) -> Result<(), Fault> {
+        let leaves: Vec<Digest> = content.chunks(BLOCK).map(leaf).collect();
+        let open = Op::Open {
+            name: transfer.name.clone(),
+            mode: OpenMode::Shared,
+            sparse: false,
+        };
+        self.lane.push(&open, 300)?;
+        if !content.is_empty() {
+            let data = Op::Data {
+                offset: 0,
+                digest: range_digest(&leaves),
+                content: bytes::Bytes::copy_from_slice(content),
+            };
+            self.lane.push(&data, content.len() + 64)?;
+        }
+        let close = Op::Close {
+            size: hashed.size,
+            root: hashed.root,
+            meta: meta.clone(),
+        };
+        self.lane.push(&close, 512)
     }
 
     fn send_meta(
@@ -325,13 +360,13 @@ impl LaneSink<'_, '_, '_, '_> {
     pub(super) fn open_as(&mut self, mode: OpenMode) -> Result<(), Fault> {
         self.opened = Some(mode);
         self.visitor.begin(self.scope)?;
-        self.visitor.lane.push(
-            &Op::Open {
-                name: self.transfer.name.clone(),
-                mode,
-            },
-            300,
-        )
+        {
+            let name = self.transfer.name.clone();
+            let sparse = self.transfer.open.before.is_sparse();
+            self.visitor
+                .lane
+                .push(&Op::Open { name, mode, sparse }, 300)
+        }
     }
 }
 

@@ -89,6 +89,20 @@ impl LinkTable {
         group.paths.push(path);
     }
 
+    /// The directory at `path` is listed once more: what was learnt of its names is void.
+    pub fn forget_directory(&mut self, directory: &RelPath) {
+        let within = |path: &RelPath| path.split().is_some_and(|(parent, _)| parent == *directory);
+        for group in self.groups.values_mut() {
+            group.paths.retain(|path| !within(path));
+        }
+        self.groups.retain(|_, group| !group.paths.is_empty());
+        for paths in self.claims.values_mut() {
+            paths.retain(|path| !within(path));
+        }
+        self.claims.retain(|_, paths| !paths.is_empty());
+        self.singles.retain(|path, _| !within(path));
+    }
+
     /// The destination has `path` in `group`, says its segment.
     pub fn claim(&mut self, group: u64, path: RelPath) {
         if group != 0 {
@@ -120,6 +134,16 @@ struct Match {
     common: Option<Common>,
 }
 
+/// An entry with several links of which the volume holds one.
+struct Alone {
+    stat: Stat,
+    path: RelPath,
+    /// What the destination holds under its name.
+    kept: Option<Kept>,
+    /// Whether that inode has other names there.
+    replace: bool,
+}
+
 /// Makes the destination's hard links equal to the source's.
 pub fn finish(visitor: &mut Visitor<'_>, table: LinkTable) -> Result<LinkSummary, Fault> {
     let shared = super::file::shared(visitor);
@@ -141,8 +165,20 @@ pub fn finish(visitor: &mut Visitor<'_>, table: LinkTable) -> Result<LinkSummary
     }
     groups.sort_unstable_by(|one, other| one.paths.cmp(&other.paths));
     let mut summary = LinkSummary::default();
+    let mut alone = Vec::new();
     for Group { stat, paths } in groups {
         summary.identities.insert(stat.identity.ino, stat.identity);
+        if let [path] = paths.as_slice() {
+            // Its other names are outside the volume, or gone: for the destination it has one.
+            let kept = table.singles.get(path).cloned();
+            alone.push(Alone {
+                stat,
+                path: path.clone(),
+                kept,
+                replace: claimed.contains_key(path),
+            });
+            continue;
+        }
         let mut votes: BTreeMap<u64, Vec<RelPath>> = BTreeMap::new();
         for path in &paths {
             if let Some(number) = claimed.get(path) {
@@ -194,12 +230,22 @@ pub fn finish(visitor: &mut Visitor<'_>, table: LinkTable) -> Result<LinkSummary
         visitor,
         segments: HashMap::new(),
         known: Vec::new(),
+        doubtful: HashSet::new(),
     };
     work.separate(&matches, &claimed)?;
+    for alone in &alone {
+        if !work.alone(alone)? {
+            work.doubt(&alone.path);
+        }
+    }
     let mut numbers = HashSet::new();
     for group in &matches {
-        let number = work.group(group, &mut summary)?;
-        numbers.extend(number);
+        match work.group(group, &mut summary)? {
+            Some(number) => {
+                numbers.insert(number);
+            }
+            None => group.paths.iter().for_each(|path| work.doubt(path)),
+        }
     }
     work.conclude()?;
     shared
@@ -217,6 +263,8 @@ struct Work<'w, 'a> {
     /// What will be known of a group once everything is applied, and the directory of the name
     /// that it was sent through.
     known: Vec<(u64, RelPath, Vec<u8>)>,
+    /// Directories that name something which could not be sent.
+    doubtful: HashSet<RelPath>,
 }
 
 impl Work<'_, '_> {
@@ -240,6 +288,77 @@ impl Work<'_, '_> {
             self.visitor.lane.drain()
         } else {
             Ok(())
+        }
+    }
+
+    /// Brings an entry up to date that is the only one of its inode here; whether it was there.
+    fn alone(&mut self, alone: &Alone) -> Result<bool, Fault> {
+        let shared = super::file::shared(self.visitor);
+        let name = self.enter(&alone.path)?;
+        let Some((parent, _)) = alone.path.split() else {
+            return Ok(false);
+        };
+        let Ok(dir) = shared.volume.dir(&parent) else {
+            return self.gone::<()>(&alone.path).map(|_| false);
+        };
+        let dir = std::os::fd::AsFd::as_fd(&dir);
+        let mut scope = Scope {
+            path: parent.clone(),
+            begun: true,
+        };
+        let result = if alone.stat.kind == Kind::File {
+            match read::open(shared, dir, &alone.path, &name, &alone.stat) {
+                Ok(Attempt::Gone) => return self.gone::<()>(&alone.path).map(|_| false),
+                Ok(Attempt::Read(open)) => {
+                    let kept = match alone.kept {
+                        Some(Kept::File(kept)) => Some(kept),
+                        _ => None,
+                    };
+                    let transfer = Transfer {
+                        name: &name,
+                        path: &alone.path,
+                        open: &open,
+                        kept,
+                        in_place: OpenMode::InPlace,
+                        replace: alone.replace,
+                    };
+                    let sent = self.visitor.transfer(&mut scope, &transfer);
+                    sent.map(|(kept, seen)| (Kept::File(kept), seen))
+                }
+                Err(fault) => Err(fault),
+            }
+        } else {
+            let group = Match {
+                stat: alone.stat,
+                paths: Vec::new(),
+                present: Vec::new(),
+                number: 0,
+                common: None,
+            };
+            let sent = self.special(&mut scope, dir, &alone.path, &name, &group);
+            sent.map(|common| {
+                (
+                    common.kept,
+                    common.seen.unwrap_or(Seen {
+                        identity: alone.stat.identity,
+                        cold: false,
+                    }),
+                )
+            })
+        };
+        match result {
+            Ok((kept, seen)) => {
+                let segment = self.segments.get_mut(&parent);
+                if let Some(entry) =
+                    segment.and_then(|segment| segment.entries.iter_mut().find(|e| e.name == name))
+                {
+                    entry.kept = kept;
+                    entry.seen = Some(seen);
+                }
+                Ok(true)
+            }
+            Err(fault) if fault.path.is_some() => self.note::<()>(fault).map(|_| false),
+            Err(fault) => Err(fault),
         }
     }
 
@@ -465,11 +584,17 @@ impl Work<'_, '_> {
     }
 
     fn conclude(&mut self) -> Result<(), Fault> {
-        for (_, segment) in self.segments.drain() {
-            self.visitor.lane.commit_later(segment)?;
+        let shared = super::file::shared(self.visitor);
+        for (path, segment) in self.segments.drain() {
+            if !self.doubtful.remove(&path) {
+                self.visitor.lane.commit_later(segment)?;
+            }
+        }
+        // What was begun and not committed stays in flight; so does what is only doubted.
+        for path in &self.doubtful {
+            shared.store.begin(path).map_err(Shared::state_fault)?;
         }
         self.visitor.lane.drain()?;
-        let shared = super::file::shared(self.visitor);
         for (number, directory, common) in self.known.drain(..) {
             if !shared.link.acks().has_failed(&directory) {
                 shared
@@ -479,6 +604,11 @@ impl Work<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// The directory of `path` is not as its segment says.
+    fn doubt(&mut self, path: &RelPath) {
+        self.doubtful.extend(path.split().map(|(parent, _)| parent));
     }
 
     fn note<T>(&mut self, fault: Fault) -> Result<Option<T>, Fault> {

@@ -115,6 +115,9 @@ impl<'a> Visitor<'a> {
                 return Ok(());
             }
         };
+        if !job.deep {
+            lock(&self.shared.links).forget_directory(&path);
+        }
         let (known, fresh) = self.known(&job)?;
         self.refuse_emptied(&path, &names, known.as_ref())?;
         let mut visit = Visit {

@@ -1,0 +1,273 @@
+//! A migration as a document in the shape of a Kubernetes object, for programs to read.
+
+use std::collections::BTreeMap;
+
+use livmig_proto::control::{PassKind, VerifyLevel};
+use serde::Serialize;
+
+use crate::{
+    convergence::{Estimate, PassCost, Prediction, Term},
+    downtime::measure,
+    machine::{Illegal, Machine},
+    outcome::Outcome,
+    record::{Event, Record},
+    result::Verification,
+    spec::MigrationSpec,
+    time::Timestamp,
+};
+
+/// The version of the documents' shape.
+pub const API_VERSION: &str = "livmig.io/v1alpha1";
+
+/// One migration.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Document {
+    api_version: &'static str,
+    kind: &'static str,
+    /// Who it is.
+    pub metadata: Metadata,
+    /// What was asked for.
+    pub spec: MigrationSpec,
+    /// What became of it.
+    pub status: DocumentStatus,
+}
+
+/// Several documents.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct List {
+    api_version: &'static str,
+    kind: &'static str,
+    /// The documents.
+    pub items: Vec<Document>,
+}
+
+impl List {
+    /// A list of `items`.
+    pub fn new(items: Vec<Document>) -> Self {
+        Self {
+            api_version: API_VERSION,
+            kind: "List",
+            items,
+        }
+    }
+}
+
+/// Who a migration is.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Metadata {
+    /// Its name.
+    pub name: String,
+    /// The workload's namespace, where there is such a thing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Its identity, hexadecimal.
+    pub uid: String,
+    /// When it was planned, RFC 3339.
+    pub creation_timestamp: String,
+}
+
+/// What became of a migration.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DocumentStatus {
+    /// The phase.
+    pub phase: &'static str,
+    /// `completed`, `failed`, `refused`, `rolledBack`, `halted`, `interrupted` or `running`: not
+    /// ended, whether or not a coordinator drives it at this moment.
+    pub outcome: &'static str,
+    /// Why it did not complete.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What a person can do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// Where the workload is.
+    pub workload: String,
+    /// How many coordinators have driven it.
+    pub epoch: u64,
+    /// When the last record was written, RFC 3339.
+    pub updated_at: String,
+    /// The passes that ended.
+    pub passes: Vec<PassDocument>,
+    /// The volumes.
+    pub volumes: Vec<VolumeDocument>,
+    /// The downtime; up to now while it lasts, absent before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub downtime_seconds: Option<f64>,
+    /// The downtime, term by term.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub downtime_terms: BTreeMap<Term, f64>,
+    /// The prediction: the one the switch was decided on, before it the current one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub predicted_downtime_seconds: Option<Estimate>,
+    /// The prediction, term by term.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub predicted_downtime_terms: BTreeMap<Term, Estimate>,
+    /// The term that was predicted to take longest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dominating_term: Option<Term>,
+}
+
+/// One pass.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PassDocument {
+    /// Its number.
+    pub number: u32,
+    /// Live or final.
+    pub kind: PassKind,
+    /// Whether it visited everything.
+    pub complete: bool,
+    /// Entries of the source.
+    pub entries: u64,
+    /// Entries that were created or changed.
+    pub changed: u64,
+    /// Entries that were removed.
+    pub removed: u64,
+    /// Bytes of content of the source.
+    pub bytes_total: u64,
+    /// Bytes read at the source.
+    pub bytes_scanned: u64,
+    /// Bytes sent, metadata included.
+    pub bytes_sent: u64,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+/// One volume.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeDocument {
+    /// What the workload calls it.
+    pub claim: String,
+    /// What held it.
+    pub source: String,
+    /// What holds it after a completed migration.
+    pub destination: String,
+    /// The proof that both are equal, once there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verify: Option<VerifyDocument>,
+}
+
+/// A verification.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VerifyDocument {
+    /// How hard it was looked.
+    pub level: VerifyLevel,
+    /// Whether the destination was read from its device.
+    pub on_device: bool,
+    /// Entries.
+    pub entries: u64,
+    /// Bytes of content.
+    pub bytes: u64,
+    /// Digest of the source.
+    pub digest_source: String,
+    /// Digest of the destination.
+    pub digest_destination: String,
+}
+
+/// The document that `records` make at `now`.
+///
+/// # Errors
+/// When the records are no migration's.
+pub fn document(records: &[Record], now: Timestamp) -> Result<Document, Illegal> {
+    let machine = Machine::replay(records)?;
+    let spec = machine.spec();
+    Ok(Document {
+        api_version: API_VERSION,
+        kind: "Migration",
+        metadata: Metadata {
+            name: spec.name.to_string(),
+            namespace: spec.target.namespace().map(str::to_owned),
+            uid: spec.uid.to_string(),
+            creation_timestamp: records
+                .first()
+                .map(|record| record.at.to_string())
+                .unwrap_or_default(),
+        },
+        spec: spec.clone(),
+        status: status(&machine, records, now),
+    })
+}
+
+fn status(machine: &Machine, records: &[Record], now: Timestamp) -> DocumentStatus {
+    let outcome = machine.outcome();
+    let (reason, hint) = outcome.as_ref().map_or_else(
+        || (machine.trouble(), None),
+        |outcome| (outcome.reason(), outcome.hint()),
+    );
+    let prediction = machine.prediction();
+    let measured = measure(records, now);
+    let seconds = measured.as_ref().map(|measured| measured.seconds);
+    DocumentStatus {
+        phase: machine.phase().name(),
+        outcome: outcome.as_ref().map_or("running", Outcome::word),
+        reason,
+        hint,
+        workload: machine.whereabouts().to_string(),
+        epoch: machine.epoch().0,
+        updated_at: machine.last_at().to_string(),
+        passes: machine.passes().iter().map(pass).collect(),
+        volumes: volumes(machine.spec(), records),
+        downtime_seconds: seconds,
+        downtime_terms: measured.unwrap_or_default().terms,
+        predicted_downtime_seconds: prediction.as_ref().map(Prediction::total),
+        dominating_term: prediction.as_ref().and_then(Prediction::dominating),
+        predicted_downtime_terms: prediction
+            .map(|prediction| prediction.terms)
+            .unwrap_or_default(),
+    }
+}
+
+fn pass(cost: &PassCost) -> PassDocument {
+    PassDocument {
+        number: cost.number.0,
+        kind: cost.kind,
+        complete: cost.complete,
+        entries: cost.entries,
+        changed: cost.changed,
+        removed: cost.removed,
+        bytes_total: cost.bytes_total,
+        bytes_scanned: cost.bytes_scanned,
+        bytes_sent: cost.bytes_sent,
+        seconds: cost.seconds.total,
+    }
+}
+
+fn volumes(spec: &MigrationSpec, records: &[Record]) -> Vec<VolumeDocument> {
+    let proven: &[Verification] = records
+        .iter()
+        .find_map(|record| match &record.event {
+            Event::Commit { volumes, .. } => Some(volumes.as_slice()),
+            _ => None,
+        })
+        .unwrap_or_default();
+    spec.target
+        .volumes()
+        .into_iter()
+        .map(|target| VolumeDocument {
+            verify: proven
+                .iter()
+                .find(|verification| verification.volume == target.volume)
+                .map(verify),
+            claim: target.volume.to_string(),
+            source: target.source,
+            destination: target.destination,
+        })
+        .collect()
+}
+
+fn verify(verification: &Verification) -> VerifyDocument {
+    VerifyDocument {
+        level: verification.level,
+        on_device: verification.on_device,
+        entries: verification.entries,
+        bytes: verification.bytes,
+        digest_source: verification.digest_source.clone(),
+        digest_destination: verification.digest_destination.clone(),
+    }
+}

@@ -1,0 +1,6 @@
+//! Tests of the machine: every reachable state, random histories, and each rule by itself.
+
+mod explore;
+mod properties;
+mod rules;
+mod table;

@@ -1,0 +1,144 @@
+//! `cleanup`: forgets a finished migration. The old volume is removed only when that is asked for
+//! in so many words.
+
+use std::{collections::BTreeSet, fs, io, path::Path};
+
+use livmig_engine::{
+    document::Document,
+    outcome::ExitCode,
+    spec::{HostTarget, Target},
+};
+
+use super::{
+    drive::{load, ways_on},
+    find::find,
+    out,
+    report::Trouble,
+};
+use crate::{
+    host::{link, writers},
+    store::folder::StateRoot,
+};
+
+/// Forget a finished migration; on request, remove the old volume
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The migration's name, or the PATH it migrates
+    migration: String,
+    /// Remove the directory that the workload has left, with all it holds
+    #[arg(long, requires = "confirm")]
+    delete_old_volumes: bool,
+    /// The migration's name once more
+    #[arg(long, value_name = "MIGRATION", requires = "delete_old_volumes")]
+    confirm: Option<String>,
+}
+
+/// Runs the command.
+pub(super) fn run(args: &Args) -> Result<ExitCode, Trouble> {
+    let root = StateRoot::from_environment()?;
+    let folder = find(&root, &args.migration)?;
+    let name = folder.name().to_string();
+    if args.delete_old_volumes && args.confirm.as_ref() != Some(&name) {
+        return Err(Trouble::new(
+            ExitCode::Usage,
+            format!("--confirm must repeat the migration's name, {name}"),
+        )
+        .with_state("nothing was removed"));
+    }
+    let lock = folder.lock()?;
+    let document = load(&folder)?;
+    if matches!(
+        document.status.outcome,
+        "running" | "halted" | "interrupted"
+    ) {
+        return Err(Trouble::new(
+            ExitCode::Refused,
+            format!("The migration {name} has not ended"),
+        )
+        .with_state(format!("nothing was removed; {}", document.status.workload))
+        .with_next(ways_on(&folder)));
+    }
+    let Target::Host(target) = &document.spec.target;
+    let told = if args.delete_old_volumes {
+        remove_source(&document, target)?;
+        format!("removed {}\n", target.source.display())
+    } else if document.status.outcome == "completed" {
+        format!("the old data still lies in {}\n", target.source.display())
+    } else {
+        format!(
+            "what was copied still lies in {}\n",
+            target.destination.display()
+        )
+    };
+    folder.remove(lock)?;
+    out::text(&format!("{told}forgot the migration {name}\n"))?;
+    Ok(ExitCode::Done)
+}
+
+/// Removes the old volume once it is certain that nobody needs it.
+fn remove_source(document: &Document, target: &HostTarget) -> Result<(), Trouble> {
+    let name = &document.metadata.name;
+    let refused =
+        |why: String| Trouble::new(ExitCode::Refused, why).with_state("nothing was removed");
+    if document.status.outcome != "completed" {
+        return Err(refused(format!(
+            "The migration {name} did not complete: the workload still needs {}",
+            target.source.display()
+        ))
+        .with_next(format!("livmig-coord cleanup {name}")));
+    }
+    let source = &target.source;
+    match link::same_directory(&target.path, source) {
+        Ok(false) => {}
+        Ok(true) => {
+            return Err(refused(format!(
+                "PATH {} leads to the old volume {} again",
+                target.path.display(),
+                source.display()
+            )));
+        }
+        // It was removed by an earlier try, or by hand.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !source.exists() => return Ok(()),
+        Err(error) => {
+            return Err(refused(format!(
+                "Could not compare PATH {} with the old volume: {error}",
+                target.path.display()
+            )));
+        }
+    }
+    let own = BTreeSet::from([std::process::id()]);
+    let survey = writers::survey(source, &own)
+        .map_err(|error| refused(format!("Could not look for users of the volume: {error}")))?;
+    if let Some(holder) = survey.holders.first() {
+        return Err(refused(format!(
+            "The old volume {} is still in use: {holder}",
+            source.display()
+        )));
+    }
+    remove_tree(source).map_err(|error| {
+        Trouble::new(
+            ExitCode::Failed,
+            format!("Could not remove {}: {error}", source.display()),
+        )
+        .with_state("the old volume is removed in part; the workload does not use it")
+        .with_next(format!(
+            "livmig-coord cleanup {name} --delete-old-volumes --confirm {name}"
+        ))
+    })
+}
+
+/// Removes a directory with all it holds, following no link; of a mount point all but itself.
+fn remove_tree(root: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(root)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    match fs::remove_dir(root) {
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(()),
+        removed => removed,
+    }
+}

@@ -1,0 +1,288 @@
+//! Drives a migration from a terminal or a script: shows what happens, takes Ctrl-C and answers,
+//! and prints the result.
+
+use std::{
+    io::{self, BufRead as _},
+    thread,
+};
+
+use livmig_engine::{
+    document::{Document, document},
+    machine::{Machine, Question},
+    outcome::{ExitCode, Outcome},
+    request::Request,
+    spec::MigrationName,
+};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+};
+
+use super::{log, out, progress::Printer, report, report::Trouble, summary, values::Output};
+use crate::{
+    driver::{Clock as _, Driver, Handle, RequestError, Start, Status, SystemClock},
+    host::{failure::chain, platform::HostPlatform},
+    store::{
+        folder::{Lock, MigrationFolder},
+        journal::{self, FileJournal},
+    },
+};
+
+/// A migration that is about to be driven.
+pub(super) struct Drive {
+    /// Where its state lies.
+    pub(super) folder: MigrationFolder,
+    /// The right to act for it.
+    pub(super) lock: Lock,
+    /// Held until the first record is stored.
+    pub(super) registration: Option<Lock>,
+    /// What carries it out.
+    pub(super) platform: HostPlatform,
+    /// How it begins.
+    pub(super) start: Start,
+}
+
+/// How it ended.
+pub(super) struct Driven {
+    /// The outcome.
+    pub(super) outcome: Outcome,
+    /// All of it.
+    pub(super) document: Document,
+}
+
+/// Drives until there is an outcome.
+pub(super) async fn drive(drive: Drive) -> Result<Driven, Trouble> {
+    let Drive {
+        folder,
+        lock,
+        registration,
+        platform,
+        start,
+    } = drive;
+    if let Err(error) = log::open(folder.path()) {
+        return Err(Trouble::new(
+            ExitCode::Failed,
+            format!(
+                "Could not open the log below {}: {error}",
+                folder.path().display()
+            ),
+        ));
+    }
+    let journal = FileJournal::new(&folder, lock);
+    let (driver, handle) = Driver::new(platform, journal, SystemClock::new());
+    // On a task of its own: a request waits for the driver's answer.
+    let mut driver = tokio::spawn(driver.run(start));
+    let mut terminal = Terminal::new(handle, folder.name().clone(), registration)?;
+    let ended = loop {
+        tokio::select! {
+            biased;
+            ended = &mut driver => break ended,
+            () = terminal.attend() => {}
+        }
+    };
+    terminal.finish();
+    let outcome = ended
+        .map_err(|error| {
+            Trouble::new(ExitCode::Halted, format!("The driver broke off: {error}"))
+                .with_state("everything up to then is in the journal")
+                .with_next(format!("livmig-coord resume {}", folder.name()))
+        })?
+        .map_err(|error| {
+            tracing::error!(error = %chain(&error), "driver stopped");
+            report::of_driver(&error, &ways_on(&folder))
+        })?;
+    Ok(Driven {
+        document: load(&folder)?,
+        outcome,
+    })
+}
+
+/// Prints the result; the exit code says it too.
+pub(super) fn conclude(driven: &Driven, output: Output) -> Result<ExitCode, Trouble> {
+    match output {
+        Output::Json => out::json(&driven.document)?,
+        Output::Text => out::text(&summary::text(&driven.document))?,
+    }
+    match report::of_outcome(&driven.outcome, &driven.document) {
+        None => Ok(ExitCode::Done),
+        Some(trouble) => Err(trouble),
+    }
+}
+
+/// The document of a migration as its journal tells it now.
+pub(super) fn load(folder: &MigrationFolder) -> Result<Document, Trouble> {
+    let loaded = journal::read(&folder.journal())?;
+    document(&loaded.records, SystemClock::new().now()).map_err(|error| {
+        Trouble::because(ExitCode::Failed, &error)
+            .with_next(format!("look at {}", folder.journal().display()))
+    })
+}
+
+/// The commands with which a migration that has not ended goes on.
+pub(super) fn ways_on(folder: &MigrationFolder) -> String {
+    let name = folder.name();
+    let past_return = journal::read(&folder.journal())
+        .ok()
+        .and_then(|loaded| Machine::replay(&loaded.records).ok())
+        .is_some_and(|machine| machine.is_past_return());
+    if past_return {
+        format!("livmig-coord resume {name}, if need be with another --start-cmd")
+    } else {
+        format!("livmig-coord resume {name}, or livmig-coord rollback {name}")
+    }
+}
+
+/// The person or script in front of it.
+struct Terminal {
+    handle: Handle,
+    name: MigrationName,
+    registration: Option<Lock>,
+    printer: Printer,
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+    interrupts: u32,
+    asked: Option<Question>,
+    answers: (
+        mpsc::UnboundedSender<String>,
+        mpsc::UnboundedReceiver<String>,
+    ),
+    status: tokio::sync::watch::Receiver<Status>,
+    ended: bool,
+}
+
+impl Terminal {
+    fn new(
+        handle: Handle,
+        name: MigrationName,
+        registration: Option<Lock>,
+    ) -> Result<Self, Trouble> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| {
+                Trouble::new(
+                    ExitCode::Failed,
+                    format!("Could not listen for signals: {error}"),
+                )
+            })
+        };
+        Ok(Self {
+            status: handle.status(),
+            handle,
+            name,
+            registration,
+            printer: Printer::new(),
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            // A terminal that goes away must not leave a workload down.
+            hangup: listen(SignalKind::hangup())?,
+            interrupts: 0,
+            asked: None,
+            answers: mpsc::unbounded_channel(),
+            ended: false,
+        })
+    }
+
+    /// Waits for one thing to happen and sees to it.
+    async fn attend(&mut self) {
+        tokio::select! {
+            changed = self.status.changed(), if !self.ended => match changed {
+                Ok(()) => self.show(),
+                Err(_) => self.ended = true,
+            },
+            _ = self.interrupt.recv() => self.interrupted().await,
+            _ = self.terminate.recv() => self.interrupted().await,
+            _ = self.hangup.recv() => self.interrupted().await,
+            Some(answer) = self.answers.1.recv() => self.answered(&answer).await,
+        }
+    }
+
+    fn show(&mut self) {
+        let status = self.status.borrow_and_update().clone();
+        self.printer.show(&status);
+        let Some(migration) = status.migration else {
+            return;
+        };
+        // The first record is stored: whoever plans now finds this migration.
+        self.registration = None;
+        if migration.question != self.asked {
+            self.asked.clone_from(&migration.question);
+            if let Some(question) = &migration.question {
+                self.ask(question);
+            }
+        }
+    }
+
+    fn ask(&self, question: &Question) {
+        let total = question.prediction.total();
+        self.printer.clear();
+        self.printer.line(&format!(
+            "The predicted downtime of {:.1} s ({:.1} to {:.1} s) exceeds the budget of {:.1} s.\n\
+             Type p to proceed, w to wait and keep passing, a to abort (the workload is untouched):",
+            total.expected,
+            total.low,
+            total.high,
+            question.budget.as_secs_f64()
+        ));
+        let answers = self.answers.0.clone();
+        // A thread of its own, left behind at the end: nothing can cut off a read of a terminal.
+        thread::spawn(move || {
+            let mut line = String::new();
+            if io::stdin().lock().read_line(&mut line).is_ok() {
+                // Nobody waits for it any more.
+                let _ = answers.send(line);
+            }
+        });
+    }
+
+    async fn answered(&mut self, answer: &str) {
+        let request = match answer.trim() {
+            "p" | "proceed" => Request::Proceed,
+            "w" | "wait" => Request::KeepPassing,
+            // Also at the end of the input: nobody is there to accept a longer downtime.
+            "a" | "abort" | "" => Request::RollBack,
+            _ => {
+                if let Some(question) = self.asked.clone() {
+                    self.ask(&question);
+                }
+                return;
+            }
+        };
+        if let Err(error) = self.handle.request(request).await {
+            self.printer.line(&error.to_string());
+        }
+    }
+
+    /// Ctrl-C: leaves a state that can be resumed, or rolls back; never a workload that is down.
+    async fn interrupted(&mut self) {
+        self.interrupts += 1;
+        let phase = self
+            .status
+            .borrow()
+            .migration
+            .as_ref()
+            .map(|migration| migration.phase.to_string());
+        if self.interrupts > 1 {
+            self.printer.line(&format!(
+                "still busy ({}): a workload that was stopped is not left down; to break off \
+                 nevertheless: kill -9 {}, then livmig-coord resume {}",
+                phase.unwrap_or_default(),
+                std::process::id(),
+                self.name
+            ));
+            return;
+        }
+        match self.handle.request(Request::Interrupt).await {
+            Ok(()) => self.printer.line("interrupted: ending what is under way"),
+            Err(RequestError::Refused(refusal)) => {
+                self.printer.line(&format!("not interrupted: {refusal}"));
+            }
+            Err(RequestError::Gone) => {}
+        }
+    }
+
+    fn finish(&mut self) {
+        let status = self.status.borrow_and_update().clone();
+        self.printer.show(&status);
+        self.printer.clear();
+    }
+}

@@ -1,0 +1,146 @@
+//! `get`: every migration of this user on this machine, or one.
+
+use livmig_engine::{
+    document::{Document, List},
+    outcome::ExitCode,
+};
+
+use super::{drive::load, find::find, out, report::Trouble, summary, values::Listing};
+use crate::store::folder::StateRoot;
+
+/// List migrations, or show one
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The migration's name, or the PATH it migrates
+    migration: Option<String>,
+    /// What to print
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Listing,
+}
+
+/// Runs the command.
+pub(super) fn run(args: &Args) -> Result<ExitCode, Trouble> {
+    let root = StateRoot::from_environment()?;
+    if let Some(name) = &args.migration {
+        let document = load(&find(&root, name)?)?;
+        match args.output {
+            Listing::Json => out::json(&document)?,
+            Listing::Wide => out::text(&summary::text(&document))?,
+            Listing::Text => out::text(&table(&[document], false))?,
+        }
+        return Ok(ExitCode::Done);
+    }
+    let mut documents = Vec::new();
+    let mut unreadable = None;
+    for folder in root.migrations()? {
+        match load(&folder) {
+            Ok(document) => documents.push(document),
+            // The others are shown all the same.
+            Err(trouble) => unreadable = Some(trouble),
+        }
+    }
+    match args.output {
+        Listing::Json => out::json(&List::new(documents))?,
+        Listing::Text => out::text(&table(&documents, false))?,
+        Listing::Wide => out::text(&table(&documents, true))?,
+    }
+    unreadable.map_or(Ok(ExitCode::Done), Err)
+}
+
+/// A line for each migration.
+fn table(documents: &[Document], wide: bool) -> String {
+    if documents.is_empty() {
+        return "no migrations\n".to_owned();
+    }
+    let mut rows = vec![if wide {
+        vec![
+            "NAME",
+            "PHASE",
+            "OUTCOME",
+            "PASSES",
+            "DOWNTIME",
+            "PATH",
+            "SOURCE",
+            "DESTINATION",
+            "UPDATED",
+        ]
+        .into_iter()
+        .map(str::to_owned)
+        .collect()
+    } else {
+        ["NAME", "PHASE", "OUTCOME", "PATH", "UPDATED"]
+            .map(str::to_owned)
+            .to_vec()
+    }];
+    rows.extend(documents.iter().map(|document| row(document, wide)));
+    aligned(&rows)
+}
+
+fn row(document: &Document, wide: bool) -> Vec<String> {
+    let status = &document.status;
+    let joined = |each: fn(&livmig_engine::document::VolumeDocument) -> &String| {
+        let texts: Vec<&str> = status
+            .volumes
+            .iter()
+            .map(|volume| each(volume).as_str())
+            .collect();
+        texts.join(",")
+    };
+    let mut row = vec![
+        document.metadata.name.clone(),
+        status.phase.to_owned(),
+        status.outcome.to_owned(),
+    ];
+    if wide {
+        row.push(status.passes.len().to_string());
+        row.push(
+            status
+                .downtime_seconds
+                .map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.2}s")),
+        );
+    }
+    row.push(joined(|volume| &volume.claim));
+    if wide {
+        row.push(joined(|volume| &volume.source));
+        row.push(joined(|volume| &volume.destination));
+    }
+    row.push(status.updated_at.clone());
+    row
+}
+
+/// Columns as wide as their widest cell.
+fn aligned(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| {
+            rows.iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
+        })
+        .collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_without_trailing_blanks() {
+        let rows = [["NAME", "X"], ["data-1", "y"]].map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(aligned(&rows), "NAME    X\ndata-1  y\n");
+        assert_eq!(table(&[], true), "no migrations\n");
+    }
+}

@@ -1,0 +1,215 @@
+//! `migrate-dir`: a workload's directory to another one of this host.
+
+use std::{
+    io::{self, BufRead as _, IsTerminal as _, Write as _},
+    path::PathBuf,
+    time::Duration,
+};
+
+use livmig_engine::{
+    outcome::ExitCode,
+    spec::{MigrationSpec, OnOverrun, Options, Target},
+};
+
+use super::{
+    drive::{Drive, conclude, drive},
+    out,
+    report::Trouble,
+    values::{Output, Overrun, Verify, duration},
+};
+use crate::{
+    driver::Start,
+    host::{
+        failure::chain,
+        platform::HostPlatform,
+        registration::{Planned, Wish, plan, register},
+    },
+    store::folder::StateRoot,
+};
+
+/// Migrate a workload's directory to another one of this host
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The symbolic link by which the workload opens its directory; it is swapped by one atomic
+    /// rename
+    path: PathBuf,
+    /// The directory to move to; created when it does not exist
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
+    /// Stops the workload, for `sh -c`; exit code 0 means stopped, also when it was stopped already
+    #[arg(long, value_name = "CMD")]
+    stop_cmd: String,
+    /// Starts the workload, for `sh -c`; exit code 0 means ready, also when it was running already
+    #[arg(long, value_name = "CMD")]
+    start_cmd: String,
+    /// The longest downtime to accept
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    max_downtime: Duration,
+    /// What to do when that cannot be met; without it, a terminal is asked and anything else aborts
+    #[arg(long, value_enum)]
+    on_overrun: Option<Overrun>,
+    /// How the destination is proven
+    #[arg(long, value_enum, default_value_t)]
+    verify: Verify,
+    /// Take over a destination that already holds something; what the source lacks is deleted there
+    #[arg(long)]
+    adopt: bool,
+    /// Do not ask for confirmation
+    #[arg(short, long)]
+    yes: bool,
+    /// What to print at the end
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+    /// The mover's program [default: `LIVMIG_MOVER`, else livmig-mover beside this program]
+    #[arg(long, value_name = "PATH")]
+    mover: Option<PathBuf>,
+    /// How long the stop command may take
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    stop_timeout: Duration,
+    /// How long the start command may take
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    start_timeout: Duration,
+}
+
+/// Runs the command.
+pub(super) async fn run(args: Args) -> Result<ExitCode, Trouble> {
+    let root = StateRoot::from_environment()?;
+    let somebody = io::stdin().is_terminal() && io::stderr().is_terminal();
+    if !args.yes && !somebody {
+        return Err(Trouble::new(
+            ExitCode::Usage,
+            "Without a terminal nobody can confirm the migration",
+        )
+        .with_state("nothing was changed; the workload runs as before")
+        .with_next("add --yes"));
+    }
+    for (flag, command) in [
+        ("--stop-cmd", &args.stop_cmd),
+        ("--start-cmd", &args.start_cmd),
+    ] {
+        if command.trim().is_empty() {
+            return Err(Trouble::new(ExitCode::Usage, format!("{flag} is empty"))
+                .with_state("nothing was changed; the workload runs as before"));
+        }
+    }
+    let (yes, output) = (args.yes, args.output);
+    let wish = wish(args, somebody);
+    let planned = match plan(&wish, &root) {
+        Ok(planned) => planned,
+        Err(error) => {
+            let trouble = Trouble::from(error);
+            if output == Output::Json && trouble.exit == ExitCode::Refused {
+                out::json(&refused(&wish, &trouble))?;
+            }
+            return Err(trouble);
+        }
+    };
+    if !yes && !confirmed(&planned)? {
+        return Err(Trouble::new(ExitCode::Interrupted, "Not confirmed")
+            .with_state("nothing was changed; the workload runs as before"));
+    }
+    let driven = drive(begin(&planned, &root)?).await?;
+    conclude(&driven, output)
+}
+
+/// Registers a planned migration, ready to be driven.
+pub(super) fn begin(planned: &Planned, root: &StateRoot) -> Result<Drive, Trouble> {
+    let registered = register(planned, root)?;
+    let folder = registered.folder;
+    let platform = HostPlatform::new(&planned.spec, &planned.settings, folder.path())
+        .map_err(|error| Trouble::new(ExitCode::Failed, chain(&error)))?;
+    Ok(Drive {
+        folder,
+        lock: registered.lock,
+        registration: Some(registered.registration),
+        platform,
+        start: Start::New(Box::new(planned.spec.clone())),
+    })
+}
+
+fn wish(args: Args, somebody: bool) -> Wish {
+    let otherwise = if somebody {
+        OnOverrun::Ask
+    } else {
+        OnOverrun::Abort
+    };
+    Wish {
+        path: args.path,
+        to: args.to,
+        stop_command: args.stop_cmd,
+        start_command: args.start_cmd,
+        stop_limit: args.stop_timeout,
+        start_limit: args.start_timeout,
+        options: Options {
+            max_downtime: args.max_downtime,
+            on_overrun: args.on_overrun.map_or(otherwise, OnOverrun::from),
+            verify: args.verify.into(),
+            adopt: args.adopt,
+            ..Options::default()
+        },
+        mover: args.mover,
+    }
+}
+
+/// What will be done, for a person to agree to.
+fn shown(spec: &MigrationSpec) -> String {
+    let Target::Host(target) = &spec.target;
+    format!(
+        "migration    {}\nPATH         {}\nsource       {}\ndestination  {}{}\nstop with    {}\n\
+         start with   {}\nbudget       {:.0} s of downtime, otherwise {}\n",
+        spec.name,
+        target.path.display(),
+        target.source.display(),
+        target.destination.display(),
+        if spec.options.adopt {
+            " (taken over: what the source lacks is deleted there)"
+        } else {
+            ""
+        },
+        target.stop_command,
+        target.start_command,
+        spec.options.max_downtime.as_secs_f64(),
+        spec.options.on_overrun,
+    )
+}
+
+fn confirmed(planned: &Planned) -> Result<bool, Trouble> {
+    let ask = || -> io::Result<bool> {
+        write!(io::stderr(), "{}Migrate? Type yes: ", shown(&planned.spec))?;
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer)?;
+        Ok(matches!(answer.trim(), "y" | "yes"))
+    };
+    ask().map_err(|error| {
+        Trouble::new(
+            ExitCode::Usage,
+            format!("Could not ask for confirmation: {error}"),
+        )
+        .with_next("add --yes")
+    })
+}
+
+/// The document of a wish that the checks refused: nothing is stored of it.
+fn refused(wish: &Wish, trouble: &Trouble) -> serde_json::Value {
+    serde_json::json!({
+        "apiVersion": livmig_engine::document::API_VERSION,
+        "kind": "Migration",
+        "metadata": {},
+        "spec": {"target": {
+            "platform": "host",
+            "path": wish.path,
+            "destination": wish.to,
+            "stopCommand": wish.stop_command,
+            "startCommand": wish.start_command,
+        }},
+        "status": {
+            "phase": "Planned",
+            "outcome": "refused",
+            "reason": trouble.error,
+            "hint": trouble.next,
+            "workload": trouble.state,
+            "passes": [],
+            "volumes": [],
+        },
+    })
+}

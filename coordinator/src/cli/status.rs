@@ -1,0 +1,158 @@
+//! `status`: how far a migration is; with `--watch`, every change until it ends.
+
+use std::fmt::Write as _;
+use std::io;
+
+use livmig_engine::{document::Document, outcome::ExitCode, spec::Target};
+use rustix::fs::inotify;
+
+use super::{
+    drive::{load, ways_on},
+    find::find,
+    out,
+    report::Trouble,
+    summary,
+    values::Output,
+};
+use crate::{
+    host::{
+        link::{LinkState, VolumeLink},
+        settings::Settings,
+    },
+    readiness::Readiness,
+    store::folder::{MigrationFolder, StateRoot},
+};
+
+/// Show how far a migration is
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The migration's name, or the PATH it migrates
+    migration: String,
+    /// Show every change until the migration ends
+    #[arg(short, long)]
+    watch: bool,
+    /// What to print; with --watch, json is one document a line
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// Runs the command.
+pub(super) async fn run(args: &Args) -> Result<ExitCode, Trouble> {
+    let root = StateRoot::from_environment()?;
+    let folder = find(&root, &args.migration)?;
+    if !args.watch {
+        let document = load(&folder)?;
+        match args.output {
+            Output::Json => out::json(&document)?,
+            Output::Text => out::text(&format!(
+                "{}{}",
+                summary::text(&document),
+                driven(&folder, &document)
+            ))?,
+        }
+        return Ok(ExitCode::Done);
+    }
+    let watching = |source: io::Error| {
+        Trouble::new(
+            ExitCode::Failed,
+            format!("Could not watch {}: {source}", folder.journal().display()),
+        )
+    };
+    let watch = watch(&folder).map_err(watching)?;
+    let mut shown = None;
+    loop {
+        // Read after the watch was set: what comes later wakes it.
+        let document = load(&folder)?;
+        let now = match args.output {
+            Output::Json => serde_json::to_string(&document.status).unwrap_or_default(),
+            Output::Text => line(&document),
+        };
+        if shown.as_ref() != Some(&now) {
+            match args.output {
+                Output::Json => out::json(&document)?,
+                Output::Text => {
+                    out::text(&format!("{}  {now}\n", document.status.updated_at))?;
+                }
+            }
+            shown = Some(now);
+        }
+        if document.status.outcome != "running" || folder.holder().is_none() {
+            if args.output == Output::Text {
+                out::text(&driven(&folder, &document))?;
+            }
+            return Ok(ExitCode::Done);
+        }
+        watch.drain().await.map_err(watching)?;
+    }
+}
+
+/// One moment in a line, without the time.
+fn line(document: &Document) -> String {
+    let status = &document.status;
+    let mut line = status.phase.to_owned();
+    if let Some(pass) = status.passes.last() {
+        let _ = write!(
+            line,
+            ", {} passes, the last {:.2} s",
+            pass.number, pass.seconds
+        );
+    }
+    match (status.downtime_seconds, status.predicted_downtime_seconds) {
+        (Some(seconds), _) => {
+            let _ = write!(line, ", downtime {seconds:.2} s");
+        }
+        (None, Some(total)) => {
+            let _ = write!(line, ", predicted downtime {:.2} s", total.expected);
+        }
+        (None, None) => {}
+    }
+    if let Some(reason) = &status.reason {
+        let _ = write!(line, ", {reason}");
+    }
+    line
+}
+
+/// Who works on it, and what to do when nobody does.
+fn driven(folder: &MigrationFolder, document: &Document) -> String {
+    let name = &document.metadata.name;
+    match (document.status.outcome, folder.holder()) {
+        (_, Some(holder)) => format!("\ndriven by process {}\n", holder.pid),
+        ("running" | "halted" | "interrupted", None) => {
+            format!(
+                "\nno coordinator works on it; next: {}\n{}",
+                ways_on(folder),
+                by_hand(folder, document).unwrap_or_default()
+            )
+        }
+        _ => format!("\nfinished; next: livmig-coord cleanup {name}\n"),
+    }
+}
+
+/// The commands with which a person without livmig would lift a fence.
+fn by_hand(folder: &MigrationFolder, document: &Document) -> Option<String> {
+    let Target::Host(target) = &document.spec.target;
+    let settings = Settings::load(folder.path()).ok()?;
+    let link = VolumeLink::new(
+        target.path.clone(),
+        settings.link_text,
+        target.destination.clone(),
+        document.spec.uid,
+    );
+    (link.state().ok()? == LinkState::Fenced).then(|| {
+        format!(
+            "PATH leads nowhere on purpose, so that nothing writes to the source; by hand, \
+             without livmig: {}, then: {}\n",
+            link.command(LinkState::Source),
+            settings
+                .start_command
+                .as_ref()
+                .unwrap_or(&target.start_command)
+        )
+    })
+}
+
+fn watch(folder: &MigrationFolder) -> io::Result<Readiness> {
+    let watch = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
+    inotify::add_watch(&watch, folder.journal(), inotify::WatchFlags::MODIFY)?;
+    Readiness::new(watch)
+}

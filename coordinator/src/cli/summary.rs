@@ -1,0 +1,182 @@
+//! A migration as text for people, made from the same document that programs get. Pure.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use livmig_engine::{
+    convergence::Term,
+    document::{Document, DocumentStatus},
+};
+
+use super::values::bytes;
+
+/// All that is known about a migration.
+pub(super) fn text(document: &Document) -> String {
+    let status = &document.status;
+    let mut text = format!(
+        "migration   {}\nphase       {} ({})\nworkload    {}\n",
+        document.metadata.name, status.phase, status.outcome, status.workload
+    );
+    if let Some(reason) = &status.reason {
+        let _ = writeln!(text, "reason      {reason}");
+    }
+    for volume in &status.volumes {
+        let _ = write!(
+            text,
+            "volume      {}\n  source       {}\n  destination  {}\n",
+            volume.claim, volume.source, volume.destination
+        );
+    }
+    text.push_str(&passes(status));
+    text.push_str(&downtime(status));
+    text.push_str(&proof(status));
+    text
+}
+
+/// The passes as a table.
+pub(super) fn passes(status: &DocumentStatus) -> String {
+    if status.passes.is_empty() {
+        return String::new();
+    }
+    let mut text = format!(
+        "\n{:<8} {:>9} {:>9} {:>12} {:>12} {:>9}\n",
+        "pass", "entries", "changed", "read", "sent", "seconds"
+    );
+    for pass in &status.passes {
+        let _ = writeln!(
+            text,
+            "{:<8} {:>9} {:>9} {:>12} {:>12} {:>9.2}{}",
+            format!("{} {}", pass.number, pass.kind),
+            pass.entries,
+            pass.changed,
+            bytes(pass.bytes_scanned),
+            bytes(pass.bytes_sent),
+            pass.seconds,
+            if pass.complete { "" } else { "  incomplete" }
+        );
+    }
+    text
+}
+
+/// The downtime: what was predicted beside what was measured, term by term.
+pub(super) fn downtime(status: &DocumentStatus) -> String {
+    let predicted = status.predicted_downtime_seconds;
+    if predicted.is_none() && status.downtime_seconds.is_none() {
+        return String::new();
+    }
+    let number = |seconds: Option<f64>| {
+        seconds.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.2} s"))
+    };
+    let mut text = format!(
+        "\n{:<26} {:>10} {:>16} {:>10}\n{:<26} {:>10} {:>16} {:>10}\n",
+        "downtime",
+        "predicted",
+        "between",
+        "measured",
+        "  in all",
+        number(predicted.map(|total| total.expected)),
+        predicted.map_or_else(
+            || "-".to_owned(),
+            |total| format!("{:.2} - {:.2} s", total.low, total.high)
+        ),
+        number(status.downtime_seconds)
+    );
+    let terms: BTreeSet<Term> = status
+        .downtime_terms
+        .keys()
+        .chain(status.predicted_downtime_terms.keys())
+        .copied()
+        .collect();
+    for term in terms {
+        let predicted = status.predicted_downtime_terms.get(&term);
+        let _ = writeln!(
+            text,
+            "  {:<24} {:>10} {:>16} {:>10}",
+            term.to_string(),
+            number(predicted.map(|estimate| estimate.expected)),
+            predicted.map_or_else(
+                || "-".to_owned(),
+                |estimate| format!("{:.2} - {:.2} s", estimate.low, estimate.high)
+            ),
+            number(status.downtime_terms.get(&term).copied())
+        );
+    }
+    text
+}
+
+/// The proof that both ends hold the same.
+pub(super) fn proof(status: &DocumentStatus) -> String {
+    let mut text = String::new();
+    for volume in &status.volumes {
+        let Some(verify) = &volume.verify else {
+            continue;
+        };
+        let _ = write!(
+            text,
+            "\nverified ({}{}): {} entries, {}\n  source       {}\n  destination  {}\n",
+            verify.level,
+            if verify.on_device {
+                ", read from the device"
+            } else {
+                ", from the cache, not the device"
+            },
+            verify.entries,
+            bytes(verify.bytes),
+            verify.digest_source,
+            verify.digest_destination
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use livmig_engine::{
+        document::document,
+        record::{Event, Record, SCHEMA},
+        spec::{HostTarget, MigrationName, MigrationSpec, Options, Target},
+        time::Timestamp,
+    };
+    use livmig_proto::ids::{Epoch, MigrationUid};
+
+    use super::*;
+
+    /// The document of a migration that was just planned.
+    pub(in crate::cli) fn planned() -> Document {
+        let spec = MigrationSpec {
+            name: MigrationName::try_from("data-1".to_owned()).unwrap(),
+            uid: MigrationUid([1; 16]),
+            target: Target::Host(HostTarget {
+                path: "/srv/data".into(),
+                source: "/mnt/slow/data".into(),
+                destination: "/mnt/fast/data".into(),
+                stop_command: "stop".to_owned(),
+                start_command: "start".to_owned(),
+            }),
+            options: Options::default(),
+        };
+        let record = Record {
+            schema: SCHEMA,
+            seq: 0,
+            epoch: Epoch(1),
+            at: Timestamp(0),
+            event: Event::Planned {
+                spec: Box::new(spec),
+            },
+        };
+        document(&[record], Timestamp(0)).unwrap()
+    }
+
+    #[test]
+    fn a_planned_migration_shows_what_is_moved_and_no_numbers() {
+        assert_eq!(
+            text(&planned()),
+            "migration   data-1\n\
+             phase       Planned (running)\n\
+             workload    the workload was never asked to stop\n\
+             volume      /srv/data\n\
+             \x20 source       /mnt/slow/data\n\
+             \x20 destination  /mnt/fast/data\n"
+        );
+    }
+}

@@ -1,0 +1,185 @@
+//! Values of flags: durations, sizes and choices. They are parsed here and used elsewhere.
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+use livmig_engine::spec::OnOverrun;
+use livmig_proto::control::VerifyLevel;
+
+/// What a command prints at its end.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub(super) enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// One document for programs.
+    Json,
+}
+
+/// What a listing prints.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub(super) enum Listing {
+    /// A table.
+    #[default]
+    Text,
+    /// A wider table.
+    Wide,
+    /// One document for programs.
+    Json,
+}
+
+/// What to do when the budget cannot be met.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(super) enum Overrun {
+    /// Give up; the workload is untouched.
+    Abort,
+    /// Keep passing until it can be met.
+    Wait,
+    /// Accept the predicted downtime.
+    Proceed,
+}
+
+impl From<Overrun> for OnOverrun {
+    fn from(overrun: Overrun) -> Self {
+        match overrun {
+            Overrun::Abort => Self::Abort,
+            Overrun::Wait => Self::Wait,
+            Overrun::Proceed => Self::Proceed,
+        }
+    }
+}
+
+/// How the destination is proven.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub(super) enum Verify {
+    /// Read back what was written.
+    #[default]
+    Readback,
+    /// Read both ends again after the stop.
+    Full,
+    /// Trust that what was sent was written; no proof.
+    Wire,
+}
+
+impl From<Verify> for VerifyLevel {
+    fn from(verify: Verify) -> Self {
+        match verify {
+            Verify::Readback => Self::Readback,
+            Verify::Full => Self::Full,
+            Verify::Wire => Self::Wire,
+        }
+    }
+}
+
+/// A duration: `90`, `90s`, `1.5m`, `2h`, `250ms`; a bare number is seconds.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let split = text
+        .find(|character: char| character.is_ascii_alphabetic())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let factor = match unit {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(format!("unknown unit {unit:?}; use ms, s, m or h")),
+    };
+    let number: f64 = number
+        .parse()
+        .map_err(|_| "expected a number and a unit, as in 60s or 1.5m".to_owned())?;
+    Duration::try_from_secs_f64(number * factor)
+        .ok()
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| "expected a positive duration".to_owned())
+}
+
+/// A size in bytes: `4096`, `512Mi`, `1.5Gi`, `100M`.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let split = text
+        .find(|character: char| character.is_ascii_alphabetic())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let factor: f64 = match unit.trim_end_matches('B') {
+        "" => 1.0,
+        "Ki" => 1024.0,
+        "Mi" => 1024.0 * 1024.0,
+        "Gi" => 1024.0 * 1024.0 * 1024.0,
+        "k" | "K" => 1e3,
+        "M" => 1e6,
+        "G" => 1e9,
+        _ => return Err(format!("unknown unit {unit:?}; use Ki, Mi, Gi, k, M or G")),
+    };
+    let number: f64 = number
+        .parse()
+        .map_err(|_| "expected a number and a unit, as in 512Mi".to_owned())?;
+    let bytes = number * factor;
+    if !(0.0..1e18).contains(&bytes) {
+        return Err("expected a size from 0 to 1e18 bytes".to_owned());
+    }
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked to be in range"
+    )]
+    Ok(bytes as u64)
+}
+
+/// Bytes for people.
+#[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
+pub(super) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if count < 1024 {
+        return format!("{count} B");
+    }
+    let mut amount = count as f64 / 1024.0;
+    let mut unit = "KiB";
+    for next in UNITS.into_iter().skip(1) {
+        if amount < 1024.0 {
+            break;
+        }
+        amount /= 1024.0;
+        unit = next;
+    }
+    format!("{amount:.1} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_parsed() {
+        for (text, millis) in [
+            ("60s", 60_000),
+            ("90", 90_000),
+            ("1.5m", 90_000),
+            ("250ms", 250),
+            ("2h", 7_200_000),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "0", "-1s", "s", "1d", "1e400", "nan"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_parsed_and_shown() {
+        for (text, count) in [
+            ("4096", 4096),
+            ("512Mi", 512 << 20),
+            ("512MiB", 512 << 20),
+            ("1.5Gi", 3 << 29),
+            ("100M", 100_000_000),
+        ] {
+            assert_eq!(size(text), Ok(count), "{text}");
+        }
+        for text in ["", "Mi", "-1", "1X", "1e30"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+        assert_eq!(bytes(0), "0 B");
+        assert_eq!(bytes(1536), "1.5 KiB");
+        assert_eq!(bytes(3 << 29), "1.5 GiB");
+        assert_eq!(bytes(u64::MAX), "16777216.0 TiB");
+    }
+}

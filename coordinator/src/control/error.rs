@@ -1,0 +1,76 @@
+//! Why a mover could not be asked, or did not do what it was asked.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use livmig_proto::{
+    control::{DecodeError, Fault},
+    identity::IdentityError,
+};
+
+/// Why a mover could not be asked, or did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Nobody listens there.
+    #[error("Could not connect to the mover at {address}")]
+    Connect {
+        /// Where the mover should listen.
+        address: SocketAddr,
+        /// What the socket said.
+        #[source]
+        source: io::Error,
+    },
+    /// Somebody listens there who is not this migration's mover, or speaks another version.
+    #[error("Whoever listens at {address} is not this migration's mover")]
+    Handshake {
+        /// Where the mover should listen.
+        address: SocketAddr,
+        /// What TLS said.
+        #[source]
+        source: io::Error,
+    },
+    /// The connection ended before the answer came.
+    #[error("The connection to the mover at {address} was lost ({reason})")]
+    Lost {
+        /// Where the mover listened.
+        address: SocketAddr,
+        /// How it ended.
+        reason: String,
+    },
+    /// The mover accepts connections and says nothing.
+    #[error("The mover at {address} has said nothing for {seconds} s", seconds = .limit.as_secs())]
+    Silent {
+        /// Where the mover listens.
+        address: SocketAddr,
+        /// How long it was waited for.
+        limit: Duration,
+    },
+    /// The mover understood and refused.
+    #[error("The {side} mover refused", side = .0.side)]
+    Refused(#[source] Fault),
+    /// The answer does not belong to the question.
+    #[error("The mover at {address} answered something else than it was asked")]
+    Unexpected {
+        /// Where the mover listens.
+        address: SocketAddr,
+    },
+    /// The request could not be put on the wire.
+    #[error("The request to the mover could not be encoded")]
+    Encode(#[source] DecodeError),
+    /// The keys are not usable.
+    #[error("The migration's keys are not usable")]
+    Identity(#[from] IdentityError),
+}
+
+impl ControlError {
+    /// Whether connecting and asking again may help, perhaps after starting the mover again.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Connect { .. } | Self::Lost { .. } | Self::Silent { .. } => true,
+            Self::Refused(fault) => fault.code.is_transient(),
+            Self::Handshake { .. }
+            | Self::Unexpected { .. }
+            | Self::Encode(_)
+            | Self::Identity(_) => false,
+        }
+    }
+}

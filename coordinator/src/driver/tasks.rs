@@ -1,0 +1,82 @@
+//! The calls to the platform that are under way.
+//!
+//! They are polled by the driver's own task, not spawned: dropping the driver drops them at that
+//! very moment, so nothing acts on behalf of a coordinator that is gone.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    task::Poll,
+};
+
+use livmig_engine::{
+    result::{Probe, StepFailure, StepOutcome},
+    step::Step,
+};
+use livmig_proto::ids::PassNumber;
+
+/// What a call is for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Purpose {
+    Perform(Step),
+    Probe(Step),
+    Stop(PassNumber),
+}
+
+/// What a call brought.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Performed(Step, Result<StepOutcome, StepFailure>),
+    Probed(Step, Result<Probe, StepFailure>),
+    Stopped(PassNumber, Result<(), StepFailure>),
+}
+
+/// The calls under way.
+#[derive(Default)]
+pub(super) struct Tasks<'a> {
+    tasks: Vec<Task<'a>>,
+}
+
+struct Task<'a> {
+    purpose: Purpose,
+    call: Pin<Box<dyn Future<Output = Answer> + Send + 'a>>,
+}
+
+impl<'a> Tasks<'a> {
+    pub(super) fn start(
+        &mut self,
+        purpose: Purpose,
+        call: impl Future<Output = Answer> + Send + 'a,
+    ) {
+        self.tasks.push(Task {
+            purpose,
+            call: Box::pin(call),
+        });
+    }
+
+    pub(super) fn has(&self, purpose: Purpose) -> bool {
+        self.tasks.iter().any(|task| task.purpose == purpose)
+    }
+
+    /// Cuts off every call whose purpose is not wanted.
+    pub(super) fn keep(&mut self, wanted: impl Fn(Purpose) -> bool) {
+        self.tasks.retain(|task| wanted(task.purpose));
+    }
+
+    /// The next answer; never, while nothing is under way.
+    pub(super) async fn next(&mut self) -> Answer {
+        poll_fn(|context| {
+            for index in 0..self.tasks.len() {
+                let Some(task) = self.tasks.get_mut(index) else {
+                    break;
+                };
+                if let Poll::Ready(answer) = task.call.as_mut().poll(context) {
+                    self.tasks.remove(index);
+                    return Poll::Ready(answer);
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}

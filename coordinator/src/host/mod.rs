@@ -1,0 +1,14 @@
+//! The host platform: two directories of one machine, a link between them and the workload, two
+//! commands that stop and start it.
+
+pub mod failure;
+pub mod keys;
+pub mod link;
+pub mod movers;
+pub mod platform;
+pub mod preflight;
+pub mod proof;
+pub mod registration;
+pub mod settings;
+pub mod workload;
+pub mod writers;

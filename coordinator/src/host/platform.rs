@@ -1,0 +1,458 @@
+//! The steps of a migration on one machine. Every step may be repeated and may be cut off
+//! anywhere; see [`crate::platform`] for the contract.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use livmig_engine::{
+    result::{MoverFacts, Probe, Proof, StepFailure, StepOutcome, Verification, VolumePass},
+    spec::{HostTarget, MigrationSpec, Target},
+    step::Step,
+};
+use livmig_proto::{
+    control::{PassKind, PassReport, PassRequest, Side},
+    ids::PassNumber,
+};
+
+use super::{
+    failure,
+    link::{self, LinkState, VolumeLink},
+    movers::{Mover, MoverError, Movers, Setup},
+    preflight::{self, Volumes},
+    proof::{self, Held},
+    settings::Settings,
+    workload::{UserCommand, Workload, WorkloadError},
+};
+use crate::{
+    platform::{Context, Platform},
+    store::file::sync_parent,
+};
+
+/// One migration between two directories of this machine.
+pub struct HostPlatform {
+    target: HostTarget,
+    spec: MigrationSpec,
+    state: PathBuf,
+    link: VolumeLink,
+    link_text: PathBuf,
+    movers: Movers,
+    workload: Workload,
+    /// The last report of a final pass, for what a manifest does not tell.
+    last_final: Mutex<Option<PassReport>>,
+}
+
+impl HostPlatform {
+    /// The platform of the migration `spec`, whose state lies in `folder`.
+    pub fn new(
+        spec: &MigrationSpec,
+        settings: &Settings,
+        folder: &Path,
+    ) -> Result<Self, MoverError> {
+        let Target::Host(target) = &spec.target;
+        let command = |line: &String, limit| UserCommand {
+            line: line.clone(),
+            limit,
+        };
+        Ok(Self {
+            link: VolumeLink::new(
+                target.path.clone(),
+                settings.link_text.clone(),
+                target.destination.clone(),
+                spec.uid,
+            ),
+            link_text: settings.link_text.clone(),
+            movers: Movers::new(Setup {
+                program: settings.mover.clone(),
+                folder: folder.to_owned(),
+                migration: spec.uid,
+                source: target.source.clone(),
+                destination: target.destination.clone(),
+            })?,
+            workload: Workload::new(
+                folder,
+                command(&target.stop_command, settings.stop_limit),
+                command(
+                    settings
+                        .start_command
+                        .as_ref()
+                        .unwrap_or(&target.start_command),
+                    settings.start_limit,
+                ),
+            ),
+            target: target.clone(),
+            spec: spec.clone(),
+            state: folder.to_owned(),
+            last_final: Mutex::new(None),
+        })
+    }
+
+    fn check(&self) -> Result<StepOutcome, StepFailure> {
+        self.expect_link(LinkState::Source)?;
+        let volumes = Volumes {
+            path: self.target.path.clone(),
+            link_text: self.link_text.clone(),
+            source: self.target.source.clone(),
+            destination: self.target.destination.clone(),
+        };
+        preflight::check(&volumes, self.spec.options.adopt, &self.state)
+            .map_err(|refusal| failure::refused(&refusal))?;
+        let mut warnings = Vec::new();
+        if !rustix::process::geteuid().is_root() {
+            warnings.push(
+                "not run as root: processes of other users that still write to the source cannot \
+                 be seen"
+                    .to_owned(),
+            );
+        }
+        Ok(StepOutcome::Checked { warnings })
+    }
+
+    async fn start_movers(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
+        let destination = &self.target.destination;
+        // Nobody else looks into a half-made copy; the mover gives it the source's mode.
+        match fs::DirBuilder::new().mode(0o700).create(destination) {
+            Ok(()) => sync_parent(destination),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
+        }
+        .map_err(|error| {
+            StepFailure::permanent(format!(
+                "Could not create the destination {}: {error}",
+                destination.display()
+            ))
+        })?;
+        let (source, destination) = self.both(context).await?;
+        let facts = |mover: &Mover| MoverFacts {
+            volume: self.target.volume(),
+            welcome: mover.welcome.clone(),
+        };
+        Ok(StepOutcome::Movers {
+            movers: vec![facts(&source), facts(&destination)],
+        })
+    }
+
+    async fn pass(
+        &self,
+        number: PassNumber,
+        kind: PassKind,
+        context: &Context,
+    ) -> Result<StepOutcome, StepFailure> {
+        let (source, destination) = self.both(context).await?;
+        self.make_room(&source, &destination, number, context)
+            .await?;
+        let report = self
+            .run_pass(&source, &destination, number, kind, context)
+            .await?;
+        if kind == PassKind::Final {
+            *self
+                .last_final
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = Some(report.clone());
+        }
+        Ok(self.passed(report))
+    }
+
+    /// Ends an older pass that is still under way and lets the mover forget its report.
+    async fn make_room(
+        &self,
+        source: &Mover,
+        destination: &Mover,
+        number: PassNumber,
+        context: &Context,
+    ) -> Result<(), StepFailure> {
+        let asked = |error| failure::control(&error, "The source mover cannot be asked");
+        let now = source.client.hello().await.map_err(asked)?;
+        if let Some(other) = now.running.filter(|running| *running != number) {
+            source.client.stop_pass(other).await.map_err(asked)?;
+            // Joined, to learn when it has ended; what it reports belongs to nobody any more.
+            let kind = PassKind::Live;
+            self.run_pass(source, destination, other, kind, context)
+                .await?;
+            source.client.acknowledge(other).await.map_err(asked)?;
+        } else if let Some(old) = now.reported.filter(|reported| *reported != number) {
+            source.client.acknowledge(old).await.map_err(asked)?;
+        }
+        Ok(())
+    }
+
+    async fn run_pass(
+        &self,
+        source: &Mover,
+        destination: &Mover,
+        number: PassNumber,
+        kind: PassKind,
+        context: &Context,
+    ) -> Result<PassReport, StepFailure> {
+        let Some(data) = destination.welcome.data else {
+            return Err(StepFailure::permanent(
+                "The destination mover does not say where it listens for data",
+            ));
+        };
+        let request = PassRequest {
+            pass: number,
+            kind,
+            destination: data,
+            verify: self.spec.options.verify,
+            adopt: self.spec.options.adopt,
+            allow_empty: false,
+        };
+        let sink = context.progress.clone();
+        let mut report = |progress| sink.report(progress);
+        tokio::select! {
+            biased;
+            passed = source.client.pass(request, &mut report) => passed.map_err(|error| {
+                failure::control(&error, &format!("The {kind} pass {number} was cut off"))
+            }),
+            () = destination.client.closed() => {
+                // The source would find out only when its packets stay unanswered for long.
+                self.movers
+                    .end(Side::Source)
+                    .await
+                    .map_err(|error| failure::mover(&error))?;
+                Err(StepFailure::transient(format!(
+                    "The {kind} pass {number} was cut off: the destination mover is gone"
+                )))
+            }
+        }
+    }
+
+    async fn quiesce(&self) -> Result<StepOutcome, StepFailure> {
+        self.run_command(self.workload.stop().await)
+    }
+
+    /// Nobody may hold the source before PATH is taken away (a workload that did not stop goes on
+    /// undisturbed), and nobody after it.
+    async fn fence(&self) -> Result<StepOutcome, StepFailure> {
+        self.prove_unheld(true).await?;
+        self.set_link(LinkState::Fenced)?;
+        let proof = self.prove_unheld(true).await?;
+        Ok(StepOutcome::Fenced { proof })
+    }
+
+    async fn verify(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
+        let (source, destination) = self.both(context).await?;
+        let level = self.spec.options.verify;
+        let sink = context.progress.clone();
+        let mut report = |progress| sink.report(progress);
+        let mut silent = |_| ();
+        let (source, destination) = tokio::try_join!(
+            source.client.manifest(level, &mut report),
+            destination.client.manifest(level, &mut silent),
+        )
+        .map_err(|error| failure::control(&error, "The two ends could not be compared"))?;
+        let on_device = self
+            .last_final
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .is_some_and(|report| report.verified_on_device);
+        let verification = Verification {
+            volume: self.target.volume(),
+            level,
+            on_device,
+            entries: destination.entries,
+            bytes: destination.bytes,
+            digest_source: source.digest,
+            digest_destination: destination.digest,
+        };
+        // The last act: what was proven before the final pass must still hold after it.
+        self.expect_link(LinkState::Fenced)?;
+        let proof = self.prove_unheld(false).await?;
+        Ok(StepOutcome::Verified {
+            volumes: vec![verification],
+            proof,
+        })
+    }
+
+    fn swap(&self) -> Result<StepOutcome, StepFailure> {
+        self.set_link(LinkState::Destination)?;
+        let (path, destination) = (&self.target.path, &self.target.destination);
+        match link::same_directory(path, destination) {
+            Ok(true) => Ok(StepOutcome::Done),
+            Ok(false) => Err(StepFailure::undecided(format!(
+                "PATH {} was swapped but does not lead to {}",
+                path.display(),
+                destination.display()
+            ))),
+            Err(error) => Err(StepFailure::transient(format!(
+                "PATH {} was swapped but cannot be followed: {error}",
+                path.display()
+            ))),
+        }
+    }
+
+    async fn restart(&self) -> Result<StepOutcome, StepFailure> {
+        self.expect_link(LinkState::Source)?;
+        self.run_command(self.workload.start().await)
+    }
+
+    async fn remove_movers(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
+        let (source, destination) = tokio::join!(
+            self.movers.shut_down(Side::Source, context.epoch),
+            self.movers.shut_down(Side::Destination, context.epoch),
+        );
+        source
+            .and(destination)
+            .map_err(|error| failure::mover(&error))?;
+        self.movers.remove_traces().map_err(|error| {
+            StepFailure::transient(format!(
+                "Could not remove the movers' files below {}: {error}",
+                self.state.display()
+            ))
+        })?;
+        Ok(StepOutcome::Done)
+    }
+
+    /// Both movers, source first.
+    async fn both(&self, context: &Context) -> Result<(Arc<Mover>, Arc<Mover>), StepFailure> {
+        tokio::try_join!(
+            self.movers.ensure(Side::Source, context.epoch),
+            self.movers.ensure(Side::Destination, context.epoch),
+        )
+        .map_err(|error| failure::mover(&error))
+    }
+
+    fn run_command(&self, ended: Result<(), WorkloadError>) -> Result<StepOutcome, StepFailure> {
+        let log = self.workload.log().display().to_string();
+        ended
+            .map(|()| StepOutcome::Done)
+            .map_err(|error| failure::workload(&error, &log))
+    }
+
+    fn set_link(&self, wanted: LinkState) -> Result<(), StepFailure> {
+        self.link
+            .ensure(wanted)
+            .map_err(|error| failure::link(&error, &self.link, wanted))
+    }
+
+    fn expect_link(&self, wanted: LinkState) -> Result<(), StepFailure> {
+        let found = self
+            .link
+            .state()
+            .map_err(|error| failure::link(&error, &self.link, wanted))?;
+        if found == wanted {
+            return Ok(());
+        }
+        Err(StepFailure::permanent(format!(
+            "PATH {} leads to {} instead of {}: somebody else changed it",
+            self.target.path.display(),
+            self.link.text(found).display(),
+            self.link.text(wanted).display(),
+        ))
+        .with_hint(self.link.command(wanted)))
+    }
+
+    async fn prove_unheld(&self, patient: bool) -> Result<Proof, StepFailure> {
+        let mut except: BTreeSet<u32> = self.movers.processes();
+        except.insert(std::process::id());
+        let source = &self.target.source;
+        let held = if patient {
+            proof::wait_until_left(source, &except).await
+        } else {
+            proof::look(source, &except)
+        };
+        match held {
+            Ok(Held::Nobody(survey)) => Ok(proof::evidence(&survey, source)),
+            Ok(Held::By(holders)) => Err(failure::still_held(&holders)),
+            Err(error) => Err(StepFailure::permanent(format!(
+                "Could not look for processes that use the source: {error}"
+            ))),
+        }
+    }
+
+    fn passed(&self, report: PassReport) -> StepOutcome {
+        StepOutcome::Passed {
+            reports: vec![VolumePass {
+                volume: self.target.volume(),
+                report,
+            }],
+        }
+    }
+
+    /// A live pass whose outcome nobody recorded: still under way, or its report still there?
+    async fn probe_pass(
+        &self,
+        number: PassNumber,
+        context: &Context,
+    ) -> Result<Probe, StepFailure> {
+        let found = tokio::try_join!(
+            self.movers.find(Side::Source, context.epoch),
+            self.movers.find(Side::Destination, context.epoch),
+        )
+        .map_err(|error| failure::mover(&error))?;
+        let (Some(source), Some(destination)) = found else {
+            return Ok(Probe::NotDone);
+        };
+        let known = [source.welcome.running, source.welcome.reported];
+        if !known.contains(&Some(number)) {
+            return Ok(Probe::NotDone);
+        }
+        let report = self
+            .run_pass(&source, &destination, number, PassKind::Live, context)
+            .await?;
+        Ok(Probe::Done {
+            outcome: self.passed(report),
+        })
+    }
+
+    fn probe_link(&self, wanted: LinkState) -> Result<Probe, StepFailure> {
+        let found = self
+            .link
+            .state()
+            .map_err(|error| failure::link(&error, &self.link, wanted))?;
+        if found != wanted {
+            return Ok(Probe::NotDone);
+        }
+        // Seen is not durable yet, and done means that a crash of the machine keeps it.
+        link::sync_folder(link::folder_of(&self.target.path)).map_err(|error| {
+            StepFailure::transient(format!("Could not flush the folder of PATH: {error}"))
+        })?;
+        Ok(Probe::Done {
+            outcome: StepOutcome::Done,
+        })
+    }
+}
+
+impl Platform for HostPlatform {
+    async fn perform(&self, step: Step, context: &Context) -> Result<StepOutcome, StepFailure> {
+        match step {
+            Step::Check => self.check(),
+            Step::StartMovers => self.start_movers(context).await,
+            Step::Pass { number, kind } => self.pass(number, kind, context).await,
+            Step::Quiesce => self.quiesce().await,
+            Step::Fence => self.fence().await,
+            Step::Verify => self.verify(context).await,
+            Step::Swap => self.swap(),
+            Step::Unquiesce => self.run_command(self.workload.start().await),
+            Step::Unswap | Step::Unfence => {
+                self.set_link(LinkState::Source).map(|()| StepOutcome::Done)
+            }
+            Step::Restart => self.restart().await,
+            Step::Settle | Step::StopMovers => self.remove_movers(context).await,
+        }
+    }
+
+    async fn probe(&self, step: Step, context: &Context) -> Result<Probe, StepFailure> {
+        match step {
+            Step::Pass { number, .. } => self.probe_pass(number, context).await,
+            Step::Swap => self.probe_link(LinkState::Destination),
+            Step::Unswap | Step::Unfence => self.probe_link(LinkState::Source),
+            // Shell commands that may be repeated, and clean-ups: doing them again is the probe.
+            _ => Ok(Probe::NotDone),
+        }
+    }
+
+    async fn stop_pass(&self, pass: PassNumber, _context: &Context) -> Result<(), StepFailure> {
+        match self.movers.connected(Side::Source).await {
+            Some(source) => source.client.stop_pass(pass).await.map_err(|error| {
+                failure::control(&error, &format!("Pass {pass} could not be stopped"))
+            }),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Where a journal is stored: the trait, and a store in memory.
+
+use std::{
+    error::Error,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use livmig_engine::record::Record;
+
+/// A journal of one migration, held by one coordinator.
+///
+/// Opening a store takes whatever lock keeps a second coordinator away; dropping it gives the
+/// lock back.
+pub trait Journal: Send {
+    /// Every record, in order. A torn last line (a crash during an append) is left out and
+    /// removed before the next append; damage anywhere else is an error.
+    fn load(&mut self) -> impl Future<Output = Result<Vec<Record>, JournalError>> + Send;
+
+    /// Appends `record`. `Ok` means it survives a crash of the machine. After an error it is
+    /// unknown whether the record is stored, so the driver stops and never appends again.
+    fn append(&mut self, record: &Record) -> impl Future<Output = Result<(), JournalError>> + Send;
+}
+
+/// Why a journal cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct JournalError {
+    /// What happened and where, without the cause.
+    pub message: String,
+    /// The cause.
+    #[source]
+    pub source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl JournalError {
+    /// An error without a further cause.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            source: None,
+        }
+    }
+
+    /// An error with its cause.
+    pub fn because(
+        message: impl Into<String>,
+        source: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Self {
+        Self {
+            message: message.into(),
+            source: Some(source.into()),
+        }
+    }
+}
+
+/// A journal in memory: clones share it, so it outlives the coordinator that wrote it.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryJournal {
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl MemoryJournal {
+    /// What is stored.
+    pub fn records(&self) -> Result<Vec<Record>, JournalError> {
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines
+            .iter()
+            .map(|line| {
+                Record::decode(line)
+                    .map_err(|error| JournalError::because("cannot read the journal", error))
+            })
+            .collect()
+    }
+}
+
+impl Journal for MemoryJournal {
+    async fn load(&mut self) -> Result<Vec<Record>, JournalError> {
+        self.records()
+    }
+
+    async fn append(&mut self, record: &Record) -> Result<(), JournalError> {
+        // Stored encoded, so that every test that keeps its journal here exercises the codec.
+        let line = record
+            .encode()
+            .map_err(|error| JournalError::because("cannot encode a record", error))?;
+        self.lines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(line);
+        Ok(())
+    }
+}

@@ -1,0 +1,13 @@
+//! livmig's coordinator: the driver, its platforms, where journals are stored, and the command
+//! line over them.
+
+pub mod cli;
+pub mod control;
+pub mod demo;
+pub mod driver;
+pub mod host;
+pub mod journal;
+pub mod platform;
+pub mod process;
+pub mod readiness;
+pub mod store;
