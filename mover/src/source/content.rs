@@ -30,6 +30,8 @@ pub enum Before {
     Fresh,
     /// What these tags say; beyond them, nothing.
     Tagged(TagsRef),
+    /// Something, to be written over in place.
+    Opaque,
 }
 
 /// The file that is compared.
@@ -66,7 +68,7 @@ pub fn compare(
 ) -> Result<Compared, CompareError> {
     let block_log2 = match before {
         Before::Tagged(tags) => tags.block_log2,
-        Before::Fresh => tags::block_log2_for(subject.size),
+        Before::Fresh | Before::Opaque => tags::block_log2_for(subject.size),
     };
     let block = 1_u64 << block_log2;
     let store = shared.store.tags();
@@ -203,11 +205,12 @@ impl<S: Sink> Comparison<'_, S> {
                 .unwrap_or(usize::MAX)
                 .min(1 << 16);
             let old = self.old(first, count)?;
+            let opaque = self.is_opaque();
             let verdicts = old.iter().map(|old| match old {
                 Some(tag) if *tag == Tag::default() => Verdict::Same,
                 Some(_) => Verdict::Zero,
                 // Beyond what was there: already zero, perhaps to be reserved.
-                None if reserved => Verdict::Zero,
+                None if reserved || opaque => Verdict::Zero,
                 None => Verdict::Same,
             });
             for (verdict, run) in runs(verdicts) {
@@ -233,12 +236,16 @@ impl<S: Sink> Comparison<'_, S> {
         let index = offset / self.block;
         match self.old(index, 1)?.first().copied().flatten() {
             Some(old) if old == tag => {}
-            None if !reserved => {}
+            None if !reserved && !self.is_opaque() => {}
             _ => self.sink.zero(offset, len, reserved)?,
         }
         self.store
             .write(&self.new, index, &[tag])
             .map_err(Shared::state_fault)
+    }
+
+    fn is_opaque(&self) -> bool {
+        matches!(self.before, Before::Opaque)
     }
 
     /// The old tags of `count` blocks; nothing for a block that did not exist.

@@ -260,7 +260,12 @@ impl Visitor<'_> {
             .kept
             .and_then(|kept| kept.tags)
             .filter(|_| !transfer.replace);
-        let before = old.map_or(Before::Fresh, Before::Tagged);
+        let before = match old {
+            Some(tags) => Before::Tagged(tags),
+            // A new inode would take this name away from the others.
+            None if transfer.in_place == OpenMode::Shared && !transfer.replace => Before::Opaque,
+            None => Before::Fresh,
+        };
         let mut sink = LaneSink {
             visitor: self,
             scope,
@@ -350,7 +355,7 @@ impl LaneSink<'_, '_, '_, '_> {
         if self.opened.is_none() {
             let mode = match self.before {
                 Before::Fresh => OpenMode::Replace,
-                Before::Tagged(_) => self.transfer.in_place,
+                Before::Tagged(_) | Before::Opaque => self.transfer.in_place,
             };
             self.open_as(mode)?;
         }
