@@ -14,12 +14,21 @@ mod document;
 mod driver;
 mod matrix;
 mod random;
+mod requests;
+
+use std::time::Duration;
 
 use livmig_coord::{
     driver::Start,
-    platform::sim::{Life, Sim, world::End},
+    platform::sim::{
+        Life, Sim,
+        world::{End, Nature},
+    },
 };
-use livmig_engine::{outcome::Outcome, spec::Options};
+use livmig_engine::{
+    outcome::Outcome,
+    spec::{OnOverrun, Options},
+};
 
 /// Starts a migration with `options`.
 fn start(options: Options) -> Start {
@@ -67,4 +76,30 @@ fn assert_good_end(sim: &Sim, outcome: &Outcome, case: &str) {
         expected == End::Destination || !world.fenced,
         "{case}: the fence is left behind"
     );
+}
+
+fn ended(life: Life) -> Outcome {
+    match life {
+        Life::Ended(Ok(outcome)) => outcome,
+        life => panic!("{life:?}"),
+    }
+}
+
+/// A world whose passes never get short: each write costs as much to copy as to make.
+fn diverging() -> Nature {
+    Nature {
+        write_every: Duration::from_millis(10),
+        copy_time: Duration::from_millis(60),
+        stop_time: Duration::from_millis(100),
+        ..Nature::default()
+    }
+}
+
+fn on_overrun(on_overrun: OnOverrun) -> Options {
+    Options {
+        max_downtime: Duration::from_secs(3),
+        max_passes: 5,
+        on_overrun,
+        ..Options::default()
+    }
 }

@@ -263,6 +263,12 @@ impl Mover {
         request: PassRequest,
         progress: &mpsc::Sender<Progress>,
     ) -> Result<ResponseBody, Fault> {
+        let older = self.running().filter(|running| running.pass < request.pass);
+        if let Some(mut older) = older {
+            // Whoever asks for the next pass has given this one up; perhaps its destination died.
+            older.counts.abandon();
+            let _ = older.report.wait_for(Option::is_some).await;
+        }
         let mut running = self.start(source, epoch, request)?;
         let expected = source.entries_expected();
         let mut ticks = tokio::time::interval(PROGRESS);

@@ -162,7 +162,13 @@ pub fn finish(visitor: &mut Visitor<'_>, table: LinkTable) -> Result<LinkSummary
     for group in &mut groups {
         group.paths.sort_unstable();
         group.paths.dedup();
+        // A directory that was removed since, or in which something failed, has no names to link.
+        group.paths.retain(|path| {
+            path.split()
+                .is_some_and(|(dir, _)| shared.store.knows(&dir))
+        });
     }
+    groups.retain(|group| !group.paths.is_empty());
     groups.sort_unstable_by(|one, other| one.paths.cmp(&other.paths));
     let mut summary = LinkSummary::default();
     let mut alone = Vec::new();

@@ -31,7 +31,10 @@ use super::{
     visit::Visitor,
 };
 use crate::{
-    catalog::store::Store,
+    catalog::{
+        segment::Kept,
+        store::{Known, Store},
+    },
     fault,
     fs::volume::{self, Volume},
     transport::link::{Link, Peer},
@@ -213,6 +216,7 @@ impl Run<'_> {
             key: &self.source.peer,
         };
         let (link, ready) = Link::open(runtime, &peer, begin)?;
+        self.counts.on_abandon(link.breaker());
         let (baseline, stepped) = self.baseline(ready.instance, ready.empty)?;
         self.source.store.compact().map_err(Shared::state_fault)?;
         let possible = self.source.volume.proves_unchanged();
@@ -381,18 +385,36 @@ impl Run<'_> {
                 }
             }
             parents.dedup();
-            shared.queue.push(parents.into_iter().map(|path| Job {
-                path,
-                from: None,
-                baseline: Baseline::Remembered,
-                deep: false,
-            }));
-            self.visit_all(shared)?;
+            // One after the other, parents first: what one visit removes another must not touch.
+            let mut visitor = Visitor::new(shared)?;
+            for path in parents {
+                if self.is_reachable(shared, &path)? {
+                    visitor.visit_again(path)?;
+                }
+            }
         }
         if !lock(&shared.vanished).is_empty() {
             shared.unproven.store(true, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// Whether the destination has the directory at `path`, as every directory above it says.
+    fn is_reachable(&self, shared: &Shared<'_>, path: &RelPath) -> Result<bool, Fault> {
+        let mut below = path.clone();
+        while let Some((parent, name)) = below.split() {
+            let known = match shared.store.get(&parent).map_err(Shared::state_fault)? {
+                Known::Segment(segment) => segment
+                    .entry(&name)
+                    .is_some_and(|entry| entry.kept == Kept::Directory),
+                Known::InFlight | Known::Nothing => false,
+            };
+            if !known {
+                return Ok(false);
+            }
+            below = parent;
+        }
+        Ok(true)
     }
 
     /// The metadata of directories comes after everything in them, deepest first, because a

@@ -125,9 +125,20 @@ pub struct Counts {
     stage: AtomicU64,
     /// Asked to end early.
     stop: AtomicBool,
+    /// Ends the connection of a pass that nobody waits for.
+    abandon: Mutex<Option<Abandon>>,
     /// The most expensive file.
     largest: Mutex<Option<(RelPath, u64)>>,
     not_carried: Mutex<NotCarried>,
+}
+
+/// Ends a connection.
+struct Abandon(Box<dyn Fn() + Send>);
+
+impl std::fmt::Debug for Abandon {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Abandon")
+    }
 }
 
 /// What exists and is not carried.
@@ -201,6 +212,20 @@ impl Counts {
     /// Asks the pass to end at the next entry boundary.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// From here on [`Counts::abandon`] calls this.
+    pub fn on_abandon(&self, end: impl Fn() + Send + 'static) {
+        *lock(&self.abandon) = Some(Abandon(Box::new(end)));
+    }
+
+    /// Ends the pass at once: another has been asked for. What was sent and not acknowledged is
+    /// unknown then.
+    pub fn abandon(&self) {
+        self.stop();
+        if let Some(Abandon(end)) = &*lock(&self.abandon) {
+            end();
+        }
     }
 
     /// Whether the pass was asked to end.

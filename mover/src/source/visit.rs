@@ -85,6 +85,18 @@ impl<'a> Visitor<'a> {
         self.lane.drain()
     }
 
+    /// Visits the directory at `path` once more, and what is new in it, and waits until all of it
+    /// is applied.
+    pub fn visit_again(&mut self, path: RelPath) -> Result<(), Fault> {
+        self.visit(Job {
+            path,
+            from: None,
+            baseline: Baseline::Remembered,
+            deep: false,
+        })?;
+        self.run()
+    }
+
     /// Visits one directory. Faults of entries are noted; an error ends the pass.
     fn visit(&mut self, job: Job) -> Result<(), Fault> {
         let begun = Instant::now();
@@ -399,10 +411,13 @@ impl<'a> Visitor<'a> {
         }) = before
             && let Ok(path) = visit.scope.path.child(name)
         {
-            self.shared
+            let gone = self
+                .shared
                 .store
                 .forget(&path)
                 .map_err(Shared::state_fault)?;
+            let mut links = lock(&self.shared.links);
+            gone.iter().for_each(|path| links.forget_directory(path));
         }
         Ok(())
     }

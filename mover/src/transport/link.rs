@@ -165,6 +165,12 @@ impl Link {
         )
     }
 
+    /// What ends the session at once, for whoever finds that nobody waits for it any more.
+    pub fn breaker(&self) -> impl Fn() + Send + 'static {
+        let connection = self.connection.clone();
+        move || connection.close(VarInt::from_u32(1), b"abandoned")
+    }
+
     /// Ends the session and waits until the peer has heard of it.
     pub fn close(self) {
         self.connection.close(VarInt::from_u32(0), b"done");

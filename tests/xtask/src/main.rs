@@ -1,2 +1,34 @@
-//! Placeholder.
-fn main() {}
+//! The repository's own commands. `cargo xtask test` runs everything that can run here.
+
+mod machine;
+mod rules;
+mod skips;
+mod stage;
+mod tally;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about = "The repository's own commands", bin_name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check, build and test everything that can run on this machine
+    Test,
+    /// Check the house rules alone: file sizes, modules, pure crates, words, supply chain
+    Rules,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    match Args::parse().command {
+        Command::Test => test::run(),
+        Command::Rules => test::run_rules(),
+    }
+}

@@ -143,6 +143,7 @@ pub struct SimPlatform {
 
 impl Platform for SimPlatform {
     async fn perform(&self, step: Step, context: &Context) -> Result<StepOutcome, StepFailure> {
+        self.sim.world().performs(step);
         let fault = self
             .sim
             .script

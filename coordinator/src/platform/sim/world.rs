@@ -207,6 +207,17 @@ impl World {
         }
     }
 
+    /// Somebody begins to perform `step`.
+    pub(super) fn performs(&mut self, step: Step) {
+        let intended = self
+            .machine
+            .as_ref()
+            .is_some_and(|machine| machine.under_way().contains(&step));
+        if !intended {
+            self.violate(&format!("{step} is performed without a stored intent"));
+        }
+    }
+
     /// A new proof of no writers.
     pub(super) fn prove(&mut self, epoch: Epoch) {
         self.proofs += 1;

@@ -202,6 +202,22 @@ fn a_takeover_makes_the_proof_anew() {
 }
 
 #[test]
+fn a_takeover_ensures_the_movers_and_passes_before_it_switches() {
+    // Even when the switch was decided.
+    let mut story = Story::up_to("quiesce");
+    story.tell(Event::Adopted);
+    assert_eq!(
+        story.machine.prediction(),
+        story.machine.assessment().map(|now| now.prediction)
+    );
+    for expected in ["start movers", "live pass"] {
+        let step = story.intend();
+        assert_eq!(step.word(), expected);
+        story.done(step);
+    }
+}
+
+#[test]
 fn a_takeover_after_the_budget_rolls_back_at_once() {
     let mut story = Story::up_to("final pass");
     story.now = story.now.after(Duration::from_mins(2));

@@ -1,0 +1,106 @@
+//! File systems of their own for tests that need limits: images on loop devices, and a ramfs.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::skip;
+
+/// A mounted file system, unmounted when dropped.
+#[derive(Debug)]
+pub struct Mount {
+    at: PathBuf,
+}
+
+/// Whether images can be made with `mkfs` (such as `mkfs.ext4`) and mounted here.
+pub fn available(mkfs: &str) -> Result<(), String> {
+    skip::root()?;
+    skip::program(mkfs)?;
+    if Path::new("/dev/loop-control").exists() {
+        Ok(())
+    } else {
+        Err("needs loop devices".into())
+    }
+}
+
+impl Mount {
+    /// An ext4 of `bytes` bytes, made with the further `options` of `mkfs.ext4`. No block is
+    /// reserved for root, so that full means full for everybody.
+    pub fn ext4(dir: &Path, name: &str, bytes: u64, options: &[&str]) -> Result<Self> {
+        let options = [&["-q", "-F", "-m", "0"], options].concat();
+        Self::image(dir, name, bytes, "mkfs.ext4", &options)
+    }
+
+    /// An xfs of `bytes` bytes; it takes 300 MiB or more.
+    pub fn xfs(dir: &Path, name: &str, bytes: u64) -> Result<Self> {
+        Self::image(dir, name, bytes, "mkfs.xfs", &["-q", "-f"])
+    }
+
+    /// A ramfs: it keeps no extended attributes.
+    pub fn ramfs(dir: &Path, name: &str) -> Result<Self> {
+        let at = mount_point(dir, name)?;
+        command("mount", &["-t", "ramfs", "none"], &at)?;
+        Ok(Self { at })
+    }
+
+    fn image(dir: &Path, name: &str, bytes: u64, mkfs: &str, options: &[&str]) -> Result<Self> {
+        let image = dir.join(format!("{name}.img"));
+        File::create(&image)?.set_len(bytes)?;
+        command(mkfs, options, &image)?;
+        let at = mount_point(dir, name)?;
+        let source = image.to_str().context("a path that is text")?;
+        command("mount", &["-o", "loop", source], &at)?;
+        Ok(Self { at })
+    }
+
+    /// Makes it read-only from now on.
+    pub fn make_read_only(&self) -> Result<()> {
+        command("mount", &["-o", "remount,ro"], &self.at)
+    }
+
+    /// Its root directory.
+    pub fn path(&self) -> &Path {
+        &self.at
+    }
+
+    /// A new empty directory in it, for a file system whose root holds `lost+found`.
+    pub fn dir(&self, name: &str) -> Result<PathBuf> {
+        let path = self.at.join(name);
+        std::fs::create_dir(&path)?;
+        Ok(path)
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // Detached at least: a mount that outlives its test keeps a loop device for ever.
+        if command("umount", &[], &self.at).is_err() {
+            let _ = command("umount", &["--lazy"], &self.at);
+        }
+    }
+}
+
+fn mount_point(dir: &Path, name: &str) -> Result<PathBuf> {
+    let at = dir.join(name);
+    std::fs::create_dir(&at)?;
+    Ok(at)
+}
+
+fn command(program: &str, options: &[&str], path: &Path) -> Result<()> {
+    let output = Command::new(program)
+        .args(options)
+        .arg(path)
+        .output()
+        .with_context(|| format!("running {program}"))?;
+    ensure!(
+        output.status.success(),
+        "{program} {options:?} {} failed: {}",
+        path.display(),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}

@@ -1,0 +1,8 @@
+//! The coordinator as users meet it: the built binary, whole migrations between directories.
+
+mod demo;
+mod host;
+mod killed;
+mod migrate;
+mod refused;
+mod workload;

@@ -1,0 +1,161 @@
+//! Whole migrations that go well, and what is printed about them.
+
+use std::fs;
+
+use anyhow::{Context as _, Result, ensure};
+use livmig_tests::run::run;
+use serde_json::Value;
+
+use super::host::Host;
+
+/// The text at `pointer` of a document.
+pub(crate) fn text<'a>(document: &'a Value, pointer: &str) -> Result<&'a str> {
+    document
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .with_context(|| format!("no text {pointer} in {document:#}"))
+}
+
+fn number(document: &Value, pointer: &str) -> Result<f64> {
+    document
+        .pointer(pointer)
+        .and_then(Value::as_f64)
+        .with_context(|| format!("no number {pointer} in {document:#}"))
+}
+
+/// What every document of a finished migration of one directory says.
+pub(crate) fn expect_completed(document: &Value) -> Result<()> {
+    assert_eq!(text(document, "/apiVersion")?, "livmig.io/v1alpha1");
+    assert_eq!(text(document, "/kind")?, "Migration");
+    assert_eq!(text(document, "/status/outcome")?, "completed");
+    text(document, "/metadata/name")?;
+    text(document, "/metadata/uid")?;
+    let passes = document.pointer("/status/passes").and_then(Value::as_array);
+    let kinds = passes
+        .context("no passes")?
+        .iter()
+        .map(|pass| {
+            for field in [
+                "/number",
+                "/entries",
+                "/bytesScanned",
+                "/bytesSent",
+                "/seconds",
+            ] {
+                number(pass, field)?;
+            }
+            text(pass, "/kind")
+        })
+        .collect::<Result<Vec<_>>>()?;
+    ensure!(kinds.last() == Some(&"final"), "{kinds:?}");
+    ensure!(
+        kinds.iter().filter(|kind| **kind == "live").count() >= 2,
+        "{kinds:?}"
+    );
+    let (source, destination) = (
+        text(document, "/status/volumes/0/verify/digestSource")?,
+        text(document, "/status/volumes/0/verify/digestDestination")?,
+    );
+    ensure!(
+        !source.is_empty() && source == destination,
+        "{source} {destination}"
+    );
+    number(document, "/status/downtimeSeconds")?;
+    for bound in ["low", "expected", "high"] {
+        number(
+            document,
+            &format!("/status/predictedDowntimeSeconds/{bound}"),
+        )?;
+    }
+    let terms = document
+        .pointer("/status/downtimeTerms")
+        .and_then(Value::as_object);
+    ensure!(!terms.context("no terms")?.is_empty(), "{document:#}");
+    Ok(())
+}
+
+#[test]
+fn a_running_workload_moves() -> Result<()> {
+    let host = Host::start()?;
+    let before = host.service.running()?;
+    let finished = host.migrate(0)?;
+    expect_completed(&finished.json()?)?;
+    assert_ne!(host.service.running()?, before, "it was never stopped");
+    host.expect_running_on(&host.new)?;
+    ensure!(host.old.join("log").exists(), "the old volume is gone");
+    Ok(())
+}
+
+#[test]
+fn a_destination_with_something_in_it_is_adopted_when_asked() -> Result<()> {
+    let host = Host::start()?;
+    fs::create_dir(&host.new)?;
+    fs::write(host.new.join("foreign"), "foreign")?;
+    run(host.migrate_dir()?.arg("--adopt"))?.expect(0)?;
+    ensure!(!host.new.join("foreign").exists());
+    host.expect_running_on(&host.new)
+}
+
+/// There and back again: the old volume is a destination like any other.
+#[test]
+fn a_chain_of_migrations() -> Result<()> {
+    let mut host = Host::start()?;
+    host.migrate(0)?;
+    let third = host.scratch.path().join("third");
+    let second = std::mem::replace(&mut host.new, third);
+    host.migrate(0)?;
+    host.expect_running_on(&host.new)?;
+    ensure!(second.join("log").exists());
+    Ok(())
+}
+
+#[test]
+fn a_finished_migration_is_listed_and_cleaned_up() -> Result<()> {
+    let host = Host::start()?;
+    host.migrate(0)?;
+    let name = host.migration()?;
+    let get = |arguments: &[&str]| run(host.coord()?.arg("get").args(arguments))?.expect(0);
+
+    assert!(get(&[])?.stdout.contains(&name));
+    expect_completed(&get(&[&name, "-o", "json"])?.json()?)?;
+    let list = get(&["-o", "json"])?.json()?;
+    assert_eq!(text(&list, "/kind")?, "List");
+    assert_eq!(text(&list, "/items/0/metadata/name")?, name);
+    let status = run(host.coord()?.args(["status", &name]))?.expect(0)?;
+    assert!(status.stdout.contains("ompleted"), "{}", status.stdout);
+
+    // Old data goes only when its migration is named twice.
+    run(host
+        .coord()?
+        .args(["cleanup", &name, "--delete-old-volumes"]))?
+    .expect(2)?;
+    ensure!(host.old.join("log").exists());
+    run(host
+        .coord()?
+        .args(["cleanup", &name, "--delete-old-volumes", "--confirm", &name]))?
+    .expect(0)?;
+    ensure!(!host.old.exists(), "the old volume is still there");
+    host.expect_running_on(&host.new)?;
+    assert!(!get(&[])?.stdout.contains(&name));
+    Ok(())
+}
+
+#[test]
+fn clean_up_alone_keeps_the_old_volume() -> Result<()> {
+    let host = Host::start()?;
+    host.migrate(0)?;
+    let name = host.migration()?;
+    run(host.coord()?.args(["cleanup", &name]))?.expect(0)?;
+    ensure!(host.old.join("log").exists());
+    host.expect_running_on(&host.new)
+}
+
+#[test]
+fn a_finished_migration_is_not_rolled_back() -> Result<()> {
+    let host = Host::start()?;
+    host.migrate(0)?;
+    let name = host.migration()?;
+    let finished = run(host.coord()?.args(["rollback", &name]))?;
+    assert_ne!(finished.status.code(), Some(0));
+    host.expect_running_on(&host.new)
+}

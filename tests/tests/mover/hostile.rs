@@ -1,0 +1,196 @@
+//! Peers that are not who they should be, or not what: a mover tells them nothing, survives
+//! them, and serves its own coordinator afterwards.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream, UdpSocket},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use livmig_proto::{
+    control::{self, PassKind, Request, RequestBody},
+    identity::{PrivateKey, SERVER_NAME, client_config},
+    ids::Epoch,
+};
+use livmig_tests::rng::Rng;
+
+use super::serve::Pair;
+
+/// Both movers still serve: a welcome each, a whole pass, an orderly end.
+fn expect_unharmed(pair: Pair) -> Result<()> {
+    for mover in [&pair.source, &pair.destination] {
+        mover
+            .connect(&pair.keys.coordinator, Epoch(1))?
+            .expect_welcome()?;
+    }
+    pair.run_pass(1, PassKind::Live)?;
+    pair.shut_down()
+}
+
+#[test]
+fn garbage_on_the_control_socket() -> Result<()> {
+    let pair = Pair::start(60)?;
+    let mut rng = Rng::new(61);
+    for mover in [&pair.source, &pair.destination] {
+        for length in [1, 5, 300, 20_000, 1 << 20] {
+            let mut socket = TcpStream::connect(mover.listening.control)?;
+            socket.set_read_timeout(Some(Duration::from_mins(1)))?;
+            // The mover may hang up before it has read all.
+            let _ = socket.write_all(&rng.bytes(length));
+            let _ = socket.shutdown(std::net::Shutdown::Write);
+            let mut answer = Vec::new();
+            let _ = socket.read_to_end(&mut answer);
+            // A TLS alert at most.
+            ensure!(answer.len() < 64, "{} bytes for garbage", answer.len());
+        }
+    }
+    expect_unharmed(pair)
+}
+
+#[test]
+fn connections_that_say_nothing() -> Result<()> {
+    let pair = Pair::start(62)?;
+    let mut silent = Vec::new();
+    for mover in [&pair.source, &pair.destination] {
+        for _ in 0..50 {
+            silent.push(TcpStream::connect(mover.listening.control)?);
+        }
+    }
+    expect_unharmed(pair)?;
+    drop(silent);
+    Ok(())
+}
+
+#[test]
+fn a_coordinator_with_the_wrong_key() -> Result<()> {
+    let pair = Pair::start(63)?;
+    // The movers' own keys are wrong keys too: each key has one role.
+    let strangers = [
+        PrivateKey::generate()?,
+        pair.keys.source.clone(),
+        pair.keys.destination.clone(),
+    ];
+    for mover in [&pair.source, &pair.destination] {
+        for key in &strangers {
+            let mut client = mover.connect(key, Epoch(9))?;
+            ensure!(
+                client.ask(RequestBody::Hello).is_err(),
+                "a stranger is served"
+            );
+        }
+    }
+    // Nor has the stranger's epoch been taken for real.
+    expect_unharmed(pair)
+}
+
+#[test]
+fn a_wrong_protocol_version() -> Result<()> {
+    let pair = Pair::start(64)?;
+    for mover in [&pair.source, &pair.destination] {
+        for alpn in [
+            b"livmig-control/2".as_slice(),
+            b"livmig-data/1",
+            b"http/1.1",
+        ] {
+            let mut client = mover.connect_speaking(&pair.keys.coordinator, alpn)?;
+            ensure!(
+                client.ask(RequestBody::Hello).is_err(),
+                "any protocol is served"
+            );
+        }
+    }
+    expect_unharmed(pair)
+}
+
+/// Even the right key may send nonsense: its program may have a defect.
+#[test]
+fn nonsense_from_the_coordinator() -> Result<()> {
+    let pair = Pair::start(65)?;
+    let hello = control::encode(&Request {
+        id: 1,
+        epoch: Epoch(1),
+        body: RequestBody::Hello,
+    })?;
+    let nonsense: [&[u8]; 7] = [
+        &u32::MAX.to_be_bytes(),
+        &[0, 0, 0, 0],
+        b"\x00\x00\x00\x02{}",
+        b"\x00\x00\x00\x04null",
+        b"\x00\x00\x00\x02\xff\xff",
+        hello.get(..hello.len() - 3).context("a short hello")?,
+        b"\x00\x00\x00\x33{\"id\":1,\"epoch\":1,\"body\":{\"type\":\"no such request\"}}",
+    ];
+    for mover in [&pair.source, &pair.destination] {
+        for bytes in nonsense {
+            let mut client = mover.connect(&pair.keys.coordinator, Epoch(1))?;
+            client.send(bytes)?;
+        }
+    }
+    expect_unharmed(pair)
+}
+
+#[test]
+fn garbage_on_the_data_port() -> Result<()> {
+    let pair = Pair::start(66)?;
+    let mut rng = Rng::new(67);
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    for _ in 0..2000 {
+        let length = 1 + rng.below(1400);
+        let mut bytes = rng.bytes(usize::try_from(length)?);
+        if rng.chance(50)
+            && let Some(first) = bytes.first_mut()
+        {
+            // Looks like the long header of a QUIC packet.
+            *first |= 0xc0;
+        }
+        // A full socket buffer drops it, as a network would.
+        let _ = socket.send_to(&bytes, pair.destination.data()?);
+    }
+    expect_unharmed(pair)
+}
+
+#[test]
+fn a_source_with_the_wrong_key_or_protocol() -> Result<()> {
+    let pair = Pair::start(68)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let stranger = PrivateKey::generate()?;
+    let attempts: [(&PrivateKey, &[u8]); 4] = [
+        (&stranger, b"livmig-data/1"),
+        (&pair.keys.coordinator, b"livmig-data/1"),
+        (&pair.keys.destination, b"livmig-data/1"),
+        (&pair.keys.source, b"livmig-data/2"),
+    ];
+    for (key, alpn) in attempts {
+        let config = client_config(key, &pair.keys.destination.public()?, alpn)?;
+        let served = runtime.block_on(is_served(config, pair.destination.data()?))?;
+        ensure!(!served, "a wrong peer is served: {}", alpn.escape_ascii());
+    }
+    expect_unharmed(pair)
+}
+
+/// Whether a QUIC client gets as much as one byte out of the data port.
+async fn is_served(config: rustls::ClientConfig, address: SocketAddr) -> Result<bool> {
+    let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse()?)?;
+    let config = quinn::crypto::rustls::QuicClientConfig::try_from(config)?;
+    let config = quinn::ClientConfig::new(Arc::new(config));
+    let Ok(connection) = endpoint.connect_with(config, address, SERVER_NAME)?.await else {
+        return Ok(false);
+    };
+    let served = match connection.open_bi().await {
+        // A server that refuses a client's key learns of it after the client believes itself
+        // connected; then every stream ends in an error.
+        Ok((mut send, mut receive)) => {
+            let _ = send.write_all(b"hello").await;
+            let _ = send.finish();
+            let read = tokio::time::timeout(Duration::from_mins(1), receive.read_to_end(4096));
+            matches!(read.await.context("no answer and no refusal")?, Ok(bytes) if !bytes.is_empty())
+        }
+        Err(_) => false,
+    };
+    endpoint.close(0_u32.into(), b"");
+    Ok(served)
+}

@@ -1,0 +1,14 @@
+//! The mover as users and coordinators meet it: the built binary on real trees.
+
+mod aged;
+mod arguments;
+mod faithful;
+mod hostile;
+mod inspect;
+mod limits;
+mod live;
+mod network;
+mod random;
+mod serve;
+mod sync;
+mod thrifty;

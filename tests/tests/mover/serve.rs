@@ -1,0 +1,260 @@
+//! Movers that serve a coordinator: passes, epochs, reports, locks and their end.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use anyhow::{Result, bail};
+use livmig_proto::{
+    control::{
+        FaultCode, PassKind, PassReport, PassRequest, RequestBody, ResponseBody, Side, VerifyLevel,
+    },
+    ids::{Epoch, PassNumber},
+};
+use livmig_tests::{
+    bins, compare,
+    control::{Client, Keys, Mover},
+    mutate,
+    rng::Rng,
+    run::{LIMIT, run},
+    scratch::Scratch,
+    tree::random,
+};
+use rustix::process::Signal;
+
+/// Both movers of a migration, a tree to move, and their coordinator's keys.
+pub(crate) struct Pair {
+    pub(crate) a: PathBuf,
+    pub(crate) b: PathBuf,
+    pub(crate) keys: Keys,
+    pub(crate) source: Mover,
+    pub(crate) destination: Mover,
+    pub(crate) scratch: Scratch,
+}
+
+impl Pair {
+    pub(crate) fn start(seed: u64) -> Result<Self> {
+        let scratch = Scratch::new()?;
+        let (a, b) = (scratch.dir("a")?, scratch.dir("b")?);
+        random::make(&a, 200, &mut Rng::new(seed))?;
+        let keys = Keys::generate(1)?;
+        let source = Mover::start(Side::Source, &a, scratch.path(), &keys)?;
+        let destination = Mover::start(Side::Destination, &b, scratch.path(), &keys)?;
+        Ok(Self {
+            a,
+            b,
+            keys,
+            source,
+            destination,
+            scratch,
+        })
+    }
+
+    pub(crate) fn pass(&self, number: u32, kind: PassKind) -> Result<RequestBody> {
+        Ok(pass_to(self.destination.data()?, number, kind))
+    }
+
+    /// Runs a pass, which must be complete, and compares both ends.
+    pub(crate) fn run_pass(&self, number: u32, kind: PassKind) -> Result<PassReport> {
+        let mut client = self.source.connect(&self.keys.coordinator, Epoch(1))?;
+        let report = report(client.ask(self.pass(number, kind)?)?)?;
+        assert!(report.complete, "{report:?}");
+        assert_eq!(report.digest_source, report.digest_destination);
+        compare::expect_equal(&self.a, &self.b)?;
+        Ok(report)
+    }
+
+    /// Shuts both movers down; each must end with 0.
+    pub(crate) fn shut_down(self) -> Result<()> {
+        for mover in [self.source, self.destination] {
+            let mut client = mover.connect(&self.keys.coordinator, Epoch(1))?;
+            assert_eq!(client.ask(RequestBody::Shutdown)?, ResponseBody::Accepted);
+            mover.process.wait(LIMIT)?.expect(0)?;
+        }
+        Ok(())
+    }
+}
+
+/// The request of a pass to the destination at `address`.
+pub(crate) fn pass_to(address: SocketAddr, number: u32, kind: PassKind) -> RequestBody {
+    RequestBody::Pass(PassRequest {
+        pass: PassNumber(number),
+        kind,
+        destination: address,
+        verify: VerifyLevel::Readback,
+        adopt: false,
+        allow_empty: false,
+    })
+}
+
+/// The report in an answer.
+pub(crate) fn report(answer: ResponseBody) -> Result<PassReport> {
+    match answer {
+        ResponseBody::Report(report) => Ok(*report),
+        other => bail!("no report but {other:?}"),
+    }
+}
+
+#[test]
+fn live_passes_and_a_final_one() -> Result<()> {
+    let pair = Pair::start(50)?;
+    let mut rng = Rng::new(51);
+    let first = pair.run_pass(1, PassKind::Live)?;
+    assert!(first.bytes_sent > 0 && first.entries > 200);
+    mutate::apply(&pair.a, 20, &mut rng)?;
+    pair.run_pass(2, PassKind::Live)?;
+    mutate::apply(&pair.a, 5, &mut rng)?;
+    let last = pair.run_pass(3, PassKind::Final)?;
+    assert!(last.bytes_sent < first.bytes_sent);
+    pair.shut_down()
+}
+
+#[test]
+fn a_pass_outlives_the_connection_that_asked_for_it() -> Result<()> {
+    let pair = Pair::start(52)?;
+    let body = pair.pass(1, PassKind::Live)?;
+    let mut client = pair.source.connect(&pair.keys.coordinator, Epoch(1))?;
+    client.expect_welcome()?;
+    client.send(&livmig_proto::control::encode(
+        &livmig_proto::control::Request {
+            id: 99,
+            epoch: Epoch(1),
+            body: body.clone(),
+        },
+    )?)?;
+    drop(client);
+    // Joined or already done: either way there is one report, and asking again changes nothing.
+    let ask = || -> Result<PassReport> {
+        let mut client = pair.source.connect(&pair.keys.coordinator, Epoch(1))?;
+        report(client.ask(body.clone())?)
+    };
+    let (once, again) = (ask()?, ask()?);
+    assert!(once.complete, "{once:?}");
+    assert_eq!(once, again);
+    compare::expect_equal(&pair.a, &pair.b)?;
+    pair.shut_down()
+}
+
+#[test]
+fn an_older_epoch_is_refused() -> Result<()> {
+    let pair = Pair::start(53)?;
+    for mover in [&pair.source, &pair.destination] {
+        let mut newer = mover.connect(&pair.keys.coordinator, Epoch(3))?;
+        newer.expect_welcome()?;
+        let mut older = mover.connect(&pair.keys.coordinator, Epoch(2))?;
+        match older.ask(RequestBody::Shutdown)? {
+            ResponseBody::Refused(fault) => assert_eq!(fault.code, FaultCode::StaleEpoch),
+            other => bail!("not refused but {other:?}"),
+        }
+        // Still there, and obeys the newer one.
+        newer.expect_welcome()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_destination_that_holds_something_is_not_taken_over_unasked() -> Result<()> {
+    let pair = Pair::start(54)?;
+    std::fs::write(pair.b.join("foreign"), "foreign")?;
+    let mut client = pair.source.connect(&pair.keys.coordinator, Epoch(1))?;
+    let fault = match client.ask(pair.pass(1, PassKind::Live)?)? {
+        ResponseBody::Refused(fault) => fault,
+        ResponseBody::Report(report) => report.faults.first().cloned().expect("a fault"),
+        other => bail!("not refused but {other:?}"),
+    };
+    assert_eq!(fault.code, FaultCode::NotEmpty, "{fault}");
+    assert_eq!(std::fs::read_to_string(pair.b.join("foreign"))?, "foreign");
+    assert_eq!(std::fs::read_dir(&pair.b)?.count(), 1);
+    Ok(())
+}
+
+#[test]
+fn a_state_directory_serves_one_mover() -> Result<()> {
+    let pair = Pair::start(55)?;
+    let finished = run(bins::mover()?
+        .arg("source")
+        .arg("--root")
+        .arg(&pair.a)
+        .arg("--state")
+        .arg(pair.scratch.path().join("source.state"))
+        .arg("--session")
+        .arg(pair.scratch.path().join("source.session")))?
+    .expect(1)?;
+    finished.says(&["source.state"])?;
+    assert_eq!(finished.stdout, "");
+    pair.run_pass(1, PassKind::Live)?;
+    pair.shut_down()
+}
+
+/// `kill -9` of either mover between and during passes: a new one on the same state goes on.
+#[test]
+fn movers_that_were_killed_are_replaced() -> Result<()> {
+    let mut pair = Pair::start(56)?;
+    let mut rng = Rng::new(57);
+    let mut number = 0;
+    for side in [
+        Side::Source,
+        Side::Destination,
+        Side::Source,
+        Side::Destination,
+    ] {
+        number += 1;
+        pair.run_pass(number, PassKind::Live)?;
+        mutate::apply(&pair.a, 20, &mut rng)?;
+        number += 1;
+        // Asked for but not awaited: the kill meets the pass anywhere, or after its end.
+        let mut client = pair.source.connect(&pair.keys.coordinator, Epoch(1))?;
+        client.expect_welcome()?;
+        client.send(&livmig_proto::control::encode(
+            &livmig_proto::control::Request {
+                id: 99,
+                epoch: Epoch(1),
+                body: pair.pass(number, PassKind::Live)?,
+            },
+        )?)?;
+        let (killed, root) = match side {
+            Side::Source => (&mut pair.source, &pair.a),
+            Side::Destination => (&mut pair.destination, &pair.b),
+        };
+        killed.process.signal(Signal::KILL)?;
+        let fresh = loop {
+            // The lock on its state goes with the process, whose end is near.
+            if !killed.process.is_running()? {
+                break Mover::start(side, root, pair.scratch.path(), &pair.keys)?;
+            }
+            std::thread::yield_now();
+        };
+        *killed = fresh;
+        if side == Side::Destination {
+            // The source still runs the pass, towards a destination that is gone: it ends with a
+            // report, or had ended before.
+            let mut client = pair.source.connect(&pair.keys.coordinator, Epoch(1))?;
+            let stop = RequestBody::StopPass {
+                pass: PassNumber(number),
+            };
+            assert_eq!(client.ask(stop)?, ResponseBody::Accepted);
+            report(client.ask(pair.pass(number, PassKind::Live)?)?)?;
+        }
+    }
+    mutate::apply(&pair.a, 20, &mut rng)?;
+    pair.run_pass(number + 1, PassKind::Final)?;
+    pair.shut_down()
+}
+
+#[test]
+fn a_mover_whose_coordinator_is_gone_ends() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let a = scratch.dir("a")?;
+    let keys = Keys::generate(2)?;
+    let mover = Mover::start_with(
+        Side::Source,
+        &a,
+        scratch.path(),
+        &keys,
+        &["--orphan-timeout", "1"],
+    )?;
+    let mut client: Client = mover.connect(&keys.coordinator, Epoch(1))?;
+    client.expect_welcome()?;
+    drop(client);
+    let finished = mover.process.wait(Duration::from_mins(1))?;
+    assert!(finished.status.code().is_some(), "{finished:?}");
+    Ok(())
+}

@@ -1,0 +1,35 @@
+//! The house rules that no other tool checks, each a pure function over what was read.
+
+mod cycles;
+mod licence;
+mod purity;
+mod size;
+mod supply;
+mod words;
+pub(crate) mod workspace;
+
+use anyhow::Result;
+
+use self::workspace::Workspace;
+
+/// A rule: the problems that it sees, a line each.
+type Rule = fn(&Workspace) -> Result<Vec<String>>;
+
+/// Every rule and its name.
+pub(crate) const ALL: [(&str, Rule); 5] = [
+    ("house rule: small files", |workspace| {
+        Ok(size::check(&workspace.sources, &workspace.design_notes))
+    }),
+    ("house rule: no circular modules", |workspace| {
+        Ok(cycles::check(&workspace.crates()))
+    }),
+    ("house rule: pure crates", |workspace| {
+        purity::check(&workspace.metadata)
+    }),
+    ("house rule: words", |workspace| {
+        Ok(words::check(&workspace.texts))
+    }),
+    ("supply chain", |workspace| {
+        supply::check(&workspace.metadata, &workspace.deny)
+    }),
+];

@@ -1,0 +1,177 @@
+//! `cargo xtask test`: says what it will do, does all of it, and counts.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    machine,
+    rules::{self, workspace::Workspace},
+    skips,
+    stage::Stages,
+};
+
+/// Runs every stage. Fails when anything failed.
+pub(crate) fn run() -> Result<ExitCode> {
+    let root = root()?;
+    let has_deny = machine::has_cargo_deny();
+    announce(has_deny);
+    let mut stages = Stages::default();
+
+    stages.command("format", cargo(&root).args(["fmt", "--all", "--check"]));
+    let workspace = Workspace::read(&root)?;
+    check_rules(&workspace, &mut stages);
+    if has_deny {
+        let mut deny = cargo(&root);
+        stages.command(
+            "cargo deny",
+            deny.args([
+                "deny",
+                "--all-features",
+                "check",
+                "bans",
+                "licenses",
+                "sources",
+            ]),
+        );
+    } else {
+        stages.skip(
+            "cargo deny",
+            "cargo-deny is not installed; the rules of deny.toml were checked by this program",
+        );
+    }
+    let mut clippy = cargo(&root);
+    clippy.args(["clippy", "--workspace", "--all-targets", "--locked", "--"]);
+    stages.command("lints", clippy.args(["-D", "warnings"]));
+
+    let mut build = cargo(&root);
+    build.args(["build", "--release", "--workspace", "--bins", "--locked"]);
+    stages.command("release build", &mut build);
+    run_tests(&root, &workspace.target, &mut stages)?;
+
+    let mut doc = cargo(&root);
+    doc.args([
+        "doc",
+        "--workspace",
+        "--no-deps",
+        "--document-private-items",
+    ]);
+    stages.command("documentation", doc.env("RUSTDOCFLAGS", "-D warnings"));
+    Ok(close(&stages))
+}
+
+/// Checks the house rules and nothing else.
+pub(crate) fn run_rules() -> Result<ExitCode> {
+    let mut stages = Stages::default();
+    check_rules(&Workspace::read(&root()?)?, &mut stages);
+    Ok(close(&stages))
+}
+
+fn check_rules(workspace: &Workspace, stages: &mut Stages) {
+    for (name, check) in rules::ALL {
+        stages.check(name, || check(workspace));
+    }
+}
+
+/// Every test of every crate; those of whole binaries run the release build.
+fn run_tests(root: &Path, target: &Path, stages: &mut Stages) -> Result<()> {
+    let noted = target.join("skips");
+    match std::fs::remove_file(&noted) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    let mut tests = cargo(root);
+    tests
+        .args(["test", "--workspace", "--no-fail-fast", "--locked"])
+        .env("LIVMIG_BIN_DIR", target.join("release"))
+        .env("LIVMIG_SCRATCH", target.join("tmp"))
+        .env("LIVMIG_SKIPS", &noted);
+    stages.tests("tests", &mut tests);
+    for skip in skips::parse(&std::fs::read_to_string(&noted).unwrap_or_default()) {
+        stages.tally.skipped += 1;
+        let name = if skip.whole {
+            // The harness called it ok, because it has no word for this.
+            stages.tally.passed = stages.tally.passed.saturating_sub(1);
+            skip.name
+        } else {
+            format!("part of {}", skip.name)
+        };
+        stages.skips.push((name, skip.reason));
+    }
+    Ok(())
+}
+
+/// Says what will run, what is missing, and what that means; installs what it may.
+fn announce(has_deny: bool) {
+    println!(
+        "Will run: format, house rules, supply chain, lints, release build, tests of every \
+         crate (unit, property, simulator, documentation examples), whole migrations with the \
+         release binaries, documentation."
+    );
+    if !machine::is_root() {
+        println!("Not root: tests of owners, devices and small file systems will be skipped.");
+    }
+    if !has_deny {
+        println!(
+            "Missing: cargo-deny (optional). The rules of deny.toml are checked by this program \
+             alone."
+        );
+    }
+    let missing = machine::missing();
+    for missing in &missing {
+        println!(
+            "Missing: {} ({}), Debian package {}.",
+            missing.program, missing.purpose, missing.package
+        );
+    }
+    if missing.is_empty() {
+        return;
+    }
+    if !machine::can_install() {
+        println!("Tests that need what is missing will be skipped.");
+        return;
+    }
+    println!("Installing what is missing with apt-get.");
+    if !machine::install(&missing) {
+        println!("apt-get could not; tests that need what is missing will be skipped.");
+    }
+}
+
+/// The summary, and the closing line alone at the end.
+fn close(stages: &Stages) -> ExitCode {
+    println!();
+    for (name, reason) in &stages.skips {
+        println!("skipped: {name}: {reason}");
+    }
+    for failure in &stages.failures {
+        println!("FAILED: {failure}");
+    }
+    println!("{}", stages.tally.line());
+    if stages.tally.failed == 0 && stages.failures.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// The cargo that runs us.
+fn cargo(root: &Path) -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root);
+    command
+}
+
+/// The workspace's root directory: two above this crate's manifest.
+fn root() -> Result<PathBuf> {
+    let manifest =
+        env::var_os("CARGO_MANIFEST_DIR").context("not run by cargo: use `cargo xtask test`")?;
+    Path::new(&manifest)
+        .ancestors()
+        .nth(2)
+        .map(Path::to_owned)
+        .context("this crate lies outside its workspace")
+}
