@@ -10,4 +10,5 @@ pub mod journal;
 pub mod platform;
 pub mod process;
 pub mod readiness;
+pub mod sim;
 pub mod store;

@@ -12,8 +12,6 @@
 //!   that is still running when the workload is restarted would stop it again.
 //! * **True.** `Ok` means done and, where a crash of the machine could undo it, durable.
 
-pub mod sim;
-
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use livmig_engine::{

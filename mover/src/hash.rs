@@ -177,11 +177,12 @@ mod tests {
                         Piece::Data {
                             offset, content, ..
                         } => {
-                            let at = offset as usize;
+                            let at = usize::try_from(offset).unwrap();
                             seen[at..at + content.len()].copy_from_slice(content);
                         }
                         Piece::Hole { offset, len } => {
-                            seen[offset as usize..(offset + len) as usize].fill(0);
+                            let at = usize::try_from(offset).unwrap();
+                            seen[at..at + usize::try_from(len).unwrap()].fill(0);
                         }
                     }
                     Ok::<_, ()>(())

@@ -14,6 +14,7 @@ pub mod fault;
 pub mod fs;
 pub mod hash;
 pub mod inspect;
+pub mod random;
 pub mod scratch;
 pub mod source;
 pub mod sync;

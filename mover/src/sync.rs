@@ -16,11 +16,12 @@ use livmig_proto::{
 use rustix::io::Errno;
 
 use crate::{
-    catalog::store::{Store, random},
+    catalog::store::Store,
     destination::{self, state::Destination},
     fault,
     fs::volume::Volume,
     inspect,
+    random::random,
     source::{
         pass::{self, Source},
         shared::Counts,

@@ -31,6 +31,19 @@ pub fn expect_equal(a: &Path, b: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Fails, naming the differences, unless the tree at `dir` is still as it was `before`.
+pub fn expect_unchanged(before: &Snapshot, dir: &Path) -> Result<()> {
+    // Not by equality: when a file system allocates what was written, storage changes by itself.
+    let differences = differences(before, &Snapshot::of(dir)?);
+    ensure!(
+        differences.is_empty(),
+        "{} was changed: {}",
+        dir.display(),
+        differences.join("\n")
+    );
+    Ok(())
+}
+
 /// How the copy `b` differs from the original `a`, one line each; empty when it does not.
 pub fn differences(a: &Snapshot, b: &Snapshot) -> Vec<String> {
     let mut lines = Vec::new();

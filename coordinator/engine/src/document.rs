@@ -84,6 +84,8 @@ pub struct DocumentStatus {
     /// What a person can do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// What the check found that people should know.
+    pub warnings: Vec<String>,
     /// Where the workload is.
     pub workload: String,
     /// How many coordinators have driven it.
@@ -208,6 +210,7 @@ fn status(machine: &Machine, records: &[Record], now: Timestamp) -> DocumentStat
         outcome: outcome.as_ref().map_or("running", Outcome::word),
         reason,
         hint,
+        warnings: machine.warnings().to_vec(),
         workload: machine.whereabouts().to_string(),
         epoch: machine.epoch().0,
         updated_at: machine.last_at().to_string(),
@@ -269,5 +272,27 @@ fn verify(verification: &Verification) -> VerifyDocument {
         bytes: verification.bytes,
         digest_source: verification.digest_source.clone(),
         digest_destination: verification.digest_destination.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{machine::tests::led, step::Step};
+
+    proptest! {
+        #[test]
+        fn every_prefix_of_every_history_has_a_document(records in led()) {
+            for length in 1..=records.len() {
+                let told = document(&records[..length], Timestamp(2_000_000)).unwrap();
+                let checked = records[..length].iter().any(|record| matches!(
+                    record.event,
+                    Event::Outcome { step: Step::Check, .. }
+                ));
+                prop_assert_eq!(told.status.warnings.is_empty(), !checked);
+            }
+        }
     }
 }

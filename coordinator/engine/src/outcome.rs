@@ -144,7 +144,7 @@ impl fmt::Display for Cause {
                     total.expected, total.low, total.high
                 )?;
                 match prediction.dominating() {
-                    Some(term) => write!(f, "; most of it is {term}"),
+                    Some(term) => write!(f, "; the largest part is {term}"),
                     None => Ok(()),
                 }
             }

@@ -221,9 +221,21 @@ pub enum Probe {
     NotDone,
 }
 
-/// The first fault of a pass that was not complete, as a failure; none for a complete pass.
+/// Why a pass did not do what it was for; none when it did.
+///
+/// A live pass did when every volume's was complete. It may have no digests: something vanished
+/// while it ran, and the next pass looks again. A final pass has no next one, so both ends of
+/// every volume must have the same digest as well.
 pub fn pass_failure(reports: &[VolumePass]) -> Option<StepFailure> {
-    let broken = reports.iter().find(|volume| !volume.report.complete)?;
+    reports
+        .iter()
+        .find(|volume| !volume.report.complete)
+        .map(incomplete)
+        .or_else(|| reports.iter().find_map(unequal))
+}
+
+/// The failure of a pass that was not complete: its first fault.
+fn incomplete(broken: &VolumePass) -> StepFailure {
     let report = &broken.report;
     // A fault that stays decides over one that may pass.
     let fault = report
@@ -231,7 +243,7 @@ pub fn pass_failure(reports: &[VolumePass]) -> Option<StepFailure> {
         .iter()
         .find(|fault| !fault.code.is_transient())
         .or(report.faults.first());
-    Some(match fault {
+    match fault {
         Some(fault) => {
             let mut failure = StepFailure::from(fault.clone());
             if report.faults_total > 1 {
@@ -252,5 +264,20 @@ pub fn pass_failure(reports: &[VolumePass]) -> Option<StepFailure> {
             report.pass,
             broken.volume
         )),
-    })
+    }
+}
+
+/// The failure of a complete final pass whose ends are not shown to hold the same.
+fn unequal(VolumePass { volume, report }: &VolumePass) -> Option<StepFailure> {
+    let (source, destination) = (&report.digest_source, &report.digest_destination);
+    if report.kind == PassKind::Live || (!source.is_empty() && source == destination) {
+        return None;
+    }
+    let mut failure = StepFailure::transient(format!(
+        "final pass {} of {volume} left both ends not proven equal: the source has digest \
+         {source:?}, the destination {destination:?}",
+        report.pass
+    ));
+    failure.code = Some(FaultCode::Mismatch);
+    Some(failure)
 }

@@ -19,6 +19,7 @@ use livmig_engine::{
 
 use super::{
     drive::{Drive, Driven, drive},
+    find::find,
     migrate_dir::begin,
     out,
     report::{self, Trouble},
@@ -146,10 +147,10 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, Trouble> {
     let folder = layout.folder().display();
     match (&ended, stopped) {
         (_, Err(error)) => say(&format!("the workload could not be stopped: {error}")),
-        (Ok(_), Ok(())) if args.keep => say(&format!("kept: {folder}")),
-        (Err(trouble), Ok(())) if trouble.exit != ExitCode::Interrupted => say(&format!(
-            "kept for a look: {folder}; the workload was stopped"
-        )),
+        (Ok(_), Ok(())) if args.keep => say(&kept(&layout, &root)),
+        (Err(trouble), Ok(())) if trouble.exit != ExitCode::Interrupted => {
+            say(&kept(&layout, &root));
+        }
         _ => {
             if let Err(error) = std::fs::remove_dir_all(layout.folder()) {
                 say(&format!("could not remove {folder}: {error}"));
@@ -157,6 +158,21 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, Trouble> {
         }
     }
     ended
+}
+
+/// What is kept for a look, and the commands that remove it.
+fn kept(layout: &Layout, root: &StateRoot) -> String {
+    let folder = quote(layout.folder().as_os_str());
+    let link = layout.link();
+    let registered = link.to_str().is_some_and(|path| find(root, path).is_ok());
+    let forget = if registered {
+        format!("livmig-coord cleanup {} && ", quote(link.as_os_str()))
+    } else {
+        String::new()
+    };
+    format!(
+        "kept for a look: {folder}; the workload was stopped; once seen: {forget}rm -r {folder}"
+    )
 }
 
 async fn perform(args: &Args, layout: &Layout, root: &StateRoot) -> Result<ExitCode, Trouble> {
@@ -332,13 +348,13 @@ fn found(args: &Args, layout: &Layout, findings: &Findings) -> String {
         "NOT everything is on the new volume"
     };
     format!(
-        "\nlooked at again, entry by entry: {verdict}\n  \
-         acknowledged before the switch  {:>8}\n  \
-         acknowledged after it           {:>8}\n  \
-         rewritten pages                 {:>8}\n  \
-         created and renamed files       {:>8}\n  \
-         untouched entries, equal        {:>8}\n\n\
-         the old data is as it was in {}{}\n",
+        "\nchecked again by the demonstration itself, entry by entry: {verdict}\n  \
+         writes acknowledged before the switch  {:>8}\n  \
+         writes acknowledged after it           {:>8}\n  \
+         pages with their last content          {:>8}\n  \
+         files created, renamed and kept        {:>8}\n  \
+         untouched entries, equal on both       {:>8}\n\n\
+         the old data still lies in {}{}\n",
         findings.acknowledged_before,
         findings.acknowledged_after,
         findings.pages,
@@ -348,7 +364,7 @@ fn found(args: &Args, layout: &Layout, findings: &Findings) -> String {
         if args.keep {
             ""
         } else {
-            " (removed with the demonstration; --keep keeps it)"
+            "\nthe demonstration now removes its folder and the migration's state (--keep keeps them)"
         }
     )
 }

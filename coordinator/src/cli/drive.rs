@@ -101,7 +101,11 @@ pub(super) async fn drive(drive: Drive) -> Result<Driven, Trouble> {
 pub(super) fn conclude(driven: &Driven, output: Output) -> Result<ExitCode, Trouble> {
     match output {
         Output::Json => out::json(&driven.document)?,
-        Output::Text => out::text(&summary::text(&driven.document))?,
+        Output::Text => out::text(&format!(
+            "{}{}",
+            summary::text(&driven.document),
+            summary::leftover(&driven.document)
+        ))?,
     }
     match report::of_outcome(&driven.outcome, &driven.document) {
         None => Ok(ExitCode::Done),

@@ -1,10 +1,11 @@
 //! What is worth a line while a migration is driven, found by comparing what is known now with
 //! what was known before. Pure.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 use livmig_engine::{
     convergence::{PassCost, Prediction},
+    machine::Whereabouts,
     phase::Phase,
 };
 use livmig_proto::control::{Progress, Stage};
@@ -16,8 +17,15 @@ use crate::driver::MigrationStatus;
 pub(super) fn lines(before: Option<&MigrationStatus>, now: &MigrationStatus) -> Vec<String> {
     let mut lines = Vec::new();
     if before.is_none() {
-        lines.push(format!("migration {}", now.spec.name));
+        lines.extend(opening(now));
     }
+    let warned = before.map_or(0, |before| before.warnings.len());
+    lines.extend(
+        now.warnings
+            .iter()
+            .skip(warned)
+            .map(|warning| format!("warning: {warning}")),
+    );
     let known = before.map_or(0, |before| before.passes.len());
     for pass in now.passes.iter().skip(known) {
         lines.push(pass_line(pass));
@@ -30,7 +38,12 @@ pub(super) fn lines(before: Option<&MigrationStatus>, now: &MigrationStatus) -> 
     };
     let predicted = prediction(now);
     if predicted != before.and_then(prediction) && now.downtime.is_none() {
-        lines.extend(predicted.as_ref().map(prediction_line));
+        let budget = now.spec.options.max_downtime;
+        lines.extend(
+            predicted
+                .as_ref()
+                .map(|prediction| prediction_line(prediction, budget)),
+        );
     }
     if now.trouble != before.and_then(|before| before.trouble.clone()) {
         lines.extend(
@@ -39,8 +52,13 @@ pub(super) fn lines(before: Option<&MigrationStatus>, now: &MigrationStatus) -> 
                 .map(|trouble| format!("trouble: {trouble}")),
         );
     }
-    if before.map(|before| before.phase) != Some(now.phase) {
-        lines.extend(phase_line(now.phase).map(str::to_owned));
+    let over = |status: &MigrationStatus| status.downtime.and_then(|downtime| downtime.ended);
+    if over(now) != before.and_then(over) {
+        lines.extend(downtime_line(now));
+    }
+    // A pass of its own is no phase of its own.
+    if before.map(|before| before.phase.name()) != Some(now.phase.name()) {
+        lines.extend(phase_line(now).map(str::to_owned));
     }
     lines
 }
@@ -108,6 +126,17 @@ fn rate(count: u64, seconds: f64) -> Option<u64> {
     (seconds > 0.1).then(|| (count as f64 / seconds) as u64)
 }
 
+fn opening(status: &MigrationStatus) -> Vec<String> {
+    let mut lines = vec![format!("migration {}", status.spec.name)];
+    for volume in status.spec.target.volumes() {
+        lines.push(format!(
+            "  {} moves from {} to {}",
+            volume.volume, volume.source, volume.destination
+        ));
+    }
+    lines
+}
+
 fn pass_line(pass: &PassCost) -> String {
     format!(
         "{} pass {}: {} entries, {} changed, {} removed, {} read, {} sent, {:.2} s{}",
@@ -123,37 +152,154 @@ fn pass_line(pass: &PassCost) -> String {
     )
 }
 
-fn prediction_line(prediction: &Prediction) -> String {
+fn prediction_line(prediction: &Prediction, budget: Duration) -> String {
     let total = prediction.total();
     let mut line = format!(
-        "predicted downtime {:.1} s ({:.1} to {:.1} s)",
-        total.expected, total.low, total.high
+        "predicted downtime {:.1} s ({:.1} to {:.1} s) of {} s allowed",
+        total.expected,
+        total.low,
+        total.high,
+        budget.as_secs_f64()
     );
     if let Some(term) = prediction.dominating() {
-        let _ = write!(line, ", most of it {term}");
+        let _ = write!(line, ", the largest part {term}");
     }
     line
 }
 
-fn phase_line(phase: Phase) -> Option<&'static str> {
-    match phase {
+/// Where the workload serves again, and how long it did not.
+fn downtime_line(status: &MigrationStatus) -> Option<String> {
+    let downtime = status.downtime?;
+    let seconds = downtime.ended?.since(downtime.began).as_secs_f64();
+    Some(format!(
+        "{}: the downtime is over after {seconds:.2} s",
+        status.whereabouts
+    ))
+}
+
+fn phase_line(status: &MigrationStatus) -> Option<&'static str> {
+    let untouched = status.whereabouts == Whereabouts::Untouched;
+    match status.phase {
+        Phase::Preparing => Some("checking both ends, then starting the movers"),
+        Phase::Precopy { .. } => Some("copying while the workload runs"),
         Phase::Quiescing => Some("stopping the workload: the downtime begins"),
         Phase::Fencing => Some("proving that nothing writes any more"),
-        Phase::FinalPass => Some("final pass"),
+        Phase::FinalPass => Some("final pass: moving the last differences"),
         Phase::Verifying => Some("comparing both ends"),
         Phase::Swapping => Some("committed; switching to the destination"),
         Phase::Unquiescing => Some("starting the workload on the destination"),
-        Phase::Settling => Some("the workload runs on the destination: the downtime has ended"),
+        Phase::Settling => Some("removing the movers; the source stays as it is"),
+        // Nothing is taken back from a workload that never noticed.
+        Phase::RollingBack if untouched => Some("giving up: removing the movers"),
+        Phase::RolledBack if untouched => Some("given up: the workload never noticed"),
         Phase::RollingBack => Some("rolling back to the source"),
         Phase::RolledBack => Some("rolled back: the source is in use as before"),
         Phase::Completed => Some("completed"),
-        Phase::Planned | Phase::Preparing | Phase::Precopy { .. } | Phase::Halted => None,
+        Phase::Planned | Phase::Halted => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use livmig_engine::{machine::Downtime, time::Timestamp};
+    use livmig_proto::ids::{Epoch, PassNumber};
+
     use super::*;
+    use crate::cli::summary::tests::planned;
+
+    fn status(phase: Phase) -> MigrationStatus {
+        MigrationStatus {
+            now: Timestamp(0),
+            spec: Arc::new(planned().spec),
+            epoch: Epoch(1),
+            phase,
+            warnings: vec!["not run as root".to_owned()],
+            steps: Vec::new(),
+            passes: Vec::new(),
+            assessment: None,
+            downtime: None,
+            whereabouts: Whereabouts::Untouched,
+            question: None,
+            trouble: None,
+            outcome: None,
+        }
+    }
+
+    #[test]
+    fn a_warning_is_told_once_when_it_is_known() {
+        let before = MigrationStatus {
+            warnings: Vec::new(),
+            ..status(Phase::Preparing)
+        };
+        let now = status(Phase::Preparing);
+        assert_eq!(lines(Some(&before), &now), ["warning: not run as root"]);
+        assert_eq!(lines(Some(&now), &now), Vec::<String>::new());
+        assert_eq!(
+            lines(None, &now),
+            [
+                "migration data-1",
+                "  /srv/data moves from /mnt/slow/data to /mnt/fast/data",
+                "warning: not run as root",
+                "checking both ends, then starting the movers"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_live_phase_is_told_once_for_all_its_passes() {
+        let passing = |pass| {
+            status(Phase::Precopy {
+                pass: PassNumber(pass),
+            })
+        };
+        assert_eq!(
+            lines(Some(&status(Phase::Preparing)), &passing(1)),
+            ["copying while the workload runs"]
+        );
+        assert_eq!(lines(Some(&passing(1)), &passing(2)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_end_of_the_downtime_is_told_although_its_phase_was_missed() {
+        let down = |ended| {
+            Some(Downtime {
+                began: Timestamp(1000),
+                ended,
+            })
+        };
+        let before = MigrationStatus {
+            downtime: down(None),
+            ..status(Phase::Unquiescing)
+        };
+        let now = MigrationStatus {
+            downtime: down(Some(Timestamp(3500))),
+            whereabouts: Whereabouts::OnDestination,
+            ..status(Phase::Completed)
+        };
+        assert_eq!(
+            lines(Some(&before), &now),
+            [
+                "the workload runs on the destination: the downtime is over after 2.50 s",
+                "completed"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_workload_that_was_never_stopped_is_not_said_to_be_rolled_back() {
+        let untouched = status(Phase::RolledBack);
+        let stopped = MigrationStatus {
+            whereabouts: Whereabouts::BackOnSource,
+            ..status(Phase::RolledBack)
+        };
+        assert_eq!(
+            phase_line(&untouched),
+            Some("given up: the workload never noticed")
+        );
+        assert!(phase_line(&stopped).unwrap().starts_with("rolled back"));
+    }
 
     #[test]
     fn progress_without_a_measure_claims_nothing() {

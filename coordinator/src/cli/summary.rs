@@ -8,17 +8,30 @@ use livmig_engine::{
     document::{Document, DocumentStatus},
 };
 
+use livmig_proto::control::VerifyLevel;
+
 use super::values::bytes;
 
 /// All that is known about a migration.
 pub(super) fn text(document: &Document) -> String {
     let status = &document.status;
     let mut text = format!(
-        "migration   {}\nphase       {} ({})\nworkload    {}\n",
-        document.metadata.name, status.phase, status.outcome, status.workload
+        "migration   {}\nphase       {}{}\nworkload    {}\n",
+        document.metadata.name,
+        status.phase,
+        // Most ends have a phase of their name.
+        if status.phase.eq_ignore_ascii_case(status.outcome) {
+            String::new()
+        } else {
+            format!(" ({})", status.outcome)
+        },
+        status.workload
     );
     if let Some(reason) = &status.reason {
         let _ = writeln!(text, "reason      {reason}");
+    }
+    for warning in &status.warnings {
+        let _ = writeln!(text, "warning     {warning}");
     }
     for volume in &status.volumes {
         let _ = write!(
@@ -30,6 +43,25 @@ pub(super) fn text(document: &Document) -> String {
     text.push_str(&passes(status));
     text.push_str(&downtime(status));
     text.push_str(&proof(status));
+    text
+}
+
+/// What is left behind by a completed migration, and how to get rid of it.
+pub(super) fn leftover(document: &Document) -> String {
+    if document.status.outcome != "completed" {
+        return String::new();
+    }
+    let name = &document.metadata.name;
+    let mut text = String::from("\n");
+    for volume in &document.status.volumes {
+        let _ = writeln!(text, "the old data still lies in {}", volume.source);
+    }
+    let _ = writeln!(
+        text,
+        "next, to forget the migration and keep the old data: livmig-coord cleanup {name}\n\
+         once you are sure, to remove the old data too: livmig-coord cleanup {name} \
+         --delete-old-volumes --confirm {name}"
+    );
     text
 }
 
@@ -73,7 +105,7 @@ pub(super) fn downtime(status: &DocumentStatus) -> String {
         "predicted",
         "between",
         "measured",
-        "  in all",
+        "  total",
         number(predicted.map(|total| total.expected)),
         predicted.map_or_else(
             || "-".to_owned(),
@@ -113,12 +145,13 @@ pub(super) fn proof(status: &DocumentStatus) -> String {
         };
         let _ = write!(
             text,
-            "\nverified ({}{}): {} entries, {}\n  source       {}\n  destination  {}\n",
+            "\nverified ({}, {}): {} entries, {}, equal digests\n  source       {}\n  \
+             destination  {}\n",
             verify.level,
-            if verify.on_device {
-                ", read from the device"
-            } else {
-                ", from the cache, not the device"
+            match (verify.level, verify.on_device) {
+                (VerifyLevel::Wire, _) => "nothing was read back",
+                (_, true) => "read back from the device",
+                (_, false) => "read back, some of it from the kernel's cache, not the device",
             },
             verify.entries,
             bytes(verify.bytes),
@@ -178,5 +211,31 @@ pub(super) mod tests {
              \x20 source       /mnt/slow/data\n\
              \x20 destination  /mnt/fast/data\n"
         );
+    }
+
+    #[test]
+    fn a_warning_is_shown_and_an_end_is_named_once() {
+        let mut document = planned();
+        document.status.warnings = vec!["not run as root".to_owned()];
+        document.status.phase = "RolledBack";
+        document.status.outcome = "rolledBack";
+        let text = text(&document);
+        assert!(text.contains("\nwarning     not run as root\n"), "{text}");
+        assert!(text.contains("\nphase       RolledBack\n"), "{text}");
+    }
+
+    #[test]
+    fn what_is_left_behind_is_named_after_a_completed_migration_only() {
+        let mut document = planned();
+        assert_eq!(leftover(&document), "");
+        document.status.outcome = "completed";
+        let text = leftover(&document);
+        for part in [
+            "still lies in /mnt/slow/data\n",
+            "livmig-coord cleanup data-1\n",
+            "cleanup data-1 --delete-old-volumes --confirm data-1\n",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
     }
 }

@@ -83,6 +83,8 @@ pub struct MigrationStatus {
     pub epoch: Epoch,
     /// The phase.
     pub phase: Phase,
+    /// What the check found that people should know.
+    pub warnings: Vec<String>,
     /// The steps under way.
     pub steps: Vec<Step>,
     /// The passes that ended, in order; a pass that was cut short is not complete.
@@ -113,6 +115,7 @@ impl MigrationStatus {
             spec: Arc::clone(spec),
             epoch: machine.epoch(),
             phase: machine.phase(),
+            warnings: machine.warnings().to_vec(),
             steps: machine.under_way(),
             passes: machine.passes().to_vec(),
             assessment: machine.assessment(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use livmig_coord::platform::sim::{
+use livmig_coord::sim::{
     Life, Sim,
     faults::{Effect, Fault},
     world::Nature,

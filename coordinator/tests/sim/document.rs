@@ -2,7 +2,7 @@
 
 use livmig_coord::{
     driver::Clock as _,
-    platform::sim::{
+    sim::{
         Sim,
         faults::{Effect, Fault},
         world::Nature,
@@ -40,6 +40,10 @@ fn a_completed_migration_is_told_in_full() {
     let status = &document["status"];
     assert_eq!(status["phase"], "Completed");
     assert_eq!(status["outcome"], "completed");
+    assert_eq!(
+        status["warnings"],
+        serde_json::json!(["nothing of this is real"])
+    );
 
     let passes = status["passes"].as_array().unwrap();
     let kinds: Vec<&str> = passes

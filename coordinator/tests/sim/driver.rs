@@ -4,7 +4,7 @@ use std::{error::Error, time::Duration};
 
 use livmig_coord::{
     driver::Clock as _,
-    platform::sim::{
+    sim::{
         Life, Sim,
         faults::{Effect, Fault},
         world::{End, Nature},
@@ -16,6 +16,7 @@ use livmig_engine::{
     outcome::Outcome,
     phase::Phase,
     record::{Cause, Decision, Event},
+    result::StepOutcome,
     spec::{OnOverrun, Options},
     step::Step,
 };
@@ -254,4 +255,40 @@ fn the_status_follows_the_machine() {
             _ => None,
         });
     assert!(decided.unwrap().total().expected > 0.0);
+}
+
+#[test]
+fn live_passes_during_which_something_vanished_are_good_passes() {
+    let sim = Sim::new(
+        Nature {
+            write_every: Duration::from_millis(5),
+            copy_time: Duration::from_millis(2),
+            ..Nature::default()
+        },
+        Vec::new(),
+    );
+    let outcome = ended(sim.live(start(Options::default()), |_| false));
+    assert_eq!(outcome, Outcome::Completed);
+    assert_good_end(&sim, &outcome, "vanished");
+    let records = sim.records();
+    let reports = records.iter().filter_map(|record| match &record.event {
+        Event::Outcome {
+            outcome: StepOutcome::Passed { reports },
+            ..
+        } => Some(&reports[0].report),
+        _ => None,
+    });
+    let without_digests =
+        reports.filter(|report| report.complete && report.digest_source.is_empty());
+    assert!(without_digests.count() > 0);
+    // After a pass that failed, the movers would have been ensured again.
+    let ensured = records.iter().filter(|record| {
+        matches!(
+            record.event,
+            Event::Intent {
+                step: Step::StartMovers
+            }
+        )
+    });
+    assert_eq!(ensured.count(), 1);
 }

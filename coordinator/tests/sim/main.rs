@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use livmig_coord::{
     driver::Start,
-    platform::sim::{
+    sim::{
         Life, Sim,
         world::{End, Nature},
     },

@@ -2,7 +2,7 @@
 
 use livmig_coord::{
     driver::Start,
-    platform::sim::{
+    sim::{
         Life, Sim,
         faults::{Effect, Fault},
         world::Nature,

@@ -8,7 +8,7 @@ use std::{
 
 use livmig_coord::{
     driver::{Handle, RequestError, Start},
-    platform::sim::{
+    sim::{
         Life, Sim,
         faults::{Effect, Fault},
         world::{End, Nature},

@@ -232,12 +232,12 @@ mod tests {
         ) {
             let mut tree = ContentTree::new();
             let mut content = Vec::new();
-            for (index, (zero, blocks)) in runs.into_iter().enumerate() {
+            for (fill, (zero, blocks)) in (1_u8..).zip(runs) {
                 if zero {
                     content.resize(content.len() + blocks * BLOCK, 0);
                     tree.push_zeros((blocks * BLOCK) as u64);
                 } else {
-                    let fresh = vec![index as u8 + 1; blocks * BLOCK];
+                    let fresh = vec![fill; blocks * BLOCK];
                     tree.push_content(&fresh);
                     content.extend(fresh);
                 }
@@ -261,7 +261,7 @@ mod tests {
             "422d7d574dbe9c4c71f1ce61a2a9feafcdbafa1d40db4b1a211b24cf5ec412c2"
         );
         assert_eq!(
-            root_of(&[1; 3 * BLOCK + 1]).to_string(),
+            root_of(&vec![1; 3 * BLOCK + 1]).to_string(),
             "d43ffaf6048cf9be41e149519a2533c0359bf84d154c8384f309576dda871920"
         );
     }

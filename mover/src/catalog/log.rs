@@ -207,7 +207,7 @@ mod tests {
 
         for cut in 0..=whole {
             let torn = tempfile::tempfile().unwrap();
-            let mut bytes = vec![0; cut as usize];
+            let mut bytes = vec![0; usize::try_from(cut).unwrap()];
             file::read_at(&file, &mut bytes, 0).unwrap();
             file::write_at(&torn, &bytes, 0).unwrap();
             let mut kinds = Vec::new();

@@ -317,21 +317,18 @@ impl Mover {
             begun: Instant::now(),
             report,
         };
-        match source
+        let stored = source
             .stored_report()
-            .filter(|report| report.pass == request.pass)
-        {
-            Some(stored) => {
-                let _ = done.send(Some(stored));
-            }
-            None => {
-                let source = Arc::clone(source);
-                let runtime = tokio::runtime::Handle::current();
-                tokio::task::spawn_blocking(move || {
-                    let report = source.run(&runtime, epoch, &request, &counts);
-                    let _ = done.send(Some(report));
-                });
-            }
+            .filter(|report| report.pass == request.pass);
+        if stored.is_some() {
+            let _ = done.send(stored);
+        } else {
+            let source = Arc::clone(source);
+            let runtime = tokio::runtime::Handle::current();
+            tokio::task::spawn_blocking(move || {
+                let report = source.run(&runtime, epoch, &request, &counts);
+                let _ = done.send(Some(report));
+            });
         }
         *current = Some(running.clone());
         Ok(running)

@@ -1,18 +1,12 @@
 //! Accepts coordinators and carries their requests.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use livmig_proto::control::{Progress, Request, Response, ResponseBody};
 use tokio::{
     io::{AsyncWrite, split},
     net::{TcpListener, TcpStream},
-    sync::{mpsc, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     task::JoinSet,
 };
 use tokio_rustls::TlsAcceptor;
@@ -31,17 +25,16 @@ const HANDSHAKES_MAX: usize = 16;
 pub async fn serve(mover: Arc<Mover>, listener: TcpListener, tls: TlsAcceptor, orphaned: Duration) {
     let mut shutdown = mover.shutdown();
     let connected = Arc::new(watch::Sender::new(0_usize));
-    let handshakes = Arc::new(AtomicUsize::new(0));
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     loop {
         tokio::select! {
-            accepted = listener.accept(), if handshakes.load(Ordering::SeqCst) < HANDSHAKES_MAX => {
-                let Ok((stream, _)) = accepted else { continue };
-                let guard = Count::new(&handshakes);
+            accepted = accept(&listener, &handshakes) => {
+                let Ok((stream, permit)) = accepted else { continue };
                 let (mover, tls, connected) = (Arc::clone(&mover), tls.clone(), Arc::clone(&connected));
                 tokio::spawn(async move {
                     let _ = stream.set_nodelay(true);
                     let stream = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await;
-                    drop(guard);
+                    drop(permit);
                     // A stranger, or garbage: nothing was said to it but that it failed.
                     let Ok(Ok(stream)) = stream else {
                         tracing::debug!("control: a connection was refused");
@@ -63,9 +56,22 @@ pub async fn serve(mover: Arc<Mover>, listener: TcpListener, tls: TlsAcceptor, o
                 let _ = tokio::time::timeout(Duration::from_secs(1), gone).await;
                 return;
             }
-            () = tokio::time::sleep(Duration::from_millis(50)), if handshakes.load(Ordering::SeqCst) >= HANDSHAKES_MAX => {}
         }
     }
+}
+
+/// The next connection, once a handshake may begin, and the permit for it. May be dropped at any
+/// time: nothing is lost.
+async fn accept(
+    listener: &TcpListener,
+    handshakes: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let permit = Arc::clone(handshakes)
+        .acquire_owned()
+        .await
+        .map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, permit))
 }
 
 /// Returns once no coordinator has been connected for `orphaned` and no pass is under way.
@@ -128,20 +134,4 @@ async fn write_all(mut stream: impl AsyncWrite + Unpin, mut outgoing: mpsc::Rece
         }
     }
     let _ = tokio::io::AsyncWriteExt::shutdown(&mut stream).await;
-}
-
-/// Counts something as long as it lives.
-struct Count(Arc<AtomicUsize>);
-
-impl Count {
-    fn new(counter: &Arc<AtomicUsize>) -> Self {
-        counter.fetch_add(1, Ordering::SeqCst);
-        Self(Arc::clone(counter))
-    }
-}
-
-impl Drop for Count {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
 }

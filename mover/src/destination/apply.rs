@@ -91,10 +91,10 @@ impl<'a> Applier<'a> {
     /// Says what ran out: the kernel has one error for bytes and inodes.
     fn tell_room(&self, fault: &mut Fault) {
         if let Ok(facts) = self.destination.volume.facts() {
-            fault.message.push_str(&format!(
-                "; {} bytes and {} inodes are left",
-                facts.bytes_available, facts.inodes_available
-            ));
+            fault.message = format!(
+                "{}; {} bytes and {} inodes are left",
+                fault.message, facts.bytes_available, facts.inodes_available
+            );
         }
     }
 
@@ -330,7 +330,9 @@ impl<'a> Applier<'a> {
             .links
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        gone.iter().for_each(|path| links.forget(path));
+        for path in &gone {
+            links.forget(path);
+        }
         Ok(())
     }
 }

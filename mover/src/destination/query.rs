@@ -269,7 +269,7 @@ impl Listing<'_> {
         records: &mut impl Records,
     ) -> Result<Hashed, Fault> {
         let size = stat.identity.size;
-        if self.level != VerifyLevel::Wire && !file::drop_cache(fd, 0, size) {
+        if self.level != VerifyLevel::Wire && !file::drop_cache(fd) {
             self.destination.on_device.store(false, Ordering::Relaxed);
         }
         let block_log2 = block_log2_for(size);

@@ -20,9 +20,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{links::DestinationLinks, touched::Touched};
 use crate::{
-    catalog::store::{Store, random},
+    catalog::store::Store,
     fault,
     fs::volume::{self, Volume},
+    random::random,
 };
 
 /// A destination: a volume that is written, and what was proven of it.

@@ -112,7 +112,7 @@ impl<'a> Surveyor<'a> {
             };
             entries.push(entry);
         }
-        let meta = self.meta(&dir, path, &stat, false)?;
+        let meta = meta(&dir, path, &stat, false)?;
         let seen = Some(Seen {
             identity: stat.identity,
             cold: true,
@@ -222,7 +222,9 @@ impl<'a> Surveyor<'a> {
             .links
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        gone.iter().for_each(|path| links.forget(path));
+        for path in &gone {
+            links.forget(path);
+        }
         links.forget(path);
         Ok(())
     }
@@ -258,7 +260,7 @@ impl<'a> Surveyor<'a> {
                 _ => None,
             });
             let hashed = self.content(&fd, path, stat, known, writes)?;
-            let meta = self.meta(&fd, path, stat, false)?;
+            let meta = meta(&fd, path, stat, false)?;
             let Hashed { size, root } = hashed;
             let digest = entry_digest(&meta, &Node::File { size, root });
             (
@@ -276,7 +278,7 @@ impl<'a> Surveyor<'a> {
             let node = read::node(&handle, stat)
                 .map_err(|errno| failed("read the link back", errno))?
                 .ok_or_else(|| failed("read the entry back", Errno::IO))?;
-            let meta = self.meta(&handle, path, stat, true)?;
+            let meta = meta(&handle, path, stat, true)?;
             let digest = entry_digest(&meta, &node);
             (digest, Kept::Other { digest })
         };
@@ -322,6 +324,9 @@ impl<'a> Surveyor<'a> {
             ([Content::Ranges { size, root, ranges }], Some(_))
                 if *size == stat.identity.size && is_minor(ranges, *size) =>
             {
+                // Once for the whole file: pages are dropped only together with the larger folio
+                // that they lie in, and reading one range reads ahead into the next.
+                self.drop_cache(fd, *size);
                 for range in ranges {
                     if !self.range(fd, path, range, *size)? {
                         self.mismatch(path, "content");
@@ -338,7 +343,7 @@ impl<'a> Surveyor<'a> {
     }
 
     fn whole(&mut self, fd: &OwnedFd, path: &RelPath, stat: &Stat) -> Result<Hashed, Fault> {
-        self.from_device(fd, 0, stat.identity.size);
+        self.drop_cache(fd, stat.identity.size);
         let holes = self.destination.volume.has_true_holes();
         let options = Options::new(stat.identity.size, holes);
         hash::sum(fd, options, &mut self.buffer)
@@ -362,7 +367,6 @@ impl<'a> Surveyor<'a> {
                 _ => {}
             }
         }
-        self.from_device(fd, range.offset, range.len);
         let mut at = range.offset;
         let mut leaves = Vec::new();
         while at < end {
@@ -389,31 +393,10 @@ impl<'a> Surveyor<'a> {
             .is_none_or(|digest| !whole || digest == range_digest(&leaves)))
     }
 
-    fn from_device(&self, fd: &OwnedFd, offset: u64, len: u64) {
-        if self.level != VerifyLevel::Wire && !file::drop_cache(fd, offset, len) {
+    fn drop_cache(&self, fd: &OwnedFd, size: u64) {
+        if self.level != VerifyLevel::Wire && size > 0 && !file::drop_cache(fd) {
             self.destination.on_device.store(false, Ordering::Relaxed);
         }
-    }
-
-    fn meta(
-        &self,
-        fd: &OwnedFd,
-        path: &RelPath,
-        stat: &Stat,
-        is_path: bool,
-    ) -> Result<Meta, Fault> {
-        if stat.kind == Kind::Symlink {
-            return Ok(read::meta_of(stat, Vec::new()));
-        }
-        let attributes = xattr::read(fd, is_path).map_err(|errno| {
-            fault::at(
-                Side::Destination,
-                path,
-                "read the extended attributes back",
-                errno,
-            )
-        })?;
-        Ok(read::meta_of(stat, attributes.carried))
     }
 
     fn mismatch(&mut self, path: &RelPath, what: &str) {
@@ -424,6 +407,22 @@ impl<'a> Surveyor<'a> {
             format!("destination: does not hold what was sent ({what} differ)"),
         ));
     }
+}
+
+/// The metadata of an entry, read back.
+fn meta(fd: &OwnedFd, path: &RelPath, stat: &Stat, is_path: bool) -> Result<Meta, Fault> {
+    if stat.kind == Kind::Symlink {
+        return Ok(read::meta_of(stat, Vec::new()));
+    }
+    let attributes = xattr::read(fd, is_path).map_err(|errno| {
+        fault::at(
+            Side::Destination,
+            path,
+            "read the extended attributes back",
+            errno,
+        )
+    })?;
+    Ok(read::meta_of(stat, attributes.carried))
 }
 
 /// Whether reading ranges back is cheaper than reading the file.

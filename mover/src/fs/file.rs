@@ -1,9 +1,6 @@
 //! Files: opened for reading without trusting what lies at the name, read and written whole.
 
-use std::{
-    num::NonZeroU64,
-    os::fd::{AsFd, OwnedFd},
-};
+use std::os::fd::{AsFd, OwnedFd};
 
 use livmig_proto::name::Name;
 use rustix::{
@@ -68,18 +65,9 @@ pub fn expect_sequential(fd: impl AsFd) {
     let _ = rustix::fs::fadvise(fd, 0, None, Advice::Sequential);
 }
 
-/// Drops clean pages of the range from the cache, so that the next read is the device's. Whether
-/// that came true: false where the pages stay (tmpfs, a mapping) or nobody can tell.
-pub fn drop_cache(fd: impl AsFd, offset: u64, len: u64) -> bool {
-    // Only whole pages are dropped, so the range is widened to pages (of up to 64 KiB).
-    const PAGE: u64 = 65_536;
-    let start = offset / PAGE * PAGE;
-    let end = (offset.saturating_add(len)).next_multiple_of(PAGE);
-    let Some(len) = NonZeroU64::new(end - start) else {
-        return true;
-    };
-    if rustix::fs::fadvise(fd.as_fd(), start, Some(len), Advice::DontNeed).is_err() {
-        return false;
-    }
-    super::sys::cached_pages(fd.as_fd(), start, len.get()) == Ok(0)
+/// Drops the file's clean pages from the cache, so that the next read is the device's. Whether
+/// that came true: false where pages stay (tmpfs, a mapping) or nobody can tell.
+pub fn drop_cache(fd: impl AsFd) -> bool {
+    rustix::fs::fadvise(fd.as_fd(), 0, None, Advice::DontNeed).is_ok()
+        && super::sys::cached_pages(fd.as_fd()) == Ok(0)
 }

@@ -4,11 +4,11 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use rustix::io::Errno;
 
-/// Pages of `fd` in `offset..offset + len` that the page cache holds (`cachestat`, Linux 6.5).
+/// Pages of the file `fd` that the page cache holds (`cachestat`, Linux 6.5).
 ///
 /// # Errors
 /// `NOSYS` on older kernels; whatever the file system answers (`OPNOTSUPP` on hugetlbfs).
-pub fn cached_pages(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<u64, Errno> {
+pub fn cached_pages(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
     // One number on every architecture since the tables were unified in Linux 5.1.
     const SYS_CACHESTAT: libc::c_long = 451;
 
@@ -27,7 +27,8 @@ pub fn cached_pages(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<u64, Er
         recently_evicted: u64,
     }
 
-    let range = Range { offset, len };
+    // A length of zero means up to the end.
+    let range = Range { offset: 0, len: 0 };
     let mut answer = Answer::default();
     // SAFETY: both pointers are to live, properly aligned structures of the layout that
     // cachestat(2) documents; the kernel writes only into `answer`.

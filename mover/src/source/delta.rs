@@ -113,7 +113,7 @@ pub(super) fn send(
     };
     let per_block = usize::try_from(block).unwrap_or(usize::MAX) / BLOCK;
     let mut delta = Vec::new();
-    let result = hash::stream(&transfer_fd(sink), options, buffer, |piece| match piece {
+    let result = hash::stream(transfer_fd(sink), options, buffer, |piece| match piece {
         Piece::Hole { .. } => Ok(()),
         Piece::Data {
             offset,

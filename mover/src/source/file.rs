@@ -100,7 +100,7 @@ impl Visitor<'_> {
         Counts::add(&counts.bytes_scanned, hashed.size);
         counts.read_file(transfer.path, hashed.size);
 
-        let after = self.look(transfer)?;
+        let after = look(transfer)?;
         let same = before.identity == after.identity && hashed.size == after.identity.size;
         if !same && self.shared.is_final() {
             return Err(fault::named(
@@ -132,14 +132,9 @@ impl Visitor<'_> {
         ))
     }
 
-    fn look(&self, transfer: &Transfer<'_>) -> Result<Stat, Fault> {
-        Stat::of_fd(&transfer.open.fd)
-            .map_err(|errno| fault::at(Side::Source, transfer.path, "look at the file", errno))
-    }
-
     /// The metadata as it is now: read after the content, so that it is not older.
     fn meta(&self, transfer: &Transfer<'_>) -> Result<Meta, Fault> {
-        let stat = self.look(transfer)?;
+        let stat = look(transfer)?;
         read::meta(self.shared, &transfer.open.fd, transfer.path, &stat, false)
     }
 
@@ -415,6 +410,12 @@ fn difference(kept: Option<&KeptFile>, hashed: &Hashed, meta: &Meta) -> Differen
         Some(kept) if kept.size == hashed.size && kept.root == hashed.root => Difference::Meta,
         _ => Difference::Content,
     }
+}
+
+/// What the file is now.
+fn look(transfer: &Transfer<'_>) -> Result<Stat, Fault> {
+    Stat::of_fd(&transfer.open.fd)
+        .map_err(|errno| fault::at(Side::Source, transfer.path, "look at the file", errno))
 }
 
 /// What a transfer needs of the pass, spelled once.

@@ -3,7 +3,7 @@
 use livmig_proto::{control::PassReport, hex, ids::PassNumber};
 use serde::{Deserialize, Serialize};
 
-use crate::{catalog::store::random, fs::volume};
+use crate::{fs::volume, random::random};
 
 /// The owner's words at the head of a source's catalog.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]

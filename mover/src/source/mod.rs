@@ -1,15 +1,17 @@
 //! The source: finds what may have changed, reads it once, sends what did.
 //!
 //! One pass ([`pass`]) runs in steps: flush the source's dirty pages; *visit* every directory
-//! ([`visit`]), several threads at once, each with its own [`lane`] to the destination; then
-//! what needs the whole picture: hard links ([`links`]) and the metadata of directories; then the
-//! destination settles. In a final pass a [`recheck`] meanwhile proves that nobody wrote.
+//! and [`entry`] in it ([`visit`]), several threads at once, each with its own [`lane`] to the
+//! destination; then what needs the whole picture: hard links ([`links`]) and the metadata of
+//! directories; then the destination settles. In a final pass a [`recheck`] meanwhile proves that
+//! nobody wrote.
 //!
 //! What a visit compares with is a [`segment`](crate::catalog::segment), remembered from an
 //! earlier pass or asked of the destination ([`remote`]).
 
 pub mod content;
 pub mod delta;
+pub mod entry;
 pub mod file;
 pub mod head;
 pub mod lane;

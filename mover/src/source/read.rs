@@ -151,10 +151,10 @@ pub fn special(
         Err(errno) => return Err(failed("open the entry", errno)),
     };
     let stat = Stat::of_fd(&handle).map_err(|errno| failed("look at the entry", errno))?;
-    let node = match node(&handle, &stat).map_err(|errno| failed("read the link", errno))? {
-        Some(node) => node,
-        // It became a file or directory since it was listed.
-        None => return Ok(Attempt::Gone),
+    let node = node(&handle, &stat).map_err(|errno| failed("read the link", errno))?;
+    // It became a file or directory since it was listed.
+    let Some(node) = node else {
+        return Ok(Attempt::Gone);
     };
     // Links carry no attributes that are ours to carry, and cannot be asked through /proc.
     let meta = if stat.kind == Kind::Symlink {

@@ -31,7 +31,7 @@ use crate::{
 
 /// Looks at every entry again, without reading content, on `threads` threads. `links` says what
 /// each inode with several links was.
-pub fn recheck(
+pub(super) fn recheck(
     shared: &Shared<'_>,
     links: &HashMap<u64, Identity>,
     threads: usize,

@@ -10,7 +10,6 @@ use std::{
 
 use livmig_proto::{
     control::{Fault, FaultCode, Side},
-    entry::entry_digest,
     frame::Op,
     name::{Name, RelPath},
 };
@@ -19,7 +18,7 @@ use rustix::io::Errno;
 use super::{
     lane::Lane,
     queue::{Baseline, Job},
-    read::{self, Attempt},
+    read,
     shared::{Counts, Shared, lock},
 };
 use crate::{
@@ -28,10 +27,7 @@ use crate::{
         store::{Change, Known},
     },
     fault,
-    fs::{
-        dir,
-        stat::{Kind, Stat},
-    },
+    fs::{dir, stat::Stat},
 };
 
 /// A worker: visits directories, one after the other.
@@ -46,8 +42,10 @@ pub struct Visitor<'a> {
 pub(super) struct Visit {
     pub(super) scope: Scope,
     pub(super) dir: Arc<OwnedFd>,
-    children: Vec<Job>,
-    deep: bool,
+    /// Directories in it that are still to be visited.
+    pub(super) children: Vec<Job>,
+    /// Whether those that the destination has are visited too.
+    pub(super) deep: bool,
 }
 
 /// The directory that ops are about, and whether it was said that there will be some.
@@ -72,7 +70,7 @@ impl<'a> Visitor<'a> {
     /// applied.
     pub fn run(&mut self) -> Result<(), Fault> {
         while let Some(job) = self.shared.queue.take() {
-            let result = self.visit(job);
+            let result = self.visit(&job);
             self.shared.queue.done();
             if let Err(fault) = result {
                 self.shared.queue.stop();
@@ -88,7 +86,7 @@ impl<'a> Visitor<'a> {
     /// Visits the directory at `path` once more, and what is new in it, and waits until all of it
     /// is applied.
     pub fn visit_again(&mut self, path: RelPath) -> Result<(), Fault> {
-        self.visit(Job {
+        self.visit(&Job {
             path,
             from: None,
             baseline: Baseline::Remembered,
@@ -98,7 +96,7 @@ impl<'a> Visitor<'a> {
     }
 
     /// Visits one directory. Faults of entries are noted; an error ends the pass.
-    fn visit(&mut self, job: Job) -> Result<(), Fault> {
+    fn visit(&mut self, job: &Job) -> Result<(), Fault> {
         let begun = Instant::now();
         let path = job.path.clone();
         let opened = match &job.from {
@@ -130,7 +128,7 @@ impl<'a> Visitor<'a> {
         if !job.deep {
             lock(&self.shared.links).forget_directory(&path);
         }
-        let (known, fresh) = self.known(&job)?;
+        let (known, fresh) = self.known(job)?;
         self.refuse_emptied(&path, &names, known.as_ref())?;
         let mut visit = Visit {
             scope: Scope { path, begun: false },
@@ -143,7 +141,7 @@ impl<'a> Visitor<'a> {
         }
         let entries = self.join(&mut visit, &names, known.as_ref())?;
         Counts::add_time(&self.shared.counts.scan_nanos, begun.elapsed());
-        self.conclude(visit, &stat, entries, known)
+        self.conclude(visit, &stat, entries, known.as_ref())
     }
 
     /// What the destination holds, and whether the directory is new there.
@@ -233,173 +231,68 @@ impl<'a> Visitor<'a> {
         Ok(entries)
     }
 
-    /// One listed name: what is known of it afterwards; nothing when it is gone or not carried.
-    fn entry(
-        &mut self,
-        visit: &mut Visit,
-        name: &Name,
-        before: Option<&Entry>,
-    ) -> Result<Option<Entry>, Fault> {
-        let path = match visit.scope.path.child(name) {
-            Ok(path) => path,
-            Err(error) => {
-                self.note(fault::named(
-                    Side::Source,
-                    FaultCode::Unsupported,
-                    &visit.scope.path,
-                    format!("source: an entry is nested too deep ({error})"),
-                ));
-                return Ok(before.cloned());
-            }
-        };
-        let stat = match Stat::of_entry(&visit.dir, name) {
-            Ok(stat) => stat,
-            Err(Errno::NOENT) => return Ok(None),
-            Err(errno) => {
-                self.note(fault::at(Side::Source, &path, "look at the entry", errno));
-                return Ok(before.cloned());
-            }
-        };
-        if visit.scope.path.is_root() && self.shared.volume.is_own(name, &stat) {
-            return Ok(None);
-        }
-        if stat.device != self.shared.volume.stat().device {
-            self.shared
-                .counts
-                .leave(&path, "another file system is mounted there");
-            return Ok(None);
-        }
-        let counts = self.shared.counts;
-        Counts::add(&counts.entries, 1);
-        if stat.kind == Kind::File {
-            Counts::add(&counts.bytes_total, stat.identity.size);
-        }
-        let result = match stat.kind {
-            Kind::Directory => return self.directory(visit, name, path, before).map(Some),
-            _ if stat.has_links() => return self.link(visit, name, path, &stat, before).map(Some),
-            _ if self.is_unchanged(before, &stat) => return Ok(before.cloned()),
-            Kind::File => self.file(visit, name, &path, &stat, before),
-            _ => self.special(visit, name, &path, before),
-        };
-        match result {
-            // A fault of one entry is noted, and what the destination holds of it stays.
-            Err(fault) if is_local(&fault) => {
-                self.note(fault);
-                Ok(before.cloned())
-            }
-            result => result,
-        }
+    fn remove(&mut self, visit: &mut Visit, gone: &Entry) -> Result<(), Fault> {
+        self.displace(visit, Some(gone))?;
+        self.begin(&mut visit.scope)?;
+        Counts::add(&self.shared.counts.removed, 1);
+        self.lane.push(
+            &Op::Remove {
+                name: gone.name.clone(),
+            },
+            gone.name.as_bytes().len(),
+        )
     }
 
-    fn is_unchanged(&self, before: Option<&Entry>, stat: &Stat) -> bool {
-        before.is_some_and(|before| {
-            !matches!(before.kept, Kept::Link { .. } | Kept::Directory)
-                && self
-                    .shared
-                    .proof
-                    .holds(before.seen.as_ref(), &stat.identity)
-        })
-    }
-
-    fn directory(
+    /// The directory itself, last: its metadata decides whether it needs any.
+    fn conclude(
         &mut self,
-        visit: &mut Visit,
-        name: &Name,
-        path: RelPath,
-        before: Option<&Entry>,
-    ) -> Result<Entry, Fault> {
-        let existed = before.is_some_and(|before| before.kept == Kept::Directory);
-        if !existed {
-            self.begin(&mut visit.scope)?;
-            self.lane
-                .push(&Op::Directory { name: name.clone() }, name.as_bytes().len())?;
-        }
-        if visit.deep || !existed {
-            visit.children.push(Job {
-                path,
-                from: Some((Arc::clone(&visit.dir), name.clone())),
-                baseline: if existed {
-                    Baseline::Remembered
-                } else {
-                    Baseline::Absent
-                },
-                deep: true,
-            });
-        }
-        Ok(Entry {
-            name: name.clone(),
-            seen: None,
-            kept: Kept::Directory,
-        })
-    }
-
-    /// An entry with several links: noted for the end of the pass, when all of them are known.
-    fn link(
-        &mut self,
-        visit: &mut Visit,
-        name: &Name,
-        path: RelPath,
+        mut visit: Visit,
         stat: &Stat,
-        before: Option<&Entry>,
-    ) -> Result<Entry, Fault> {
-        let mut links = lock(&self.shared.links);
-        let group = match before.map(|before| &before.kept) {
-            Some(Kept::Link { group }) => {
-                links.claim(*group, path.clone());
-                *group
-            }
-            Some(kept @ (Kept::File(_) | Kept::Other { .. })) => {
-                links.remember_single(path.clone(), kept.clone());
-                0
-            }
-            Some(Kept::Directory) | None => 0,
+        entries: Vec<Entry>,
+        known: Option<&Segment>,
+    ) -> Result<(), Fault> {
+        let counts = self.shared.counts;
+        Counts::add(&counts.directories, 1);
+        if visit.scope.path.is_root() {
+            Counts::add(&counts.entries, 1);
+        }
+        let known_seen = known.and_then(|known| known.seen.as_ref());
+        let unchanged = self.shared.proof.holds(known_seen, &stat.identity);
+        let meta = match known {
+            Some(known) if unchanged => known.meta.clone(),
+            _ => match read::meta(self.shared, &visit.dir, &visit.scope.path, stat, false) {
+                Ok(meta) => meta,
+                Err(fault) => {
+                    self.note(fault);
+                    return Ok(());
+                }
+            },
         };
-        links.add(stat, path);
-        drop(links);
-        // A name that was something else will change, and with it the directory.
-        if group == 0 {
-            self.displace(visit, before)?;
+        let after = Stat::of_fd(&visit.dir).map_or(stat.identity, |stat| stat.identity);
+        // The first look counts: a listing that was overtaken is looked at again.
+        let seen = Seen {
+            identity: stat.identity,
+            ..self.shared.proof.seen(&stat.identity, &after)
+        };
+        if known.is_none_or(|known| known.meta != meta) {
             self.begin(&mut visit.scope)?;
         }
-        Ok(Entry {
-            name: name.clone(),
-            seen: None,
-            kept: Kept::Link { group },
-        })
-    }
-
-    /// A symbolic link, fifo, socket or device.
-    fn special(
-        &mut self,
-        visit: &mut Visit,
-        name: &Name,
-        path: &RelPath,
-        before: Option<&Entry>,
-    ) -> Result<Option<Entry>, Fault> {
-        let special = match read::special(self.shared, visit.dir.as_fd(), path, name)? {
-            Attempt::Read(special) => special,
-            Attempt::Gone => return Ok(None),
+        let segment = Segment {
+            path: visit.scope.path,
+            meta,
+            seen: Some(seen),
+            entries,
         };
-        let digest = entry_digest(&special.meta, &special.node);
-        let kept = Kept::Other { digest };
-        if before.is_none_or(|before| before.kept != kept) {
-            self.displace(visit, before)?;
-            self.begin(&mut visit.scope)?;
-            Counts::add(&self.shared.counts.changed, 1);
-            let op = Op::Node {
-                name: name.clone(),
-                meta: special.meta,
-                node: special.node,
-            };
-            self.lane.push(&op, 512)?;
+        if visit.scope.begun {
+            self.lane.commit_later(segment)?;
+        } else if known != Some(&segment) {
+            self.shared
+                .store
+                .put(&segment, Change::None)
+                .map_err(Shared::state_fault)?;
         }
-        let identity = special.stat.identity;
-        let seen = Some(self.shared.proof.seen(&identity, &identity));
-        Ok(Some(Entry {
-            name: name.clone(),
-            seen,
-            kept,
-        }))
+        self.shared.queue.push(visit.children);
+        Ok(())
     }
 
     /// What was known below a name is forgotten when the name becomes something else.
@@ -417,21 +310,11 @@ impl<'a> Visitor<'a> {
                 .forget(&path)
                 .map_err(Shared::state_fault)?;
             let mut links = lock(&self.shared.links);
-            gone.iter().for_each(|path| links.forget_directory(path));
+            for path in &gone {
+                links.forget_directory(path);
+            }
         }
         Ok(())
-    }
-
-    fn remove(&mut self, visit: &mut Visit, gone: &Entry) -> Result<(), Fault> {
-        self.displace(visit, Some(gone))?;
-        self.begin(&mut visit.scope)?;
-        Counts::add(&self.shared.counts.removed, 1);
-        self.lane.push(
-            &Op::Remove {
-                name: gone.name.clone(),
-            },
-            gone.name.as_bytes().len(),
-        )
     }
 
     /// Before the first op in the directory.
@@ -443,64 +326,7 @@ impl<'a> Visitor<'a> {
         self.lane.begin(&scope.path)
     }
 
-    /// The directory itself, last: its metadata decides whether it needs any.
-    fn conclude(
-        &mut self,
-        mut visit: Visit,
-        stat: &Stat,
-        entries: Vec<Entry>,
-        known: Option<Segment>,
-    ) -> Result<(), Fault> {
-        let counts = self.shared.counts;
-        Counts::add(&counts.directories, 1);
-        if visit.scope.path.is_root() {
-            Counts::add(&counts.entries, 1);
-        }
-        let known_seen = known.as_ref().and_then(|known| known.seen.as_ref());
-        let unchanged = self.shared.proof.holds(known_seen, &stat.identity);
-        let meta = match &known {
-            Some(known) if unchanged => known.meta.clone(),
-            _ => match read::meta(self.shared, &visit.dir, &visit.scope.path, stat, false) {
-                Ok(meta) => meta,
-                Err(fault) => {
-                    self.note(fault);
-                    return Ok(());
-                }
-            },
-        };
-        let after = Stat::of_fd(&visit.dir).map_or(stat.identity, |stat| stat.identity);
-        // The first look counts: a listing that was overtaken is looked at again.
-        let seen = Seen {
-            identity: stat.identity,
-            ..self.shared.proof.seen(&stat.identity, &after)
-        };
-        if known.as_ref().is_none_or(|known| known.meta != meta) {
-            self.begin(&mut visit.scope)?;
-        }
-        let segment = Segment {
-            path: visit.scope.path,
-            meta,
-            seen: Some(seen),
-            entries,
-        };
-        if visit.scope.begun {
-            self.lane.commit_later(segment)?;
-        } else if known.as_ref() != Some(&segment) {
-            self.shared
-                .store
-                .put(&segment, Change::None)
-                .map_err(Shared::state_fault)?;
-        }
-        self.shared.queue.push(visit.children);
-        Ok(())
-    }
-
     pub(super) fn note(&self, fault: Fault) {
         self.shared.faults.push(fault);
     }
-}
-
-/// Whether a fault concerns one entry of the source and the pass may look at the others.
-fn is_local(fault: &Fault) -> bool {
-    fault.path.is_some()
 }

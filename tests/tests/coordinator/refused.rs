@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use livmig_tests::{
+    compare,
     run::{LIMIT, Running, run},
     snapshot::Snapshot,
 };
@@ -32,7 +33,7 @@ fn expect_refused(host: &mut Host, path: &Path, to: &Path, culprit: &Path) -> Re
         && !host.old.starts_with(to)
         && !to.starts_with(&host.old)
     {
-        assert_eq!(before, Snapshot::of(to)?);
+        compare::expect_unchanged(&before, to)?;
     }
     host.expect_untouched(writer)
 }

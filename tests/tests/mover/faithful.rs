@@ -26,12 +26,7 @@ fn a_tree_with_every_kind_of_entry() -> Result<()> {
     let before = Snapshot::of(&a)?;
     sync(&a, &b, &[])?;
     expect_copied(&a, &b)?;
-    assert_eq!(
-        compare::differences(&before, &Snapshot::of(&a)?),
-        Vec::<String>::new(),
-        "the source was touched"
-    );
-    Ok(())
+    compare::expect_unchanged(&before, &a)
 }
 
 #[test]
@@ -102,10 +97,12 @@ fn from_ext4_to_xfs_and_back() -> Result<()> {
     every_kind::make(&a)?;
     // More than the 1023 bytes that xfs takes for a target.
     fs::remove_file(a.join("symlinks/4095 bytes"))?;
+    // Not in rsync's judgement: as root it wants those attributes too by which xfs keeps ACLs.
     sync(&a, &b, &[])?;
-    expect_copied(&a, &b)?;
+    compare::expect_equal(&a, &b)?;
     sync(&b, &c, &[])?;
-    expect_copied(&b, &c)
+    compare::expect_equal(&b, &c)?;
+    expect_copied(&a, &c)
 }
 
 #[test]

@@ -146,6 +146,9 @@ impl Machine {
             failure.code = Some(FaultCode::Mismatch);
             return self.fail(step, failure, at);
         }
+        if let StepOutcome::Checked { warnings } = outcome {
+            self.history.warnings.clone_from(warnings);
+        }
         self.history.note_success(step);
         self.advance(step, outcome, at);
     }
@@ -218,8 +221,8 @@ impl Machine {
         };
     }
 
-    /// Notes the reports of a pass; the failure of one that was not complete, unless somebody
-    /// asked it to stop or the workload is going down anyway.
+    /// Notes the reports of a pass; says why it did not do what it was for, unless somebody asked
+    /// it to stop or the workload is going down anyway.
     fn take_reports(
         &mut self,
         outcome: &StepOutcome,

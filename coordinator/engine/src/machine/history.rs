@@ -25,6 +25,8 @@ pub(super) struct History {
     pub(super) open: Vec<Intended>,
     /// Steps an earlier coordinator intended, of which nobody knows whether they were done.
     pub(super) doubt: Vec<Intended>,
+    /// What the check found that people should know.
+    pub(super) warnings: Vec<String>,
     /// Every pass that ended with a report.
     pub(super) passes: Vec<PassCost>,
     /// The highest pass number used.

@@ -207,6 +207,11 @@ impl Machine {
             .collect()
     }
 
+    /// What the check found that people should know.
+    pub fn warnings(&self) -> &[String] {
+        &self.history.warnings
+    }
+
     /// Every pass that ended with a report, in order.
     pub fn passes(&self) -> &[PassCost] {
         &self.history.passes
@@ -291,4 +296,4 @@ pub struct Downtime {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

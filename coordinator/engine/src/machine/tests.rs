@@ -4,3 +4,5 @@ mod explore;
 mod properties;
 mod rules;
 mod table;
+
+pub(crate) use properties::led;

@@ -12,7 +12,7 @@ use crate::{
     outcome::Outcome,
     record::{Cause, Decision, Event},
     request::Request,
-    result::{Probe, StepFailure},
+    result::{Probe, StepFailure, StepOutcome},
     spec::Options,
     step::Step,
     time::Timestamp,
@@ -77,6 +77,19 @@ impl Story {
     fn fail(&mut self, step: Step, failure: StepFailure) {
         self.tell(Event::Failure { step, failure });
     }
+}
+
+/// A complete pass with these digests.
+fn passed(step: Step, source: &str, destination: &str) -> StepOutcome {
+    let mut outcome = success(step);
+    let StepOutcome::Passed { reports } = &mut outcome else {
+        panic!("{step} is no pass");
+    };
+    for volume in reports {
+        source.clone_into(&mut volume.report.digest_source);
+        destination.clone_into(&mut volume.report.digest_destination);
+    }
+    outcome
 }
 
 #[test]
@@ -301,11 +314,63 @@ fn digests_that_are_empty_prove_nothing() {
     let mut story = Story::up_to("verify");
     let step = story.intend();
     let mut outcome = verified("");
-    if let crate::result::StepOutcome::Verified { volumes, .. } = &mut outcome {
+    if let StepOutcome::Verified { volumes, .. } = &mut outcome {
         volumes[0].digest_source.clear();
     }
     story.tell(Event::Outcome { step, outcome });
     assert!(!matches!(story.next(), Next::Record(Event::Commit { .. })));
+}
+
+#[test]
+fn a_live_pass_may_end_without_digests() {
+    let mut story = Story::up_to("live pass");
+    for _ in 0..2 {
+        let step = story.intend();
+        assert_eq!(step.word(), "live pass");
+        let outcome = passed(step, "", "");
+        story.tell(Event::Outcome { step, outcome });
+        assert_eq!(story.machine.trouble(), None);
+    }
+    assert!(story.machine.passes().iter().all(|pass| pass.complete));
+    assert!(
+        matches!(
+            story.next(),
+            Next::Record(Event::Decided {
+                decision: Decision::Switch { .. }
+            })
+        ),
+        "{:?}",
+        story.next()
+    );
+}
+
+#[test]
+fn a_final_pass_without_equal_digests_gets_one_more_round_and_then_rolls_back() {
+    for (source, destination) in [("", ""), ("aa", ""), ("", "aa"), ("aa", "bb")] {
+        let case = format!("{source:?} {destination:?}");
+        let mut story = Story::up_to("final pass");
+        for round in 0..2 {
+            let step = story.intend();
+            assert_eq!(step.word(), "final pass", "{case} round {round}");
+            let outcome = passed(step, source, destination);
+            story.tell(Event::Outcome { step, outcome });
+            let trouble = story.machine.trouble().unwrap();
+            assert!(trouble.contains("not proven equal"), "{case}: {trouble}");
+            let Next::Record(event) = story.next() else {
+                panic!("{case}: {:?}", story.next());
+            };
+            story.tell(event);
+            if round == 0 {
+                let step = story.intend();
+                assert_eq!(step, Step::StartMovers, "{case}");
+                story.done(step);
+            }
+        }
+        assert!(
+            matches!(story.machine.state(), State::RollingBack { .. }),
+            "{case}"
+        );
+    }
 }
 
 #[test]

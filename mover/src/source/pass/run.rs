@@ -1,4 +1,4 @@
-//! One pass, from the flush to the report.
+//! The steps of a pass.
 
 use std::{
     sync::{
@@ -9,27 +9,17 @@ use std::{
 };
 
 use livmig_proto::{
-    control::{
-        Fault, FaultCode, ManifestReport, PassReport, PassRequest, PassSeconds, Side, Stage,
-    },
+    control::{Fault, FaultCode, PassReport, PassRequest, PassSeconds, Side, Stage},
     frame::Op,
     identity::{PrivateKey, PublicKey},
     ids::{Epoch, MigrationUid},
-    limits::LISTED_MAX,
     manifest::manifest_digest,
     name::RelPath,
     session::{Begin, Settled, VERSION},
 };
 use tokio::runtime::Handle;
 
-use super::{
-    head::Head,
-    links::{self, LinkSummary, LinkTable},
-    queue::{Baseline, Job, Queue},
-    recheck,
-    shared::{Counts, Faults, Proof, Shared, lock},
-    visit::Visitor,
-};
+use super::report;
 use crate::{
     catalog::{
         segment::Kept,
@@ -37,23 +27,19 @@ use crate::{
     },
     fault,
     fs::volume::{self, Volume},
+    source::{
+        head::Head,
+        links::{self, LinkSummary, LinkTable},
+        queue::{Baseline, Job, Queue},
+        recheck,
+        shared::{Counts, Faults, Proof, Shared, lock},
+        visit::Visitor,
+    },
     transport::link::{Link, Peer},
 };
 
-/// A source: a volume that is read, and what is known of its destination.
-#[derive(Debug)]
-pub struct Source {
-    volume: Volume,
-    store: Store,
-    head: Mutex<Head>,
-    /// What the last pass proved, if it was complete.
-    proven: Mutex<Option<ManifestReport>>,
-    migration: MigrationUid,
-    own: PrivateKey,
-    peer: PublicKey,
-}
-
 /// Whose source it is.
+#[derive(Debug)]
 pub struct Identity {
     /// The migration.
     pub migration: MigrationUid,
@@ -66,121 +52,21 @@ pub struct Identity {
 /// Rounds in which directories that disappeared are looked for again.
 const ROUNDS: usize = 3;
 
-impl Source {
-    /// A source that goes on from what `store` knows.
-    pub fn new(volume: Volume, store: Store, identity: Identity) -> Result<Self, Fault> {
-        let head = store.head().and_then(|head| Head::decode(&head));
-        let head = match head {
-            Some(head) => head,
-            None => {
-                let head = Head::new();
-                store.reset(&head.encode()).map_err(Shared::state_fault)?;
-                head
-            }
-        };
-        let Identity {
-            migration,
-            own,
-            peer,
-        } = identity;
-        Ok(Self {
-            volume,
-            store,
-            head: Mutex::new(head),
-            proven: Mutex::new(None),
-            migration,
-            own,
-            peer,
-        })
-    }
-
-    /// The volume.
-    pub fn volume(&self) -> &Volume {
-        &self.volume
-    }
-
-    /// The entries of the last complete pass.
-    pub fn entries_expected(&self) -> Option<u64> {
-        lock(&self.head).entries
-    }
-
-    /// What the last pass proved of the source; nothing when it was not complete.
-    pub fn manifest(&self) -> Option<ManifestReport> {
-        lock(&self.proven).clone()
-    }
-
-    /// The last report that was not acknowledged.
-    pub fn stored_report(&self) -> Option<PassReport> {
-        lock(&self.head).report.clone()
-    }
-
-    /// Forgets the stored report.
-    pub fn acknowledge(&self) -> Result<(), Fault> {
-        let mut head = lock(&self.head);
-        head.report = None;
-        self.store
-            .set_head(&head.encode())
-            .map_err(Shared::state_fault)
-    }
-
-    /// Runs a pass. What goes wrong is in the report.
-    pub fn run(
-        &self,
-        runtime: &Handle,
-        epoch: Epoch,
-        request: &PassRequest,
-        counts: &Counts,
-    ) -> PassReport {
-        *lock(&self.proven) = None;
-        let mut run = Run {
-            source: self,
-            request,
-            counts,
-            begun: Instant::now(),
-            seconds: PassSeconds::default(),
-            threads: std::thread::available_parallelism()
-                .map_or(2, usize::from)
-                .clamp(2, 8),
-        };
-        let mut report = run.empty_report();
-        if let Err(fault) = run.pass(runtime, epoch, &mut report) {
-            add_fault(&mut report, fault);
-        }
-        report.complete &= report.faults_total == 0;
-        run.fill(&mut report);
-        *lock(&self.proven) =
-            (report.complete && !report.digest_source.is_empty()).then(|| ManifestReport {
-                level: request.verify,
-                digest: report.digest_source.clone(),
-                entries: report.entries,
-                bytes: report.bytes_total,
-            });
-        let mut head = lock(&self.head);
-        if report.complete {
-            head.entries = Some(report.entries);
-        }
-        head.last_pass = Some(request.pass);
-        head.report = Some(report.clone());
-        if let Err(errno) = self.store.set_head(&head.encode()) {
-            add_fault(&mut report, Shared::state_fault(errno));
-            report.complete = false;
-        }
-        report
-    }
-}
-
 /// A pass under way.
-struct Run<'a> {
-    source: &'a Source,
-    request: &'a PassRequest,
-    counts: &'a Counts,
-    begun: Instant,
-    seconds: PassSeconds,
-    threads: usize,
+pub(super) struct Run<'a> {
+    pub(super) volume: &'a Volume,
+    pub(super) store: &'a Store,
+    pub(super) head: &'a Mutex<Head>,
+    pub(super) identity: &'a Identity,
+    pub(super) request: &'a PassRequest,
+    pub(super) counts: &'a Counts,
+    pub(super) begun: Instant,
+    pub(super) seconds: PassSeconds,
+    pub(super) threads: usize,
 }
 
 impl Run<'_> {
-    fn pass(
+    pub(super) fn pass(
         &mut self,
         runtime: &Handle,
         epoch: Epoch,
@@ -188,7 +74,7 @@ impl Run<'_> {
     ) -> Result<(), Fault> {
         self.counts.enter(Stage::Flushing);
         let flushed = volume::now();
-        self.source.volume.sync().map_err(|errno| {
+        self.volume.sync().map_err(|errno| {
             fault::at(
                 Side::Source,
                 &RelPath::ROOT,
@@ -199,10 +85,10 @@ impl Run<'_> {
         self.seconds.source_flush = self.begun.elapsed().as_secs_f64();
         self.counts.enter(Stage::Transferring);
 
-        let tag_key = lock(&self.source.head).tag_key;
+        let tag_key = lock(self.head).tag_key;
         let begin = Begin {
             version: VERSION,
-            migration: self.source.migration,
+            migration: self.identity.migration,
             epoch,
             pass: self.request.pass,
             kind: self.request.kind,
@@ -212,17 +98,17 @@ impl Run<'_> {
         };
         let peer = Peer {
             address: self.request.destination,
-            own: &self.source.own,
-            key: &self.source.peer,
+            own: &self.identity.own,
+            key: &self.identity.peer,
         };
         let (link, ready) = Link::open(runtime, &peer, begin)?;
         self.counts.on_abandon(link.breaker());
         let (baseline, stepped) = self.baseline(ready.instance, ready.empty)?;
-        self.source.store.compact().map_err(Shared::state_fault)?;
-        let possible = self.source.volume.proves_unchanged();
+        self.store.compact().map_err(Shared::state_fault)?;
+        let possible = self.volume.proves_unchanged();
         let shared = Shared {
-            volume: &self.source.volume,
-            store: &self.source.store,
+            volume: self.volume,
+            store: self.store,
             link: &link,
             kind: self.request.kind,
             allow_empty: self.request.allow_empty,
@@ -247,11 +133,11 @@ impl Run<'_> {
         faults
             .into_iter()
             .chain(remote)
-            .for_each(|fault| add_fault(report, fault));
-        report.faults_total += (total + remote_total).saturating_sub(to_u64(listed));
+            .for_each(|fault| report::add_fault(report, fault));
+        report.faults_total += (total + remote_total).saturating_sub(report::to_u64(listed));
         (report.bytes_sent, report.bytes_received) = link.traffic();
         for tags in lock(&shared.retired).drain(..) {
-            self.source.store.tags().release(&tags);
+            self.store.tags().release(&tags);
         }
         drop(shared);
         link.close();
@@ -262,10 +148,17 @@ impl Run<'_> {
         }
     }
 
+    /// Adds what the pass did and cost.
+    pub(super) fn account(&mut self, report: &mut PassReport) {
+        self.seconds.total = self.begun.elapsed().as_secs_f64();
+        report.seconds = std::mem::take(&mut self.seconds);
+        report::fill(report, self.counts, self.threads);
+    }
+
     /// Whether what is remembered still holds, and what to begin with where it does not.
     fn baseline(&self, instance: [u8; 16], empty: bool) -> Result<(Baseline, bool), Fault> {
-        let store = &self.source.store;
-        let mut head = lock(&self.source.head);
+        let store = self.store;
+        let mut head = lock(self.head);
         let stepped = head.clock_was_stepped();
         let forgotten = head.instance != instance;
         // A destination that was emptied behind our back is as good as a new one.
@@ -314,7 +207,7 @@ impl Run<'_> {
         let begun = Instant::now();
         let mut visitor = Visitor::new(shared)?;
         let summary = links::finish(&mut visitor, links::take(shared))?;
-        self.finish_directories(shared, &mut visitor)?;
+        finish_directories(shared, &mut visitor)?;
         self.seconds.finish = begun.elapsed().as_secs_f64();
 
         self.counts.enter(Stage::Settling);
@@ -388,56 +281,13 @@ impl Run<'_> {
             // One after the other, parents first: what one visit removes another must not touch.
             let mut visitor = Visitor::new(shared)?;
             for path in parents {
-                if self.is_reachable(shared, &path)? {
+                if is_reachable(shared, &path)? {
                     visitor.visit_again(path)?;
                 }
             }
         }
         if !lock(&shared.vanished).is_empty() {
             shared.unproven.store(true, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    /// Whether the destination has the directory at `path`, as every directory above it says.
-    fn is_reachable(&self, shared: &Shared<'_>, path: &RelPath) -> Result<bool, Fault> {
-        let mut below = path.clone();
-        while let Some((parent, name)) = below.split() {
-            let known = match shared.store.get(&parent).map_err(Shared::state_fault)? {
-                Known::Segment(segment) => segment
-                    .entry(&name)
-                    .is_some_and(|entry| entry.kept == Kept::Directory),
-                Known::InFlight | Known::Nothing => false,
-            };
-            if !known {
-                return Ok(false);
-            }
-            below = parent;
-        }
-        Ok(true)
-    }
-
-    /// The metadata of directories comes after everything in them, deepest first, because a
-    /// directory that its owner may not enter ends the way to those below.
-    fn finish_directories(
-        &self,
-        shared: &Shared<'_>,
-        visitor: &mut Visitor<'_>,
-    ) -> Result<(), Fault> {
-        for key in shared.store.unfinished_keys() {
-            let Some(directory) = shared.store.unfinished(key).map_err(Shared::state_fault)? else {
-                continue;
-            };
-            visitor.lane.enter(&directory.path)?;
-            let op = Op::DirectoryMeta {
-                meta: directory.meta,
-                member: directory.member,
-            };
-            visitor.lane.push(&op, 256)?;
-        }
-        visitor.lane.drain()?;
-        if shared.link.acks().faults().1 == 0 {
-            shared.store.finish_all().map_err(Shared::state_fault)?;
         }
         Ok(())
     }
@@ -483,76 +333,49 @@ impl Run<'_> {
                     "destination: its manifest differs from the source's; nothing of it is \
                      believed any more",
                 ));
-                let mut head = lock(&self.source.head);
+                let mut head = lock(self.head);
                 head.instance = [0; 16];
             }
         }
         report.complete = true;
     }
+}
 
-    fn empty_report(&self) -> PassReport {
-        PassReport {
-            pass: self.request.pass,
-            kind: self.request.kind,
-            complete: false,
-            entries: 0,
-            directories: 0,
-            bytes_total: 0,
-            bytes_scanned: 0,
-            bytes_sent: 0,
-            bytes_received: 0,
-            changed: 0,
-            removed: 0,
-            bytes_hot: 0,
-            largest_read: None,
-            seconds: PassSeconds::default(),
-            verify: self.request.verify,
-            verified_on_device: false,
-            digest_source: String::new(),
-            digest_destination: String::new(),
-            faults: Vec::new(),
-            faults_total: 0,
-            not_carried: std::collections::BTreeMap::new(),
-            not_carried_listed: Vec::new(),
-        }
-    }
-
-    fn fill(&mut self, report: &mut PassReport) {
-        let counts = self.counts;
-        let workers = u32::try_from(self.threads).unwrap_or(1);
-        let averaged = |nanos: &std::sync::atomic::AtomicU64| {
-            std::time::Duration::from_nanos(Counts::get(nanos)).as_secs_f64() / f64::from(workers)
+/// Whether the destination has the directory at `path`, as every directory above it says.
+fn is_reachable(shared: &Shared<'_>, path: &RelPath) -> Result<bool, Fault> {
+    let mut below = path.clone();
+    while let Some((parent, name)) = below.split() {
+        let known = match shared.store.get(&parent).map_err(Shared::state_fault)? {
+            Known::Segment(segment) => segment
+                .entry(&name)
+                .is_some_and(|entry| entry.kept == Kept::Directory),
+            Known::InFlight | Known::Nothing => false,
         };
-        self.seconds.read = averaged(&counts.read_nanos);
-        self.seconds.send = averaged(&counts.send_nanos);
-        // Visits contain the reading and the waiting.
-        let visits = averaged(&counts.scan_nanos);
-        self.seconds.scan = (visits - self.seconds.read).max(0.0);
-        self.seconds.total = self.begun.elapsed().as_secs_f64();
-        report.seconds = std::mem::take(&mut self.seconds);
-        if !report.complete {
-            report.entries = Counts::get(&counts.entries);
-            report.directories = Counts::get(&counts.directories);
-            report.bytes_total = Counts::get(&counts.bytes_total);
+        if !known {
+            return Ok(false);
         }
-        report.bytes_scanned = Counts::get(&counts.bytes_scanned);
-        report.bytes_hot = Counts::get(&counts.bytes_hot);
-        report.changed = Counts::get(&counts.changed);
-        report.removed = Counts::get(&counts.removed);
-        report.largest_read = counts.largest();
-        let left = counts.not_carried();
-        report.not_carried = left.by_reason;
-        report.not_carried_listed = left.listed;
+        below = parent;
     }
+    Ok(true)
 }
 
-fn add_fault(report: &mut PassReport, fault: Fault) {
-    report.faults_total += 1;
-    if report.faults.len() < LISTED_MAX {
-        report.faults.push(fault);
+/// The metadata of directories comes after everything in them, deepest first, because a
+/// directory that its owner may not enter ends the way to those below.
+fn finish_directories(shared: &Shared<'_>, visitor: &mut Visitor<'_>) -> Result<(), Fault> {
+    for key in shared.store.unfinished_keys() {
+        let Some(directory) = shared.store.unfinished(key).map_err(Shared::state_fault)? else {
+            continue;
+        };
+        visitor.lane.enter(&directory.path)?;
+        let op = Op::DirectoryMeta {
+            meta: directory.meta,
+            member: directory.member,
+        };
+        visitor.lane.push(&op, 256)?;
     }
-}
-
-fn to_u64(value: usize) -> u64 {
-    u64::try_from(value).unwrap_or(u64::MAX)
+    visitor.lane.drain()?;
+    if shared.link.acks().faults().1 == 0 {
+        shared.store.finish_all().map_err(Shared::state_fault)?;
+    }
+    Ok(())
 }

@@ -107,6 +107,17 @@ impl World {
             message: message.to_owned(),
             path: None,
         };
+        // Something vanished while a live pass ran: it is complete, and nothing is shown of the
+        // whole.
+        let vanished =
+            pass.kind == PassKind::Live && pass.listing.iter().any(|id| !self.source.contains(id));
+        let digest = |end| {
+            if vanished || pass.stopped {
+                String::new()
+            } else {
+                self.digest(end)
+            }
+        };
         let mut faults = Vec::new();
         if pass.stopped {
             faults.push(fault(FaultCode::Stopped, "the pass was stopped"));
@@ -139,8 +150,8 @@ impl World {
             },
             verify: VerifyLevel::Readback,
             verified_on_device: true,
-            digest_source: self.digest(End::Source),
-            digest_destination: self.digest(End::Destination),
+            digest_source: digest(End::Source),
+            digest_destination: digest(End::Destination),
             faults_total: u64::try_from(faults.len()).unwrap_or(u64::MAX),
             faults,
             not_carried: BTreeMap::new(),

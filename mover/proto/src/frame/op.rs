@@ -1,31 +1,14 @@
-//! Data frames: what the source tells the destination to do.
-//!
-//! A *lane* is one QUIC stream from the source. It carries frames in order, and the destination
-//! applies them in order on one thread:
-//!
-//! ```text
-//! frame  := length u32 | sequence u64 | op*          length: bytes after itself, at most FRAME_MAX
-//! op     := tag u8 | fields
-//! ```
-//!
-//! Ops stand for absolute facts ("this name is this file"), so applying one twice, or over what
-//! an interrupted pass left behind, ends in the same state. [`Op::Enter`] names the directory
-//! that the following ops speak of and [`Op::Open`] the file that the following content belongs
-//! to; both hold within one lane until the next of their kind. A path therefore travels once per
-//! directory and every other name is a single component.
+//! Ops: each one absolute fact about the destination, and its bytes.
 
 use bytes::Bytes;
 
 use crate::{
     entry::{Meta, Node},
-    limits::{FRAME_CONTENT_MAX, FRAME_MAX},
+    limits::FRAME_CONTENT_MAX,
     name::{Name, RelPath},
     tree::Digest,
     wire::{DecodeError, Decoder, Encoder},
 };
-
-/// The ALPN of the data protocol; its number is the major version.
-pub const ALPN: &[u8] = b"livmig-data/1";
 
 /// One instruction to the destination.
 #[derive(Clone, Debug, PartialEq)]
@@ -155,90 +138,6 @@ pub enum OpenMode {
     Replace,
     /// A new, empty file; the old one stays readable for [`Op::Copy`] until the close.
     Rebuild,
-}
-
-/// Frames and the ops in them, as they are built.
-#[derive(Debug)]
-pub struct FrameBuilder {
-    out: Encoder,
-}
-
-const HEADER: usize = 4 + 8;
-
-impl FrameBuilder {
-    /// An empty frame.
-    pub fn new() -> Self {
-        let mut out = Encoder::with_capacity(FRAME_CONTENT_MAX + (FRAME_CONTENT_MAX >> 3));
-        out.raw(&[0; HEADER]);
-        Self { out }
-    }
-
-    /// Appends an op.
-    pub fn push(&mut self, op: &Op) {
-        op.encode(&mut self.out);
-    }
-
-    /// Bytes so far.
-    pub fn len(&self) -> usize {
-        self.out.len()
-    }
-
-    /// Whether no op was appended yet.
-    pub fn is_empty(&self) -> bool {
-        self.out.len() <= HEADER
-    }
-
-    /// Whether the frame should be sent before an op with `content` bytes is appended.
-    pub fn is_full_for(&self, content: usize) -> bool {
-        !self.is_empty() && self.out.len() + content > FRAME_CONTENT_MAX
-    }
-
-    /// The finished frame; the builder is empty again.
-    pub fn take(&mut self, sequence: u64) -> Bytes {
-        let frame = std::mem::take(self);
-        let mut bytes: Vec<u8> = frame.out.into_bytes().into();
-        let length = u32::try_from(bytes.len().saturating_sub(4)).unwrap_or(u32::MAX);
-        let mut header = [0; HEADER];
-        let (first, second) = header.split_at_mut(4);
-        first.copy_from_slice(&length.to_le_bytes());
-        second.copy_from_slice(&sequence.to_le_bytes());
-        if let Some(place) = bytes.get_mut(..HEADER) {
-            place.copy_from_slice(&header);
-        }
-        Bytes::from(bytes)
-    }
-}
-
-impl Default for FrameBuilder {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// How many bytes of frame follow this prefix.
-///
-/// # Errors
-/// When they are beyond [`FRAME_MAX`] or too few for a sequence number.
-pub fn frame_length(prefix: [u8; 4]) -> Result<usize, DecodeError> {
-    match usize::try_from(u32::from_le_bytes(prefix)) {
-        Ok(length) if length < 8 => Err(DecodeError::Short),
-        Ok(length) if length <= FRAME_MAX => Ok(length),
-        _ => Err(DecodeError::TooLong),
-    }
-}
-
-/// The sequence number and ops of a frame, without its length prefix.
-///
-/// # Errors
-/// When a byte of it is not as this module defines.
-pub fn decode_frame(frame: Bytes) -> Result<(u64, Vec<Op>), DecodeError> {
-    let mut input = Decoder::new(frame);
-    let sequence = input.u64()?;
-    let mut ops = Vec::new();
-    while !input.is_empty() {
-        ops.push(Op::decode(&mut input)?);
-    }
-    Ok((sequence, ops))
 }
 
 impl Op {
@@ -446,141 +345,5 @@ fn range(offset: u64, len: u64) -> Result<(), DecodeError> {
     match offset.checked_add(len) {
         Some(end) if end <= crate::limits::FILE_SIZE_MAX => Ok(()),
         _ => Err(DecodeError::TooLong),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::entry::tests::{metas, nodes};
-
-    fn names() -> impl Strategy<Value = Name> {
-        prop::collection::vec(1_u8.., 1..30)
-            .prop_filter_map("not a name", |bytes| Name::new(&bytes).ok())
-    }
-
-    fn paths() -> impl Strategy<Value = RelPath> {
-        prop::collection::vec(names(), 0..4).prop_map(|names| {
-            names
-                .iter()
-                .fold(RelPath::ROOT, |path, name| path.child(name).unwrap())
-        })
-    }
-
-    fn ops() -> impl Strategy<Value = Op> {
-        let digest = || any::<[u8; 32]>().prop_map(Digest);
-        let content = || prop::collection::vec(any::<u8>(), 0..100).prop_map(Bytes::from);
-        let range = || (0_u64..1 << 50, 0_u64..1 << 50);
-        let mode = prop_oneof![
-            Just(OpenMode::InPlace),
-            Just(OpenMode::Shared),
-            Just(OpenMode::Replace),
-            Just(OpenMode::Rebuild)
-        ];
-        prop_oneof![
-            paths().prop_map(|path| Op::Enter { path }),
-            names().prop_map(|name| Op::Remove { name }),
-            names().prop_map(|name| Op::Directory { name }),
-            (names(), any::<bool>(), metas(), digest(), content()).prop_map(
-                |(name, replace, meta, root, content)| Op::File {
-                    name,
-                    replace,
-                    meta,
-                    root,
-                    content
-                }
-            ),
-            (names(), metas(), nodes()).prop_filter_map("a file", |(name, meta, node)| {
-                (!matches!(node, Node::File { .. } | Node::Directory)).then_some(Op::Node {
-                    name,
-                    meta,
-                    node,
-                })
-            }),
-            (names(), metas()).prop_map(|(name, meta)| Op::Meta { name, meta }),
-            (names(), mode, any::<bool>()).prop_map(|(name, mode, sparse)| Op::Open {
-                name,
-                mode,
-                sparse
-            }),
-            (0_u64..1 << 50, digest(), content()).prop_map(|(offset, digest, content)| Op::Data {
-                offset,
-                digest,
-                content
-            }),
-            range().prop_map(|(offset, len)| Op::Zero { offset, len }),
-            range().prop_map(|(offset, len)| Op::Hole { offset, len }),
-            (range(), 0_u64..1 << 50).prop_map(|((offset, len), from)| Op::Copy {
-                from,
-                offset,
-                len
-            }),
-            (0_u64..1 << 50, metas(), digest()).prop_map(|(size, meta, root)| Op::Close {
-                size,
-                root,
-                meta
-            }),
-            (names(), paths()).prop_filter_map("root", |(name, target)| {
-                (!target.is_root()).then_some(Op::Link { name, target })
-            }),
-            (metas(), digest()).prop_map(|(meta, member)| Op::DirectoryMeta { meta, member }),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn frames_survive_the_wire(
-            ops in prop::collection::vec(ops(), 0..12),
-            sequence: u64,
-        ) {
-            let mut builder = FrameBuilder::new();
-            for op in &ops {
-                builder.push(op);
-            }
-            let mut frame = builder.take(sequence);
-            prop_assert!(builder.is_empty());
-            let prefix: [u8; 4] = frame.split_to(4)[..].try_into().unwrap();
-            prop_assert_eq!(frame_length(prefix).unwrap(), frame.len());
-            prop_assert_eq!(decode_frame(frame).unwrap(), (sequence, ops));
-        }
-
-        #[test]
-        fn any_bytes_decode_or_are_refused(bytes: Vec<u8>) {
-            let _ = decode_frame(Bytes::from(bytes));
-        }
-
-        #[test]
-        fn a_flipped_byte_never_panics(
-            ops in prop::collection::vec(ops(), 1..4),
-            position: prop::sample::Index,
-            flip in 1_u8..,
-        ) {
-            let mut builder = FrameBuilder::new();
-            ops.iter().for_each(|op| builder.push(op));
-            let mut frame = builder.take(0).to_vec();
-            let position = position.index(frame.len());
-            frame[position] ^= flip;
-            let _ = decode_frame(Bytes::from(frame).slice(4..));
-        }
-    }
-
-    #[test]
-    fn names_that_leave_the_tree_are_refused() {
-        for bad in [&b".."[..], b"", b"a/b", b"."] {
-            let mut out = Encoder::new();
-            out.u64(0);
-            out.u8(2);
-            out.bytes(bad);
-            assert!(decode_frame(out.into_bytes()).is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn a_full_frame_stays_below_the_limit() {
-        const { assert!(FRAME_CONTENT_MAX * 2 < FRAME_MAX) };
-        assert!(frame_length(u32::MAX.to_le_bytes()).is_err());
-        assert!(frame_length(7_u32.to_le_bytes()).is_err());
     }
 }

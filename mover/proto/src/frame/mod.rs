@@ -1,0 +1,115 @@
+//! Data frames: what the source tells the destination to do.
+//!
+//! A *lane* is one QUIC stream from the source. It carries frames in order, and the destination
+//! applies them in order on one thread:
+//!
+//! ```text
+//! frame  := length u32 | sequence u64 | op*          length: bytes after itself, at most FRAME_MAX
+//! op     := tag u8 | fields
+//! ```
+//!
+//! Ops stand for absolute facts ("this name is this file"), so applying one twice, or over what
+//! an interrupted pass left behind, ends in the same state. [`Op::Enter`] names the directory
+//! that the following ops speak of and [`Op::Open`] the file that the following content belongs
+//! to; both hold within one lane until the next of their kind. A path therefore travels once per
+//! directory and every other name is a single component.
+
+mod op;
+
+use bytes::Bytes;
+
+pub use self::op::{Op, OpenMode};
+use crate::{
+    limits::{FRAME_CONTENT_MAX, FRAME_MAX},
+    wire::{DecodeError, Decoder, Encoder},
+};
+
+/// The ALPN of the data protocol; its number is the major version.
+pub const ALPN: &[u8] = b"livmig-data/1";
+
+/// Frames and the ops in them, as they are built.
+#[derive(Debug)]
+pub struct FrameBuilder {
+    out: Encoder,
+}
+
+const HEADER: usize = 4 + 8;
+
+impl FrameBuilder {
+    /// An empty frame.
+    pub fn new() -> Self {
+        let mut out = Encoder::with_capacity(FRAME_CONTENT_MAX + (FRAME_CONTENT_MAX >> 3));
+        out.raw(&[0; HEADER]);
+        Self { out }
+    }
+
+    /// Appends an op.
+    pub fn push(&mut self, op: &Op) {
+        op.encode(&mut self.out);
+    }
+
+    /// Bytes so far.
+    pub fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Whether no op was appended yet.
+    pub fn is_empty(&self) -> bool {
+        self.out.len() <= HEADER
+    }
+
+    /// Whether the frame should be sent before an op with `content` bytes is appended.
+    pub fn is_full_for(&self, content: usize) -> bool {
+        !self.is_empty() && self.out.len() + content > FRAME_CONTENT_MAX
+    }
+
+    /// The finished frame; the builder is empty again.
+    pub fn take(&mut self, sequence: u64) -> Bytes {
+        let frame = std::mem::take(self);
+        let mut bytes: Vec<u8> = frame.out.into_bytes().into();
+        let length = u32::try_from(bytes.len().saturating_sub(4)).unwrap_or(u32::MAX);
+        let mut header = [0; HEADER];
+        let (first, second) = header.split_at_mut(4);
+        first.copy_from_slice(&length.to_le_bytes());
+        second.copy_from_slice(&sequence.to_le_bytes());
+        if let Some(place) = bytes.get_mut(..HEADER) {
+            place.copy_from_slice(&header);
+        }
+        Bytes::from(bytes)
+    }
+}
+
+impl Default for FrameBuilder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// How many bytes of frame follow this prefix.
+///
+/// # Errors
+/// When they are beyond [`FRAME_MAX`] or too few for a sequence number.
+pub fn frame_length(prefix: [u8; 4]) -> Result<usize, DecodeError> {
+    match usize::try_from(u32::from_le_bytes(prefix)) {
+        Ok(length) if length < 8 => Err(DecodeError::Short),
+        Ok(length) if length <= FRAME_MAX => Ok(length),
+        _ => Err(DecodeError::TooLong),
+    }
+}
+
+/// The sequence number and ops of a frame, without its length prefix.
+///
+/// # Errors
+/// When a byte of it is not as this module defines.
+pub fn decode_frame(frame: Bytes) -> Result<(u64, Vec<Op>), DecodeError> {
+    let mut input = Decoder::new(frame);
+    let sequence = input.u64()?;
+    let mut ops = Vec::new();
+    while !input.is_empty() {
+        ops.push(Op::decode(&mut input)?);
+    }
+    Ok((sequence, ops))
+}
+
+#[cfg(test)]
+mod tests;

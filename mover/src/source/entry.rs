@@ -1,0 +1,199 @@
+//! One listed name: what of it differs from what the destination holds, by its kind.
+
+use std::{os::fd::AsFd as _, sync::Arc};
+
+use livmig_proto::{
+    control::{Fault, FaultCode, Side},
+    entry::entry_digest,
+    frame::Op,
+    name::{Name, RelPath},
+};
+use rustix::io::Errno;
+
+use super::{
+    queue::{Baseline, Job},
+    read::{self, Attempt},
+    shared::{Counts, lock},
+    visit::{Visit, Visitor},
+};
+use crate::{
+    catalog::segment::{Entry, Kept},
+    fault,
+    fs::stat::{Kind, Stat},
+};
+
+impl Visitor<'_> {
+    /// One listed name: what is known of it afterwards; nothing when it is gone or not carried.
+    pub(super) fn entry(
+        &mut self,
+        visit: &mut Visit,
+        name: &Name,
+        before: Option<&Entry>,
+    ) -> Result<Option<Entry>, Fault> {
+        let path = match visit.scope.path.child(name) {
+            Ok(path) => path,
+            Err(error) => {
+                self.note(fault::named(
+                    Side::Source,
+                    FaultCode::Unsupported,
+                    &visit.scope.path,
+                    format!("source: an entry is nested too deep ({error})"),
+                ));
+                return Ok(before.cloned());
+            }
+        };
+        let stat = match Stat::of_entry(&visit.dir, name) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => {
+                self.note(fault::at(Side::Source, &path, "look at the entry", errno));
+                return Ok(before.cloned());
+            }
+        };
+        if visit.scope.path.is_root() && self.shared.volume.is_own(name, &stat) {
+            return Ok(None);
+        }
+        if stat.device != self.shared.volume.stat().device {
+            self.shared
+                .counts
+                .leave(&path, "another file system is mounted there");
+            return Ok(None);
+        }
+        let counts = self.shared.counts;
+        Counts::add(&counts.entries, 1);
+        if stat.kind == Kind::File {
+            Counts::add(&counts.bytes_total, stat.identity.size);
+        }
+        let result = match stat.kind {
+            Kind::Directory => return self.directory(visit, name, path, before).map(Some),
+            _ if stat.has_links() => return self.link(visit, name, path, &stat, before).map(Some),
+            _ if self.is_unchanged(before, &stat) => return Ok(before.cloned()),
+            Kind::File => self.file(visit, name, &path, &stat, before),
+            _ => self.special(visit, name, &path, before),
+        };
+        match result {
+            // A fault of one entry is noted, and what the destination holds of it stays.
+            Err(fault) if is_local(&fault) => {
+                self.note(fault);
+                Ok(before.cloned())
+            }
+            result => result,
+        }
+    }
+
+    fn is_unchanged(&self, before: Option<&Entry>, stat: &Stat) -> bool {
+        before.is_some_and(|before| {
+            !matches!(before.kept, Kept::Link { .. } | Kept::Directory)
+                && self
+                    .shared
+                    .proof
+                    .holds(before.seen.as_ref(), &stat.identity)
+        })
+    }
+
+    fn directory(
+        &mut self,
+        visit: &mut Visit,
+        name: &Name,
+        path: RelPath,
+        before: Option<&Entry>,
+    ) -> Result<Entry, Fault> {
+        let existed = before.is_some_and(|before| before.kept == Kept::Directory);
+        if !existed {
+            self.begin(&mut visit.scope)?;
+            self.lane
+                .push(&Op::Directory { name: name.clone() }, name.as_bytes().len())?;
+        }
+        if visit.deep || !existed {
+            visit.children.push(Job {
+                path,
+                from: Some((Arc::clone(&visit.dir), name.clone())),
+                baseline: if existed {
+                    Baseline::Remembered
+                } else {
+                    Baseline::Absent
+                },
+                deep: true,
+            });
+        }
+        Ok(Entry {
+            name: name.clone(),
+            seen: None,
+            kept: Kept::Directory,
+        })
+    }
+
+    /// An entry with several links: noted for the end of the pass, when all of them are known.
+    fn link(
+        &mut self,
+        visit: &mut Visit,
+        name: &Name,
+        path: RelPath,
+        stat: &Stat,
+        before: Option<&Entry>,
+    ) -> Result<Entry, Fault> {
+        let mut links = lock(&self.shared.links);
+        let group = match before.map(|before| &before.kept) {
+            Some(Kept::Link { group }) => {
+                links.claim(*group, path.clone());
+                *group
+            }
+            Some(kept @ (Kept::File(_) | Kept::Other { .. })) => {
+                links.remember_single(path.clone(), kept.clone());
+                0
+            }
+            Some(Kept::Directory) | None => 0,
+        };
+        links.add(stat, path);
+        drop(links);
+        // A name that was something else will change, and with it the directory.
+        if group == 0 {
+            self.displace(visit, before)?;
+            self.begin(&mut visit.scope)?;
+        }
+        Ok(Entry {
+            name: name.clone(),
+            seen: None,
+            kept: Kept::Link { group },
+        })
+    }
+
+    /// A symbolic link, fifo, socket or device.
+    fn special(
+        &mut self,
+        visit: &mut Visit,
+        name: &Name,
+        path: &RelPath,
+        before: Option<&Entry>,
+    ) -> Result<Option<Entry>, Fault> {
+        let special = match read::special(self.shared, visit.dir.as_fd(), path, name)? {
+            Attempt::Read(special) => special,
+            Attempt::Gone => return Ok(None),
+        };
+        let digest = entry_digest(&special.meta, &special.node);
+        let kept = Kept::Other { digest };
+        if before.is_none_or(|before| before.kept != kept) {
+            self.displace(visit, before)?;
+            self.begin(&mut visit.scope)?;
+            Counts::add(&self.shared.counts.changed, 1);
+            let op = Op::Node {
+                name: name.clone(),
+                meta: special.meta,
+                node: special.node,
+            };
+            self.lane.push(&op, 512)?;
+        }
+        let identity = special.stat.identity;
+        let seen = Some(self.shared.proof.seen(&identity, &identity));
+        Ok(Some(Entry {
+            name: name.clone(),
+            seen,
+            kept,
+        }))
+    }
+}
+
+/// Whether a fault concerns one entry of the source and the pass may look at the others.
+fn is_local(fault: &Fault) -> bool {
+    fault.path.is_some()
+}

@@ -1,0 +1,285 @@
+//! Which group at the destination a group at the source goes on as.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use livmig_proto::name::RelPath;
+
+use super::{
+    common::Common,
+    table::{Group, LinkTable, REMOTE},
+};
+use crate::{
+    catalog::segment::Kept,
+    fs::stat::{Identity, Stat},
+};
+
+/// One group at the source and what the destination has of it.
+#[derive(Debug)]
+pub(super) struct Match {
+    pub(super) stat: Stat,
+    pub(super) paths: Vec<RelPath>,
+    /// The names that are one inode at the destination already.
+    pub(super) present: Vec<RelPath>,
+    /// The number of that inode's group; a new one where there is none.
+    pub(super) number: u64,
+    pub(super) common: Option<Common>,
+}
+
+/// An entry with several links of which the volume holds one.
+#[derive(Debug)]
+pub(super) struct Alone {
+    pub(super) stat: Stat,
+    pub(super) path: RelPath,
+    /// What the destination holds under its name.
+    pub(super) kept: Option<Kept>,
+    /// Whether that inode has other names there.
+    pub(super) replace: bool,
+}
+
+/// What is to be done about the links of a pass.
+#[derive(Debug, Default)]
+pub(super) struct Matched {
+    /// Groups of several names.
+    pub(super) groups: Vec<Match>,
+    /// Groups of one.
+    pub(super) alone: Vec<Alone>,
+    /// The names that are in a group at the destination, and its number.
+    pub(super) claimed: HashMap<RelPath, u64>,
+    /// What each inode was when it was listed.
+    pub(super) identities: HashMap<u64, Identity>,
+}
+
+/// Where the matching finds what is not in the table.
+pub(super) trait GroupStore {
+    /// Why it could not be found.
+    type Error;
+
+    /// Whether anything is known of the directory at `path`.
+    fn knows(&self, directory: &RelPath) -> bool;
+
+    /// What the names of the group `number` share, if that is known.
+    fn common(&self, number: u64) -> Result<Option<Common>, Self::Error>;
+
+    /// A number that no group has had.
+    fn new_number(&self) -> u64;
+}
+
+/// Matches the groups of the source with those of the destination.
+pub(super) fn matched<K: GroupStore>(table: LinkTable, known: &K) -> Result<Matched, K::Error> {
+    let mut matched = Matched::default();
+    // The number that an inode got from the destination and the one that it got from us cannot
+    // be matched, so where both are in play only the destination's word counts.
+    let asked = table.claims.keys().any(|group| group & REMOTE != 0);
+    for (group, paths) in &table.claims {
+        for path in paths {
+            matched.claimed.insert(path.clone(), *group);
+        }
+    }
+    let mut used = HashSet::new();
+    for Group { stat, paths } in listed(table.groups, known) {
+        let identity = stat.identity;
+        matched.identities.insert(identity.ino, identity);
+        if let [path] = paths.as_slice() {
+            // Its other names are outside the volume, or gone: for the destination it has one.
+            let kept = table.singles.get(path).cloned();
+            matched.alone.push(Alone {
+                stat,
+                path: path.clone(),
+                kept,
+                replace: matched.claimed.contains_key(path),
+            });
+            continue;
+        }
+        let mut votes: BTreeMap<u64, Vec<RelPath>> = BTreeMap::new();
+        for path in &paths {
+            if let Some(number) = matched.claimed.get(path) {
+                votes.entry(*number).or_default().push(path.clone());
+            }
+        }
+        votes.retain(|number, _| !used.contains(number) && (!asked || number & REMOTE != 0));
+        let mut found = None;
+        if let Some((number, present)) = votes.into_iter().max_by_key(|(_, paths)| paths.len()) {
+            let common = match table.remote.get(&number) {
+                Some(kept) => Some(Common {
+                    kept: kept.clone(),
+                    seen: None,
+                }),
+                None => known.common(number)?,
+            };
+            if let Some(common) = common {
+                used.insert(number);
+                found = Some((number, present, common));
+            }
+        }
+        let found = found.or_else(|| {
+            let (path, kept) = paths
+                .iter()
+                .find_map(|path| Some((path, table.singles.get(path)?)))?;
+            let common = Common {
+                kept: kept.clone(),
+                seen: None,
+            };
+            Some((known.new_number(), vec![path.clone()], common))
+        });
+        let (number, present, common) = match found {
+            // The destination's own number would not be unique for long.
+            Some((number, present, common)) if number & REMOTE != 0 => {
+                (known.new_number(), present, Some(common))
+            }
+            Some((number, present, common)) => (number, present, Some(common)),
+            None => (known.new_number(), Vec::new(), None),
+        };
+        matched.groups.push(Match {
+            stat,
+            paths,
+            present,
+            number,
+            common,
+        });
+    }
+    Ok(matched)
+}
+
+/// The groups whose names can be linked, and these names, sorted.
+fn listed(groups: HashMap<u64, Group>, known: &impl GroupStore) -> Vec<Group> {
+    let mut groups: Vec<Group> = groups.into_values().collect();
+    for group in &mut groups {
+        group.paths.sort_unstable();
+        group.paths.dedup();
+        // A directory that was removed since, or in which something failed, has no names to link.
+        group
+            .paths
+            .retain(|path| path.split().is_some_and(|(dir, _)| known.knows(&dir)));
+    }
+    groups.retain(|group| !group.paths.is_empty());
+    groups.sort_unstable_by(|one, other| one.paths.cmp(&other.paths));
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, convert::Infallible};
+
+    use livmig_proto::tree::Digest;
+
+    use super::*;
+
+    /// Groups below 10 are known; numbers from 100 are new.
+    struct Store(Cell<u64>);
+
+    impl GroupStore for Store {
+        type Error = Infallible;
+
+        fn knows(&self, directory: &RelPath) -> bool {
+            directory.is_root()
+        }
+
+        fn common(&self, number: u64) -> Result<Option<Common>, Infallible> {
+            Ok((number < 10).then(|| Common {
+                kept: kept(),
+                seen: None,
+            }))
+        }
+
+        fn new_number(&self) -> u64 {
+            self.0.replace(self.0.get() + 1)
+        }
+    }
+
+    fn kept() -> Kept {
+        Kept::Other {
+            digest: Digest([7; 32]),
+        }
+    }
+
+    fn path(path: &str) -> RelPath {
+        RelPath::new(path.as_bytes()).unwrap()
+    }
+
+    /// A table in which the source has each inode under these names.
+    fn table(inodes: &[(u64, &[&str])]) -> LinkTable {
+        let file = tempfile::tempfile().unwrap();
+        let mut stat = Stat::of_fd(&file).unwrap();
+        let mut table = LinkTable::default();
+        for (ino, names) in inodes {
+            stat.identity.ino = *ino;
+            for name in *names {
+                table.add(&stat, path(name));
+            }
+        }
+        table
+    }
+
+    fn run(table: LinkTable) -> Matched {
+        let Ok(matched) = matched(table, &Store(Cell::new(100)));
+        matched
+    }
+
+    #[test]
+    fn a_group_goes_on_as_the_one_that_most_of_its_names_are_in() {
+        let mut table = table(&[(1, &["a", "b", "c"])]);
+        table.claim(3, path("a"));
+        table.claim(4, path("b"));
+        table.claim(4, path("c"));
+        let matched = run(table);
+        let [group] = matched.groups.as_slice() else {
+            panic!("{matched:?}")
+        };
+        assert_eq!(group.number, 4);
+        assert_eq!(group.present, [path("b"), path("c")]);
+        assert!(group.common.is_some());
+        assert_eq!(matched.claimed.get(&path("a")), Some(&3));
+    }
+
+    #[test]
+    fn two_inodes_never_go_on_as_one_group() {
+        let mut table = table(&[(1, &["a", "b"]), (2, &["c", "d"])]);
+        for name in ["a", "b", "c", "d"] {
+            table.claim(5, path(name));
+        }
+        let numbers: Vec<u64> = run(table).groups.iter().map(|group| group.number).collect();
+        assert_eq!(numbers, [5, 100]);
+    }
+
+    #[test]
+    fn an_unknown_group_and_an_unknown_directory_count_for_nothing() {
+        let mut table = table(&[(1, &["a", "b", "gone/c"]), (2, &["gone/d"])]);
+        table.claim(11, path("a"));
+        let matched = run(table);
+        let [group] = matched.groups.as_slice() else {
+            panic!("{matched:?}")
+        };
+        assert_eq!(group.paths, [path("a"), path("b")]);
+        assert_eq!((group.number, group.present.len()), (100, 0));
+        assert!(matched.alone.is_empty() && !matched.identities.contains_key(&2));
+    }
+
+    #[test]
+    fn a_number_of_the_destination_is_replaced() {
+        let mut table = table(&[(1, &["a", "b"])]);
+        let group = table.remember_remote(9, kept());
+        table.claim(group, path("a"));
+        let matched = run(table);
+        let [group] = matched.groups.as_slice() else {
+            panic!("{matched:?}")
+        };
+        assert_eq!(
+            (group.number, group.present.as_slice()),
+            (100, &[path("a")][..])
+        );
+    }
+
+    #[test]
+    fn one_name_alone_makes_way_only_where_the_destination_has_more() {
+        let mut table = table(&[(1, &["a"]), (2, &["b"])]);
+        table.claim(3, path("a"));
+        table.remember_single(path("b"), kept());
+        let matched = run(table);
+        let alone: Vec<_> = matched
+            .alone
+            .iter()
+            .map(|alone| (alone.path.clone(), alone.replace, alone.kept.is_some()))
+            .collect();
+        assert_eq!(alone, [(path("a"), true, false), (path("b"), false, true)]);
+    }
+}

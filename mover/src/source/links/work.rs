@@ -1,0 +1,234 @@
+//! The links of a pass, being made.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::atomic::Ordering,
+};
+
+use livmig_proto::{
+    control::{Fault, FaultCode, Side},
+    frame::Op,
+    manifest::group_member,
+    name::{Name, RelPath},
+    tree::Digest,
+};
+
+use super::matching::Match;
+use crate::{
+    catalog::{
+        segment::{Kept, Segment},
+        store::Known,
+    },
+    fault,
+    fs::stat::Identity,
+    source::{
+        file,
+        shared::{Counts, Shared},
+        visit::Visitor,
+    },
+};
+
+/// The groups of a pass, summed up for the manifest.
+#[derive(Debug, Default)]
+pub struct LinkSummary {
+    /// What stands for each group in the manifest.
+    pub members: Vec<Digest>,
+    /// Bytes of content they share, each group once.
+    pub bytes: u64,
+    /// What each inode was when it was listed.
+    pub identities: HashMap<u64, Identity>,
+}
+
+/// The links of a pass, being made.
+pub(super) struct Work<'w, 'a> {
+    pub(super) visitor: &'w mut Visitor<'a>,
+    /// The segments of directories whose names get another group.
+    pub(super) segments: HashMap<RelPath, Segment>,
+    /// What will be known of a group once everything is applied, and the directory of the name
+    /// that it was sent through.
+    pub(super) known: Vec<(u64, RelPath, Vec<u8>)>,
+    /// Directories that name something which could not be sent.
+    pub(super) doubtful: HashSet<RelPath>,
+}
+
+impl<'w, 'a> Work<'w, 'a> {
+    /// Nothing done yet.
+    pub(super) fn new(visitor: &'w mut Visitor<'a>) -> Self {
+        Self {
+            visitor,
+            segments: HashMap::new(),
+            known: Vec::new(),
+            doubtful: HashSet::new(),
+        }
+    }
+
+    /// Removes every name that is in a group it should not be in, and waits for that.
+    pub(super) fn separate(
+        &mut self,
+        matches: &[Match],
+        claimed: &HashMap<RelPath, u64>,
+    ) -> Result<(), Fault> {
+        let mut removed = false;
+        for group in matches {
+            for path in &group.paths {
+                if claimed.contains_key(path) && !group.present.contains(path) {
+                    let name = self.enter(path)?;
+                    self.visitor.lane.push(&Op::Remove { name }, 300)?;
+                    removed = true;
+                }
+            }
+        }
+        if removed {
+            self.visitor.lane.drain()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Brings one group up to date; its number.
+    pub(super) fn group(
+        &mut self,
+        group: &Match,
+        summary: &mut LinkSummary,
+    ) -> Result<Option<u64>, Fault> {
+        let shared = file::shared(self.visitor);
+        let common = match &group.common {
+            Some(common)
+                if shared
+                    .proof
+                    .holds(common.seen.as_ref(), &group.stat.identity) =>
+            {
+                common.clone()
+            }
+            _ => match self.content(group)? {
+                Some(common) => common,
+                None => return Ok(None),
+            },
+        };
+        let base = group.present.first().or(group.paths.first());
+        let Some(base) = base else { return Ok(None) };
+        for path in group.paths.iter().filter(|path| *path != base) {
+            if !group.present.contains(path) {
+                let name = self.enter(path)?;
+                let op = Op::Link {
+                    name,
+                    target: base.clone(),
+                };
+                self.visitor.lane.push(&op, 300 + base.as_bytes().len())?;
+                Counts::add(&shared.counts.changed, 1);
+            }
+        }
+        // Names that were in the group already may carry a number that only this pass knew.
+        for path in &group.paths {
+            self.renumber(path, group.number)?;
+        }
+        let number = group.number;
+        let directory = base.split().map(|(parent, _)| parent).unwrap_or_default();
+        self.known.push((number, directory, common.encode()));
+        let digest = match &common.kept {
+            Kept::File(file) => {
+                summary.bytes += file.size;
+                file.digest
+            }
+            Kept::Other { digest } => *digest,
+            Kept::Directory | Kept::Link { .. } => return Ok(Some(number)),
+        };
+        summary.members.push(group_member(&group.paths, &digest));
+        Ok(Some(number))
+    }
+
+    /// Speaks of the directory of `path`, whose listing is about to change; the name in it.
+    pub(super) fn enter(&mut self, path: &RelPath) -> Result<Name, Fault> {
+        let shared = file::shared(self.visitor);
+        let (parent, name) = path.split().ok_or_else(|| {
+            fault::plain(
+                Side::Source,
+                FaultCode::Internal,
+                "source: the root has several links",
+            )
+        })?;
+        if self.segments.contains_key(&parent) {
+            self.visitor.lane.enter(&parent)?;
+        } else {
+            if let Known::Segment(segment) =
+                shared.store.get(&parent).map_err(Shared::state_fault)?
+            {
+                self.segments.insert(parent.clone(), *segment);
+            }
+            self.visitor.lane.begin(&parent)?;
+        }
+        Ok(name)
+    }
+
+    /// From here on the segment of its directory has `path` in the group `number`.
+    pub(super) fn renumber(&mut self, path: &RelPath, number: u64) -> Result<(), Fault> {
+        let shared = file::shared(self.visitor);
+        let Some((parent, name)) = path.split() else {
+            return Ok(());
+        };
+        if !self.segments.contains_key(&parent) {
+            let Known::Segment(segment) = shared.store.get(&parent).map_err(Shared::state_fault)?
+            else {
+                return Ok(());
+            };
+            let settled = segment
+                .entry(&name)
+                .is_some_and(|entry| entry.kept == Kept::Link { group: number });
+            if settled {
+                return Ok(());
+            }
+            self.segments.insert(parent.clone(), *segment);
+            self.visitor.lane.begin(&parent)?;
+        }
+        if let Some(entry) = self
+            .segments
+            .get_mut(&parent)
+            .and_then(|segment| segment.entries.iter_mut().find(|entry| entry.name == name))
+        {
+            entry.kept = Kept::Link { group: number };
+        }
+        Ok(())
+    }
+
+    /// The directory of `path` is not as its segment says.
+    pub(super) fn doubt(&mut self, path: &RelPath) {
+        self.doubtful.extend(path.split().map(|(parent, _)| parent));
+    }
+
+    /// The group changed since it was listed. The next pass will see how.
+    pub(super) fn gone(&self, path: &RelPath) {
+        let shared = file::shared(self.visitor);
+        shared.unproven.store(true, Ordering::Relaxed);
+        if shared.is_final() {
+            self.visitor.note(fault::named(
+                Side::Source,
+                FaultCode::StillWritten,
+                path,
+                "source: an entry disappeared during the final pass",
+            ));
+        }
+    }
+
+    pub(super) fn conclude(&mut self) -> Result<(), Fault> {
+        let shared = file::shared(self.visitor);
+        for (path, segment) in self.segments.drain() {
+            if !self.doubtful.remove(&path) {
+                self.visitor.lane.commit_later(segment)?;
+            }
+        }
+        // What was begun and not committed stays in flight; so does what is only doubted.
+        for path in &self.doubtful {
+            shared.store.begin(path).map_err(Shared::state_fault)?;
+        }
+        self.visitor.lane.drain()?;
+        for (number, directory, common) in self.known.drain(..) {
+            if !shared.link.acks().has_failed(&directory) {
+                shared
+                    .store
+                    .put_group(number, &common)
+                    .map_err(Shared::state_fault)?;
+            }
+        }
+        Ok(())
+    }
+}
