@@ -150,8 +150,8 @@ pub(super) fn proof(status: &DocumentStatus) -> String {
             verify.level,
             match (verify.level, verify.on_device) {
                 (VerifyLevel::Wire, _) => "nothing was read back",
-                (_, true) => "read back from the device",
-                (_, false) => "read back, some of it from the kernel's cache, not the device",
+                (_, true) => "from the device",
+                (_, false) => "some of it from the kernel's cache, not the device",
             },
             verify.entries,
             bytes(verify.bytes),

@@ -26,11 +26,14 @@ pub async fn serve(mover: Arc<Mover>, listener: TcpListener, tls: TlsAcceptor, o
     let mut shutdown = mover.shutdown();
     let connected = Arc::new(watch::Sender::new(0_usize));
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    // Made once: a stranger who connects must not start the time anew.
+    let mut alone = std::pin::pin!(alone(connected.subscribe(), &mover, orphaned));
     loop {
         tokio::select! {
             accepted = accept(&listener, &handshakes) => {
                 let Ok((stream, permit)) = accepted else { continue };
-                let (mover, tls, connected) = (Arc::clone(&mover), tls.clone(), Arc::clone(&connected));
+                let (mover, tls, connected) =
+                    (Arc::clone(&mover), tls.clone(), Arc::clone(&connected));
                 tokio::spawn(async move {
                     let _ = stream.set_nodelay(true);
                     let stream = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await;
@@ -45,7 +48,7 @@ pub async fn serve(mover: Arc<Mover>, listener: TcpListener, tls: TlsAcceptor, o
                     connected.send_modify(|count| *count -= 1);
                 });
             }
-            () = alone(connected.subscribe(), &mover, orphaned) => {
+            () = &mut alone => {
                 tracing::warn!("no coordinator for {} s: ending", orphaned.as_secs());
                 return;
             }

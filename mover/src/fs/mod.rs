@@ -7,6 +7,7 @@ pub mod extents;
 pub mod file;
 pub mod remove;
 pub mod stat;
+// These system calls have no safe wrapper, so they are kept together in one module.
 #[allow(unsafe_code)]
 pub mod sys;
 pub mod volume;
