@@ -198,9 +198,9 @@ impl Client {
     }
 
     /// Whether the mover has a Hello for us: the proof that it serves.
-    pub fn expect_welcome(&mut self) -> Result<()> {
+    pub fn expect_welcome(&mut self) -> Result<Box<Welcome>> {
         match self.ask(RequestBody::Hello)? {
-            ResponseBody::Welcome(_) => Ok(()),
+            ResponseBody::Welcome(welcome) => Ok(welcome),
             other => bail!("no welcome but {other:?}"),
         }
     }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::{
     convergence::{Estimate, PassCost, Prediction, Term},
     downtime::measure,
+    left_out::left_out,
     machine::{Illegal, Machine},
     outcome::Outcome,
     record::{Event, Record},
@@ -152,6 +153,12 @@ pub struct VolumeDocument {
     /// The proof that both are equal, once there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verify: Option<VerifyDocument>,
+    /// What its last complete pass did not carry, by reason; counts.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub not_carried: BTreeMap<String, u64>,
+    /// Some of it by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_carried_listed: Vec<String>,
 }
 
 /// A verification.
@@ -252,14 +259,19 @@ fn volumes(spec: &MigrationSpec, records: &[Record]) -> Vec<VolumeDocument> {
     spec.target
         .volumes()
         .into_iter()
-        .map(|target| VolumeDocument {
-            verify: proven
-                .iter()
-                .find(|verification| verification.volume == target.volume)
-                .map(verify),
-            claim: target.volume.to_string(),
-            source: target.source,
-            destination: target.destination,
+        .map(|target| {
+            let left_out = left_out(records, &target.volume);
+            VolumeDocument {
+                verify: proven
+                    .iter()
+                    .find(|verification| verification.volume == target.volume)
+                    .map(verify),
+                not_carried: left_out.by_reason,
+                not_carried_listed: left_out.listed,
+                claim: target.volume.to_string(),
+                source: target.source,
+                destination: target.destination,
+            }
         })
         .collect()
 }
@@ -280,7 +292,30 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{machine::tests::led, step::Step};
+    use crate::{
+        machine::tests::led,
+        result::{Probe, StepOutcome},
+        step::Step,
+    };
+
+    /// Lets every pass of `records` leave out `count` sockets, the first of them by name.
+    fn leave_out(records: &mut [Record], count: u64) {
+        for record in records {
+            if let Event::Outcome { outcome, .. }
+            | Event::Probed {
+                found: Probe::Done { outcome },
+                ..
+            } = &mut record.event
+                && let StepOutcome::Passed { reports } = outcome
+            {
+                for volume in reports {
+                    let report = &mut volume.report;
+                    report.not_carried = BTreeMap::from([("socket".to_owned(), count)]);
+                    report.not_carried_listed = vec!["run/s: socket".to_owned()];
+                }
+            }
+        }
+    }
 
     proptest! {
         #[test]
@@ -292,6 +327,27 @@ mod tests {
                     Event::Outcome { step: Step::Check, .. }
                 ));
                 prop_assert_eq!(told.status.warnings.is_empty(), !checked);
+            }
+        }
+
+        #[test]
+        fn what_is_not_carried_is_told_from_the_first_complete_pass_on(
+            mut records in led(),
+            count in 1u64..,
+        ) {
+            leave_out(&mut records, count);
+            let told = document(&records, Timestamp(2_000_000)).unwrap();
+            let complete = told.status.passes.iter().any(|pass| pass.complete);
+            let volume = &serde_json::to_value(told).unwrap()["status"]["volumes"][0];
+            if complete {
+                prop_assert_eq!(&volume["notCarried"], &serde_json::json!({ "socket": count }));
+                prop_assert_eq!(
+                    &volume["notCarriedListed"],
+                    &serde_json::json!(["run/s: socket"])
+                );
+            } else {
+                prop_assert!(volume.get("notCarried").is_none());
+                prop_assert!(volume.get("notCarriedListed").is_none());
             }
         }
     }

@@ -7,6 +7,7 @@
 pub mod convergence;
 pub mod document;
 pub mod downtime;
+pub mod left_out;
 pub mod machine;
 pub mod outcome;
 pub mod phase;

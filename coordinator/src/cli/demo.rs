@@ -18,6 +18,7 @@ use livmig_engine::{
 };
 
 use super::{
+    advice::MadeBy,
     drive::{Drive, Driven, drive},
     find::find,
     migrate_dir::begin,
@@ -215,7 +216,7 @@ async fn perform(args: &Args, layout: &Layout, root: &StateRoot) -> Result<ExitC
         Outcome::Interrupted => roll_back(&planned, root).await?,
         _ => driven,
     };
-    if let Some(trouble) = report::of_outcome(&driven.outcome, &driven.document) {
+    if let Some(trouble) = report::of_outcome(&driven.outcome, &driven.document, MadeBy::Demo) {
         if trouble.exit == ExitCode::Interrupted || is_given_up(&driven.outcome) {
             forget(&planned, root)?;
             return Err(Trouble::new(

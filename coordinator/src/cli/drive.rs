@@ -18,7 +18,9 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{log, out, progress::Printer, report, report::Trouble, summary, values::Output};
+use super::{
+    advice::MadeBy, log, out, progress::Printer, report, report::Trouble, summary, values::Output,
+};
 use crate::{
     driver::{Clock as _, Driver, Handle, RequestError, Start, Status, SystemClock},
     host::{failure::chain, platform::HostPlatform},
@@ -107,7 +109,7 @@ pub(super) fn conclude(driven: &Driven, output: Output) -> Result<ExitCode, Trou
             summary::leftover(&driven.document)
         ))?,
     }
-    match report::of_outcome(&driven.outcome, &driven.document) {
+    match report::of_outcome(&driven.outcome, &driven.document, MadeBy::MigrateDir) {
         None => Ok(ExitCode::Done),
         Some(trouble) => Err(trouble),
     }

@@ -1,5 +1,6 @@
 //! The command line. Flags are parsed here; each command does its work in a file of its own.
 
+mod advice;
 mod cleanup;
 mod demo;
 mod drive;

@@ -10,8 +10,8 @@ use livmig_engine::{
     record::Cause,
     step::Step,
 };
-use livmig_proto::control::FaultCode;
 
+use super::advice::MadeBy;
 use crate::{
     driver::DriverError,
     host::{failure::chain, movers::MoverError, registration::PlanError},
@@ -147,8 +147,13 @@ pub(super) fn of_driver(error: &DriverError, ways_on: &str) -> Trouble {
     }
 }
 
-/// The outcome of a migration, if it is not the one that was hoped for.
-pub(super) fn of_outcome(outcome: &Outcome, document: &Document) -> Option<Trouble> {
+/// The outcome of a migration, if it is not the one that was hoped for; `made_by` is the command
+/// that would make another.
+pub(super) fn of_outcome(
+    outcome: &Outcome,
+    document: &Document,
+    made_by: MadeBy,
+) -> Option<Trouble> {
     let name = &document.metadata.name;
     let status = &document.status;
     let reason = || status.reason.clone().unwrap_or_default();
@@ -158,13 +163,7 @@ pub(super) fn of_outcome(outcome: &Outcome, document: &Document) -> Option<Troub
     };
     let hint = |otherwise: String| status.hint.clone().unwrap_or(otherwise);
     let next = |cause: &Cause| {
-        let advice = match cause {
-            Cause::Overrun { .. } | Cause::Late { .. } => {
-                Some("allow more with --max-downtime, or choose --on-overrun wait or proceed")
-            }
-            Cause::Failed { failure, .. } => failure.code.and_then(advice),
-            Cause::Requested | Cause::Interrupted => None,
-        };
+        let advice = made_by.advice(cause);
         hint(advice.map_or_else(|| format!("livmig-coord logs {name}"), str::to_owned))
     };
     match outcome {
@@ -208,39 +207,10 @@ pub(super) fn of_outcome(outcome: &Outcome, document: &Document) -> Option<Troub
     }
 }
 
-/// What a person can do about a mover's fault.
-fn advice(code: FaultCode) -> Option<&'static str> {
-    Some(match code {
-        FaultCode::NoSpace => {
-            "make room at the destination, or choose another with --to; then migrate again (with \
-             --adopt, what was copied is used)"
-        }
-        FaultCode::Permission => "run livmig-coord as the owner of the data, or as root",
-        FaultCode::Unsupported => {
-            "choose a destination on a file system that can hold it; then migrate again"
-        }
-        FaultCode::NotEmpty => "choose an empty destination, or take this one over with --adopt",
-        FaultCode::SourceEmpty => "look at the source: it is empty, so it is perhaps not mounted",
-        FaultCode::StillWritten => {
-            "make the stop command wait until everything that writes has ended; then migrate again"
-        }
-        FaultCode::Io | FaultCode::Mismatch => {
-            "look at the device (dmesg); nothing was taken from it that was not proven"
-        }
-        FaultCode::StaleEpoch => "another coordinator has taken over: livmig-coord get",
-        FaultCode::Protocol | FaultCode::BadRequest => {
-            "run a livmig-mover of the same version as livmig-coord"
-        }
-        FaultCode::Disconnected | FaultCode::Stopped | FaultCode::Busy | FaultCode::Internal => {
-            return None;
-        }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use livmig_engine::result::StepFailure;
-    use livmig_proto::control::{Fault, Side};
+    use livmig_proto::control::{Fault, FaultCode, Side};
 
     use super::*;
     use crate::cli::summary::tests::planned;
@@ -295,19 +265,42 @@ mod tests {
             (Outcome::Interrupted, 130, "livmig-coord resume data-1"),
         ];
         for (outcome, code, next) in cases {
-            let trouble = of_outcome(&outcome, &document).unwrap();
+            let trouble = of_outcome(&outcome, &document, MadeBy::MigrateDir).unwrap();
             assert_eq!(trouble.exit.code(), code, "{outcome:?}");
             assert!(trouble.state.is_some(), "{outcome:?}");
             let found = trouble.next.unwrap_or_default();
             assert!(found.contains(next), "{outcome:?}: {found}");
         }
-        assert!(of_outcome(&Outcome::Completed, &document).is_none());
+        assert!(of_outcome(&Outcome::Completed, &document, MadeBy::MigrateDir).is_none());
         let past = Outcome::Halted {
             step: Step::Unquiesce,
             failure: hinted,
         };
-        let next = of_outcome(&past, &document).unwrap().next.unwrap();
+        let next = of_outcome(&past, &document, MadeBy::MigrateDir)
+            .unwrap()
+            .next
+            .unwrap();
         assert!(!next.contains("rollback"), "{next}");
+    }
+
+    #[test]
+    fn a_demonstration_that_overran_is_not_sent_to_the_flags_of_a_migration() {
+        let late = Outcome::RolledBack {
+            cause: Cause::Late {
+                elapsed_ms: 9,
+                budget_ms: 8,
+            },
+        };
+        let next = |made_by| {
+            of_outcome(&late, &planned(), made_by)
+                .unwrap()
+                .next
+                .unwrap()
+        };
+        assert!(next(MadeBy::MigrateDir).contains("--on-overrun"));
+        let demo = next(MadeBy::Demo);
+        assert!(demo.contains("--max-downtime"), "{demo}");
+        assert!(!demo.contains("--on-overrun"), "{demo}");
     }
 
     #[test]

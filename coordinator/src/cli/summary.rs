@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use livmig_engine::{
     convergence::Term,
-    document::{Document, DocumentStatus},
+    document::{Document, DocumentStatus, VolumeDocument},
 };
 
 use livmig_proto::control::VerifyLevel;
@@ -136,28 +136,53 @@ pub(super) fn downtime(status: &DocumentStatus) -> String {
     text
 }
 
-/// The proof that both ends hold the same.
+/// The proof that both ends hold the same, and what is not part of either.
 pub(super) fn proof(status: &DocumentStatus) -> String {
     let mut text = String::new();
     for volume in &status.volumes {
-        let Some(verify) = &volume.verify else {
-            continue;
-        };
-        let _ = write!(
-            text,
-            "\nverified ({}, {}): {} entries, {}, equal digests\n  source       {}\n  \
-             destination  {}\n",
-            verify.level,
-            match (verify.level, verify.on_device) {
-                (VerifyLevel::Wire, _) => "nothing was read back",
-                (_, true) => "from the device",
-                (_, false) => "some of it from the kernel's cache, not the device",
-            },
-            verify.entries,
-            bytes(verify.bytes),
-            verify.digest_source,
-            verify.digest_destination
-        );
+        if let Some(verify) = &volume.verify {
+            let _ = write!(
+                text,
+                "\nverified ({}, {}): {} entries, {}, equal digests\n  source       {}\n  \
+                 destination  {}\n",
+                verify.level,
+                match (verify.level, verify.on_device) {
+                    (VerifyLevel::Wire, _) => "nothing was read back",
+                    (_, true) => "from the device",
+                    (_, false) => "some of it from the kernel's cache, not the device",
+                },
+                verify.entries,
+                bytes(verify.bytes),
+                verify.digest_source,
+                verify.digest_destination
+            );
+        } else if !volume.not_carried.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(&not_carried(volume));
+    }
+    text
+}
+
+/// Entries that are shown by name when they are not carried; programs get more of them.
+const NAMED_MAX: usize = 5;
+
+/// What exists at a volume's source and is not carried.
+fn not_carried(volume: &VolumeDocument) -> String {
+    let mut text = String::new();
+    for (reason, count) in &volume.not_carried {
+        let _ = writeln!(text, "not carried: {reason} ({count})");
+    }
+    let mut unnamed = volume
+        .not_carried
+        .values()
+        .fold(0, |all: u64, count| all.saturating_add(*count));
+    for name in volume.not_carried_listed.iter().take(NAMED_MAX) {
+        let _ = writeln!(text, "  {name}");
+        unnamed = unnamed.saturating_sub(1);
+    }
+    if unnamed > 0 && !volume.not_carried_listed.is_empty() {
+        let _ = writeln!(text, "  and {unnamed} more");
     }
     text
 }
@@ -165,7 +190,7 @@ pub(super) fn proof(status: &DocumentStatus) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use livmig_engine::{
-        document::document,
+        document::{VerifyDocument, document},
         record::{Event, Record, SCHEMA},
         spec::{HostTarget, MigrationName, MigrationSpec, Options, Target},
         time::Timestamp,
@@ -222,6 +247,52 @@ pub(super) mod tests {
         let text = text(&document);
         assert!(text.contains("\nwarning     not run as root\n"), "{text}");
         assert!(text.contains("\nphase       RolledBack\n"), "{text}");
+    }
+
+    #[test]
+    fn what_is_not_carried_follows_the_proof_with_a_few_names() {
+        let mut document = planned();
+        let [volume] = &mut document.status.volumes[..] else {
+            panic!("{document:?}");
+        };
+        volume.not_carried = [("mounted there", 1), ("socket", 7)]
+            .map(|(reason, count)| (reason.to_owned(), count))
+            .into();
+        volume.not_carried_listed = (0..8).map(|id| format!("run/{id}: socket")).collect();
+        let told = "\nnot carried: mounted there (1)\n\
+                    not carried: socket (7)\n\
+                    \x20 run/0: socket\n\
+                    \x20 run/1: socket\n\
+                    \x20 run/2: socket\n\
+                    \x20 run/3: socket\n\
+                    \x20 run/4: socket\n\
+                    \x20 and 3 more\n";
+        assert_eq!(proof(&document.status), told);
+
+        document.status.volumes[0].verify = Some(VerifyDocument {
+            level: VerifyLevel::Readback,
+            on_device: true,
+            entries: 9,
+            bytes: 0,
+            digest_source: "aa".to_owned(),
+            digest_destination: "aa".to_owned(),
+        });
+        let text = text(&document);
+        assert!(text.contains("\nverified (readback"), "{text}");
+        let end = format!("\n  destination  aa{told}");
+        assert!(text.ends_with(&end), "{text}");
+    }
+
+    #[test]
+    fn one_that_is_not_carried_is_named_and_nothing_more_is_promised() {
+        let mut document = planned();
+        let volume = &mut document.status.volumes[0];
+        volume.not_carried.insert("socket".to_owned(), 1);
+        volume.not_carried_listed = vec!["s: socket".to_owned()];
+        assert_eq!(
+            proof(&document.status),
+            "\nnot carried: socket (1)\n  s: socket\n"
+        );
     }
 
     #[test]

@@ -68,6 +68,9 @@ fn a_completed_migration_is_told_in_full() {
     assert_eq!(verify["level"], "readback");
     assert_eq!(verify["digestSource"], verify["digestDestination"]);
     assert_ne!(verify["digestSource"], "");
+    for key in ["notCarried", "notCarriedListed"] {
+        assert!(volume.get(key).is_none(), "{key} without anything left out");
+    }
 
     let downtime = number(&status["downtimeSeconds"]);
     // The world stops in two seconds and starts in one.

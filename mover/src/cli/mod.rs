@@ -136,6 +136,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<Exit> {
         crate::fs::sys::ignore_lease_signals();
         crate::fs::sys::raise_file_limit();
+        crate::fs::volume::remember_boot();
         // Modes of new entries are exactly what is asked for.
         rustix::process::umask(rustix::fs::Mode::empty());
         match self.command {

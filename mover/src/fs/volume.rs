@@ -4,6 +4,7 @@
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
+    sync::LazyLock,
 };
 
 use livmig_proto::{
@@ -18,6 +19,7 @@ use rustix::{
 };
 
 use super::{dir, stat::Stat};
+use crate::random::random;
 
 /// A volume's root directory, held open.
 #[derive(Debug)]
@@ -137,12 +139,26 @@ impl Volume {
     }
 }
 
-/// This boot of the kernel.
+/// This boot of the kernel. Read once, and before the process is confined ([`remember_boot`]):
+/// afterwards the kernel's file is out of reach.
+///
+/// Where it cannot be read the answer is unlike any other, so that nothing which an earlier
+/// process left is believed.
 pub fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
-        .map(|id| id.trim().to_owned())
-        .unwrap_or_default()
+    BOOT.clone()
 }
+
+/// Reads what [`boot_id`] will answer.
+pub fn remember_boot() {
+    LazyLock::force(&BOOT);
+}
+
+static BOOT: LazyLock<String> = LazyLock::new(|| {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_or_else(
+        |_| format!("unknown {}", livmig_proto::hex::encode(&random::<16>())),
+        |id| id.trim().to_owned(),
+    )
+});
 
 /// The clock that file systems stamp with.
 pub fn now() -> Time {

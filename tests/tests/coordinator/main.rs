@@ -5,4 +5,5 @@ mod host;
 mod killed;
 mod migrate;
 mod refused;
+mod unprivileged;
 mod workload;

@@ -3,7 +3,10 @@
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
-use livmig_tests::run::run;
+use livmig_tests::{
+    journal::{Journals, is_intent},
+    run::{LIMIT, Running, run},
+};
 use serde_json::Value;
 
 use super::host::Host;
@@ -148,6 +151,29 @@ fn clean_up_alone_keeps_the_old_volume() -> Result<()> {
     run(host.coord()?.args(["cleanup", &name]))?.expect(0)?;
     ensure!(host.old.join("log").exists());
     host.expect_running_on(&host.new)
+}
+
+#[test]
+fn a_migration_is_watched_to_its_end() -> Result<()> {
+    let host = Host::start()?;
+    let migration = Running::start(&mut host.migrate_dir()?)?;
+    let mut journals = Journals::watch(&host.state_home)?;
+    ensure!(journals.wait_for(&migration, |record| is_intent(record, "startMovers"))?);
+    let name = host.migration()?;
+    let watch = ["status", &name, "--watch", "-o", "json"];
+    let watched = run(host.coord()?.args(watch))?.expect(0)?;
+    migration.wait(LIMIT)?.expect(0)?;
+    let documents = watched
+        .stdout
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<Vec<Value>, _>>()?;
+    ensure!(documents.len() > 3, "{} documents", documents.len());
+    expect_completed(documents.last().context("no document")?)?;
+    // What was said while it ran is kept.
+    let logs = run(host.coord()?.args(["logs", &name]))?.expect(0)?;
+    ensure!(!logs.stdout.is_empty());
+    Ok(())
 }
 
 #[test]

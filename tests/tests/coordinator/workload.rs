@@ -75,6 +75,46 @@ fn a_start_command_that_fails() -> Result<()> {
     host.expect_running_on(&host.new)
 }
 
+/// `kill -9` of both movers in a live pass: new ones are started and the migration completes.
+#[test]
+fn movers_that_are_killed_in_a_live_pass() -> Result<()> {
+    let host = Host::start()?;
+    let coordinator = Running::start(&mut host.migrate_dir()?)?;
+    let mut journals = Journals::watch(&host.state_home)?;
+    assert!(journals.wait_for(&coordinator, |record| is_intent(record, "pass"))?);
+    kill_movers(&host)?;
+    coordinator.wait(LIMIT)?.expect(0)?;
+    host.expect_running_on(&host.new)
+}
+
+/// The same inside the downtime: it completes, or the workload is back on its old volume.
+#[test]
+fn movers_that_are_killed_in_the_downtime() -> Result<()> {
+    for step in ["quiesce", "fence", "verify"] {
+        let host = Host::start()?;
+        let coordinator = Running::start(&mut host.migrate_dir()?)?;
+        let mut journals = Journals::watch(&host.state_home)?;
+        assert!(journals.wait_for(&coordinator, |record| is_intent(record, step))?);
+        kill_movers(&host)?;
+        let finished = coordinator.wait(LIMIT)?;
+        let volume = match finished.status.code() {
+            Some(0) => &host.new,
+            Some(ROLLED_BACK) => &host.old,
+            other => anyhow::bail!("{step}: {other:?}: {}", finished.stderr),
+        };
+        host.expect_running_on(volume)
+            .with_context(|| step.to_owned())?;
+    }
+    Ok(())
+}
+
+fn kill_movers(host: &Host) -> Result<()> {
+    for pid in host.processes("livmig-mover")? {
+        rustix::process::kill_process(pid, Signal::KILL)?;
+    }
+    Ok(())
+}
+
 /// A link that somebody else has moved meanwhile is not moved again.
 #[test]
 fn a_link_that_leads_elsewhere_meanwhile() -> Result<()> {

@@ -5,4 +5,5 @@ mod properties;
 mod rules;
 mod table;
 
+pub(crate) use explore::report;
 pub(crate) use properties::led;

@@ -95,7 +95,7 @@ pub(super) fn proof() -> Proof {
     }
 }
 
-pub(super) fn report(number: PassNumber, kind: PassKind, fault: Option<FaultCode>) -> PassReport {
+pub(crate) fn report(number: PassNumber, kind: PassKind, fault: Option<FaultCode>) -> PassReport {
     let faults: Vec<Fault> = fault
         .into_iter()
         .map(|code| Fault {

@@ -1,0 +1,158 @@
+//! What a person can change when a migration was given up, in the flags of the command that made
+//! it. Pure.
+
+use livmig_engine::record::Cause;
+use livmig_proto::control::FaultCode;
+
+/// The command that makes a migration. Advice names only flags that it accepts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum MadeBy {
+    /// `migrate-dir`.
+    MigrateDir,
+    /// `demo`.
+    Demo,
+}
+
+impl MadeBy {
+    /// What to do about `cause`; none when only the log can tell.
+    pub(super) fn advice(self, cause: &Cause) -> Option<&'static str> {
+        match cause {
+            Cause::Overrun { .. } | Cause::Late { .. } => Some(self.more_time()),
+            Cause::Failed { failure, .. } => failure.code.and_then(|code| self.against(code)),
+            Cause::Requested | Cause::Interrupted => None,
+        }
+    }
+
+    fn more_time(self) -> &'static str {
+        match self {
+            Self::MigrateDir => {
+                "allow more with --max-downtime, or choose --on-overrun wait or proceed"
+            }
+            Self::Demo => {
+                "allow more with --max-downtime, or give it less to do with --size, --files or \
+                 --rate"
+            }
+        }
+    }
+
+    /// What to do about a mover's fault.
+    fn against(self, code: FaultCode) -> Option<&'static str> {
+        Some(match (code, self) {
+            (FaultCode::NoSpace, Self::MigrateDir) => {
+                "make room at the destination, or choose another with --to; then migrate again \
+                 (with --adopt, what was copied is used)"
+            }
+            (FaultCode::NoSpace, Self::Demo) => {
+                "make room, or make less data with --size, or make it elsewhere with --dir"
+            }
+            (FaultCode::Permission, _) => "run livmig-coord as the owner of the data, or as root",
+            (FaultCode::Unsupported, Self::MigrateDir) => {
+                "choose a destination on a file system that can hold it; then migrate again"
+            }
+            (FaultCode::Unsupported, Self::Demo) => {
+                "choose a folder on a file system that can hold it with --dir"
+            }
+            (FaultCode::NotEmpty, Self::MigrateDir) => {
+                "choose an empty destination, or take this one over with --adopt"
+            }
+            (FaultCode::NotEmpty, Self::Demo) => "choose a fresh folder with --dir",
+            (FaultCode::SourceEmpty, _) => {
+                "look at the source: it is empty, so it is perhaps not mounted"
+            }
+            (FaultCode::StillWritten, Self::MigrateDir) => {
+                "make the stop command wait until everything that writes has ended; then migrate \
+                 again"
+            }
+            (FaultCode::Io | FaultCode::Mismatch, _) => {
+                "look at the device (dmesg); nothing was taken from it that was not proven"
+            }
+            (FaultCode::StaleEpoch, _) => "another coordinator has taken over: livmig-coord get",
+            (FaultCode::Protocol | FaultCode::BadRequest, _) => {
+                "run a livmig-mover of the same version as livmig-coord"
+            }
+            // The demonstration's stop command is its own: its user cannot mend it.
+            (FaultCode::StillWritten, Self::Demo)
+            | (
+                FaultCode::Disconnected
+                | FaultCode::Stopped
+                | FaultCode::Busy
+                | FaultCode::Internal,
+                _,
+            ) => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Args as _;
+    use livmig_engine::{result::StepFailure, step::Step};
+    use livmig_proto::control::{Fault, Side};
+
+    use super::*;
+    use crate::cli::{demo, migrate_dir};
+
+    const CODES: [FaultCode; 15] = [
+        FaultCode::NoSpace,
+        FaultCode::Permission,
+        FaultCode::Unsupported,
+        FaultCode::NotEmpty,
+        FaultCode::SourceEmpty,
+        FaultCode::StillWritten,
+        FaultCode::Io,
+        FaultCode::Mismatch,
+        FaultCode::StaleEpoch,
+        FaultCode::Protocol,
+        FaultCode::BadRequest,
+        FaultCode::Disconnected,
+        FaultCode::Stopped,
+        FaultCode::Busy,
+        FaultCode::Internal,
+    ];
+
+    fn causes() -> Vec<Cause> {
+        let failed = CODES.map(|code| Cause::Failed {
+            step: Step::Quiesce,
+            failure: StepFailure::from(Fault {
+                code,
+                side: Side::Source,
+                message: "it went wrong".to_owned(),
+                path: None,
+            }),
+        });
+        let late = Cause::Late {
+            elapsed_ms: 9,
+            budget_ms: 8,
+        };
+        failed.into_iter().chain([late]).collect()
+    }
+
+    /// The flags that the advice of a command names, each without its dashes.
+    fn named(made_by: MadeBy) -> Vec<&'static str> {
+        causes()
+            .iter()
+            .filter_map(|cause| made_by.advice(cause))
+            .flat_map(|advice| advice.split(|c: char| !c.is_ascii_alphabetic() && c != '-'))
+            .filter_map(|word| word.strip_prefix("--"))
+            .collect()
+    }
+
+    #[test]
+    fn a_command_is_advised_only_flags_that_it_accepts() {
+        let none = || clap::Command::new("none");
+        for (made_by, command) in [
+            (MadeBy::MigrateDir, migrate_dir::Args::augment_args(none())),
+            (MadeBy::Demo, demo::Args::augment_args(none())),
+        ] {
+            let accepted: Vec<&str> = command
+                .get_arguments()
+                .filter_map(clap::Arg::get_long)
+                .collect();
+            let named = named(made_by);
+            assert!(named.contains(&"max-downtime"), "{made_by:?}: {named:?}");
+            for flag in named {
+                assert!(accepted.contains(&flag), "{made_by:?}: --{flag}");
+            }
+        }
+    }
+}
