@@ -58,6 +58,12 @@ pub enum SyncError {
         /// Why.
         errno: Errno,
     },
+    /// Another mover is at work there; nothing was touched.
+    #[error("another livmig-mover works on {}", path.display())]
+    Busy {
+        /// Where.
+        path: PathBuf,
+    },
     /// The state directory could not be used.
     #[error("could not use the state directory")]
     State(#[from] io::Error),
@@ -122,6 +128,11 @@ pub fn prepare(options: &SyncOptions) -> Result<(Volume, Volume), SyncError> {
                 state.display(),
                 root.display()
             ));
+        }
+    }
+    for (volume, exclusive, path) in [(&source, false, &from), (&destination, true, &to)] {
+        if !volume.lock(exclusive) {
+            return Err(SyncError::Busy { path: path.clone() });
         }
     }
     Ok((source, destination))

@@ -12,7 +12,9 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use livmig_proto::{
-    control::{self, Listening, Request, RequestBody, Response, ResponseBody, Session, Side},
+    control::{
+        self, Listening, Request, RequestBody, Response, ResponseBody, Session, Side, Welcome,
+    },
     identity::{PrivateKey, PublicKey, SERVER_NAME, client_config},
     ids::{Epoch, MigrationUid},
 };

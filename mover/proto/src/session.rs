@@ -101,6 +101,9 @@ pub struct Ready {
     pub instance: [u8; 16],
     /// Whether the volume holds nothing.
     pub empty: bool,
+    /// Whether the name `lost+found` in the root is taken by the file system itself.
+    #[serde(default)]
+    pub lost_and_found: bool,
 }
 
 /// What a settled pass left at the destination.
@@ -165,6 +168,8 @@ pub enum Listed {
         node: Node,
         /// Its inode number if it has several links, else 0.
         links: u64,
+        /// How many links it has, inside the volume or out of it.
+        count: u32,
     },
     /// The tags of a file of this size follow, and then the file's entry.
     Content {
@@ -195,12 +200,14 @@ impl Listed {
                 meta,
                 node,
                 links,
+                count,
             } => {
                 out.u8(2);
                 out.name(name);
                 meta.encode(&mut out);
                 node.encode(&mut out);
                 out.u64(*links);
+                out.u32(*count);
             }
             Self::Tags { tags } => {
                 out.u8(3);
@@ -240,6 +247,7 @@ impl Listed {
                 meta: Meta::decode(&mut input)?,
                 node: Node::decode(&mut input)?,
                 links: input.u64()?,
+                count: input.u32()?,
             },
             3 => {
                 let tags = input.bytes(FRAME_MAX)?;
@@ -273,7 +281,8 @@ mod tests {
                 name: Name::new(b"n\n").unwrap(),
                 meta,
                 node,
-                links
+                links,
+                count: 3,
             }),
             (0_usize..40).prop_map(|count| Listed::Tags {
                 tags: vec![3; 16 * count].into()

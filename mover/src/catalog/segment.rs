@@ -95,6 +95,15 @@ impl Segment {
         self.entries.get(at)
     }
 
+    /// The entry called `name`, to be changed.
+    pub fn entry_mut(&mut self, name: &Name) -> Option<&mut Entry> {
+        let at = self
+            .entries
+            .binary_search_by(|entry| entry.name.cmp(name))
+            .ok()?;
+        self.entries.get_mut(at)
+    }
+
     /// What stands for the directory in the manifest.
     pub fn member(&self) -> Digest {
         let mut member = DirectoryMember::new(&self.path, &self.meta);

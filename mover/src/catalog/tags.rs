@@ -27,6 +27,10 @@ pub const COUNT_MAX: u64 = 8 << 20;
 /// The block size's logarithm where it is smallest.
 pub const BLOCK_LOG2: u32 = BLOCK.trailing_zeros();
 
+/// The block size's logarithm where it is largest: a block must fit in memory. Files beyond 32 TiB
+/// have more tags instead.
+const BLOCK_LOG2_MAX: u32 = 22;
+
 const TAG_LEN: u64 = 16;
 
 /// Where the tags of one file lie.
@@ -60,7 +64,7 @@ pub fn tag(key: &[u8; 32], leaves: &[Digest]) -> Tag {
 /// The block size, as a logarithm, for a file of `size` bytes that has no tags yet.
 pub fn block_log2_for(size: u64) -> u32 {
     let mut log2 = BLOCK_LOG2;
-    while size >> log2 > COUNT_MAX {
+    while size >> log2 > COUNT_MAX && log2 < BLOCK_LOG2_MAX {
         log2 += 1;
     }
     log2
@@ -202,7 +206,8 @@ impl TagsRef {
             capacity: input.u64()?,
             block_log2: input.u32()?,
         };
-        let valid = (BLOCK_LOG2..=40).contains(&tags.block_log2) && tags.count <= tags.capacity;
+        let valid =
+            (BLOCK_LOG2..=BLOCK_LOG2_MAX).contains(&tags.block_log2) && tags.count <= tags.capacity;
         if valid {
             Ok(Some(tags))
         } else {
@@ -246,6 +251,7 @@ mod tests {
         assert_eq!(block_log2_for((64 << 30) + (1 << 13)), 14);
         assert_eq!(block_log2_for(65 << 30), 14);
         assert_eq!(block_log2_for(10 << 40), 21);
+        assert_eq!(block_log2_for(i64::MAX as u64), 22);
     }
 
     #[test]

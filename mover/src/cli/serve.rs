@@ -122,6 +122,13 @@ impl Start {
                 return Ok(None);
             }
         };
+        if !volume.lock(side == Side::Destination) {
+            tell(&format!(
+                "error: another livmig-mover works on the {side} {}",
+                args.root.display()
+            ));
+            return Ok(None);
+        }
         let session = session(&args.session)?;
         if session.side != side {
             bail!("the session is for the {}, not the {side}", session.side);

@@ -98,6 +98,7 @@ fn document(report: &PassReport, seconds: f64) -> serde_json::Value {
         "verify": report.verify,
         "verifiedOnDevice": report.verified_on_device,
         "complete": report.complete,
+        "proven": !report.digest_destination.is_empty(),
         "faults": report.faults,
         "faultsTotal": report.faults_total,
         "notCarried": report.not_carried,
@@ -106,6 +107,9 @@ fn document(report: &PassReport, seconds: f64) -> serde_json::Value {
 
 fn summary(report: &PassReport, seconds: f64, destination: &Path) -> String {
     let proof = match (report.verify, report.verified_on_device) {
+        _ if report.digest_destination.is_empty() => {
+            "not compared as a whole: something vanished while it was read (run it again)"
+        }
         (livmig_proto::control::VerifyLevel::Wire, _) => "not verified (wire)",
         (_, true) => "verified from the device",
         (_, false) => "verified from the cache, not the device",

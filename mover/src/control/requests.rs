@@ -11,7 +11,7 @@ use std::{
 
 use livmig_proto::{
     control::{
-        Fault, FaultCode, ManifestReport, PassReport, PassRequest, Progress, RequestBody,
+        Fault, FaultCode, ManifestReport, PassKind, PassReport, PassRequest, Progress, RequestBody,
         ResponseBody, Side, VERSION, VerifyLevel, Welcome,
     },
     ids::{Epoch, MigrationUid, PassNumber},
@@ -61,9 +61,17 @@ pub enum End {
 #[derive(Clone, Debug)]
 struct Running {
     pass: PassNumber,
+    kind: PassKind,
     counts: Arc<Counts>,
     begun: Instant,
     report: watch::Receiver<Option<PassReport>>,
+}
+
+impl Running {
+    /// Whether it has a report, or never will because its thread is gone.
+    fn is_over(&self) -> bool {
+        self.report.borrow().is_some() || self.report.has_changed().is_err()
+    }
 }
 
 impl Mover {
@@ -94,8 +102,7 @@ impl Mover {
 
     /// Whether a pass is under way.
     pub fn is_busy(&self) -> bool {
-        self.running()
-            .is_some_and(|running| running.report.borrow().is_none())
+        self.running().is_some_and(|running| !running.is_over())
     }
 
     /// Answers one request: progress through `progress`, the last word as the result.
@@ -207,9 +214,7 @@ impl Mover {
                 format!("{side}: could not look at the volume ({errno})"),
             )
         })?;
-        let running = self
-            .running()
-            .filter(|running| running.report.borrow().is_none());
+        let running = self.running().filter(|running| !running.is_over());
         let (data, reported) = match &self.end {
             End::Source(source) => (None, source.stored_report().map(|report| report.pass)),
             End::Destination(_, data) => (Some(*data), None),
@@ -298,10 +303,10 @@ impl Mover {
     ) -> Result<Running, Fault> {
         let mut current = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(running) = &*current {
-            if running.pass == request.pass {
+            if running.pass == request.pass && running.kind == request.kind {
                 return Ok(running.clone());
             }
-            if running.report.borrow().is_none() {
+            if !running.is_over() {
                 return Err(fault::plain(
                     Side::Source,
                     FaultCode::Busy,
@@ -313,13 +318,14 @@ impl Mover {
         let (done, report) = watch::channel(None);
         let running = Running {
             pass: request.pass,
+            kind: request.kind,
             counts: Arc::clone(&counts),
             begun: Instant::now(),
             report,
         };
         let stored = source
             .stored_report()
-            .filter(|report| report.pass == request.pass);
+            .filter(|report| report.pass == request.pass && report.kind == request.kind);
         if stored.is_some() {
             let _ = done.send(stored);
         } else {

@@ -38,6 +38,18 @@ pub struct Applier<'a> {
     current: Option<Current>,
     /// The file that content is for.
     writing: Option<Writing>,
+    /// What is passed over because the op that it rests on has failed, and that was said.
+    skip: Skip,
+}
+
+/// What is passed over.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Skip {
+    Nothing,
+    /// The content of a file, up to its close.
+    File,
+    /// Everything in a directory.
+    Directory,
 }
 
 struct Current {
@@ -63,6 +75,7 @@ impl<'a> Applier<'a> {
             destination,
             current: None,
             writing: None,
+            skip: Skip::Nothing,
         }
     }
 
@@ -76,10 +89,40 @@ impl<'a> Applier<'a> {
                 .map(|current| current.path.clone())
                 .unwrap_or_default(),
         };
+        let is_content = matches!(
+            op,
+            Op::Data { .. }
+                | Op::Zero { .. }
+                | Op::Hole { .. }
+                | Op::Copy { .. }
+                | Op::Close { .. }
+        );
+        let is_close = matches!(op, Op::Close { .. });
+        match (&op, self.skip) {
+            (Op::Enter { .. }, _) => self.skip = Skip::Nothing,
+            (_, Skip::Directory) => return Ok(()),
+            (_, Skip::File) if is_content => {
+                if is_close {
+                    self.skip = Skip::Nothing;
+                }
+                return Ok(());
+            }
+            (Op::Open { .. }, Skip::File) => self.skip = Skip::Nothing,
+            _ => {}
+        }
+        let (is_enter, is_open) = (
+            matches!(op, Op::Enter { .. }),
+            matches!(op, Op::Open { .. }),
+        );
         let result = match op {
             Op::Enter { path } => self.enter(path),
             op => self.in_directory(op),
         };
+        if result.is_err() && is_enter {
+            self.skip = Skip::Directory;
+        } else if result.is_err() && (is_open || is_content) && !is_close {
+            self.skip = Skip::File;
+        }
         result.map_err(|mut fault| {
             if fault.code == FaultCode::NoSpace {
                 self.tell_room(&mut fault);
@@ -216,7 +259,12 @@ impl<'a> Applier<'a> {
                 });
                 Ok(())
             }
-            Op::Open { name, mode, sparse } => {
+            Op::Open {
+                name,
+                mode,
+                sparse,
+                base,
+            } => {
                 let path = at(&name);
                 self.writing = None;
                 self.writing = Some(Writing::open(
@@ -225,6 +273,7 @@ impl<'a> Applier<'a> {
                     path.clone(),
                     mode,
                     sparse,
+                    base,
                 )?);
                 self.forget(&path)
             }

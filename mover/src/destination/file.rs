@@ -39,6 +39,8 @@ pub struct Writing {
     old: Option<OwnedFd>,
     /// Whether pages of zeros take no space.
     sparse: bool,
+    /// The root of the content that is written over.
+    base: Digest,
     /// What was written; nothing when all of it must be read back.
     ranges: Option<Vec<Range>>,
 }
@@ -51,6 +53,7 @@ impl Writing {
         path: RelPath,
         mode: OpenMode,
         sparse: bool,
+        base: Digest,
     ) -> Result<Self, Fault> {
         let dir = dir.as_fd();
         let failed = |what: &str, errno| fault::at(Side::Destination, &path, what, errno);
@@ -77,6 +80,7 @@ impl Writing {
                 fd,
                 old: None,
                 sparse,
+                base,
                 ranges: Some(Vec::new()),
             }),
             // What the source believes to be here is not. Without it, blocks mean nothing.
@@ -96,6 +100,7 @@ impl Writing {
                     fd,
                     old,
                     sparse,
+                    base,
                     ranges: None,
                 })
             }
@@ -181,7 +186,12 @@ impl Writing {
             Some(mut ranges) => {
                 // What lies beyond the end was cut off.
                 ranges.retain(|range| range.offset < size);
-                Content::Ranges { size, root, ranges }
+                Content::Ranges {
+                    size,
+                    root,
+                    base: self.base,
+                    ranges,
+                }
             }
             None => Content::Whole { size, root },
         };

@@ -220,6 +220,7 @@ impl Listing<'_> {
                 meta,
                 node,
                 links,
+                count: stat.identity.nlink,
             }
             .to_frame(),
         )?;

@@ -121,6 +121,9 @@ impl Destination {
                 Ok(None)
             }
         })?;
+        if !self.complete.load(Ordering::SeqCst) {
+            self.prune()?;
+        }
         let doubtful = self
             .links
             .lock()
@@ -140,6 +143,21 @@ impl Destination {
         found.0.sort_unstable();
         found.0.dedup();
         Ok(found)
+    }
+
+    /// Forgets every directory that the root does not lead to: what was known of one when its
+    /// parent, of which nothing was known, went.
+    fn prune(&self) -> Result<(), Fault> {
+        self.catalog.begin_round();
+        let mut stack = vec![RelPath::ROOT];
+        while let Some(path) = stack.pop() {
+            self.catalog.stamp(&path);
+            if let Known::Segment(segment) = self.catalog.get(&path).map_err(Self::state_fault)? {
+                let children = segment.entries.iter().filter(|e| e.kept == Kept::Directory);
+                stack.extend(children.filter_map(|entry| path.child(&entry.name).ok()));
+            }
+        }
+        self.catalog.prune().map_err(Self::state_fault)
     }
 
     /// Writes down as plain entries what has several links of which one is in the volume.

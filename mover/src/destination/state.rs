@@ -173,7 +173,12 @@ impl Destination {
             )
         })?;
         *token = Some(fresh);
-        Ok(Ready { instance, empty })
+        let lost_and_found = self.volume.has_lost_and_found();
+        Ok(Ready {
+            instance,
+            empty,
+            lost_and_found,
+        })
     }
 
     /// Makes everything durable.

@@ -321,9 +321,17 @@ impl<'a> Surveyor<'a> {
             ([], Some(known)) if !writes.is_empty() && known.size == stat.identity.size => {
                 Ok(known)
             }
-            ([Content::Ranges { size, root, ranges }], Some(_))
-                if *size == stat.identity.size && is_minor(ranges, *size) =>
-            {
+            (
+                [
+                    Content::Ranges {
+                        size,
+                        root,
+                        base,
+                        ranges,
+                    },
+                ],
+                Some(known),
+            ) if *base == known.root && *size == stat.identity.size && is_minor(ranges, *size) => {
                 // Once for the whole file: pages are dropped only together with the larger folio
                 // that they lie in, and reading one range reads ahead into the next.
                 self.drop_cache(fd, *size);

@@ -56,6 +56,8 @@ pub enum Content {
         size: u64,
         /// The root of all of it.
         root: Digest,
+        /// The root of the content that they were written over.
+        base: Digest,
         /// The blocks.
         ranges: Vec<Range>,
     },
@@ -168,10 +170,16 @@ impl Touch {
                     out.u64(*size);
                     out.digest(root);
                 }
-                Content::Ranges { size, root, ranges } => {
+                Content::Ranges {
+                    size,
+                    root,
+                    base,
+                    ranges,
+                } => {
                     out.u8(2);
                     out.u64(*size);
                     out.digest(root);
+                    out.digest(base);
                     out.count(ranges.len());
                     for range in ranges {
                         out.u64(range.offset);
@@ -200,7 +208,7 @@ impl Touch {
                     root: input.digest()?,
                 },
                 2 => {
-                    let (size, root) = (input.u64()?, input.digest()?);
+                    let (size, root, base) = (input.u64()?, input.digest()?, input.digest()?);
                     let mut ranges = Vec::new();
                     for _ in 0..input.count(usize::MAX)? {
                         let (offset, len) = (input.u64()?, input.u64()?);
@@ -211,7 +219,12 @@ impl Touch {
                             digest: has_digest.then_some(digest),
                         });
                     }
-                    Content::Ranges { size, root, ranges }
+                    Content::Ranges {
+                        size,
+                        root,
+                        base,
+                        ranges,
+                    }
                 }
                 _ => return Err(DecodeError::Invalid("content")),
             };
@@ -268,6 +281,7 @@ mod tests {
                     Content::Ranges {
                         size: 9,
                         root,
+                        base: root,
                         ranges,
                     },
                 ),

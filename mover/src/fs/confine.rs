@@ -29,6 +29,13 @@ pub fn confine(read: &[&Path], write: &[&Path]) -> String {
         Path::new("/sys/devices/system/cpu"),
         Path::new("/sys/fs/cgroup"),
     ];
+    // Without the second version's right every link between directories would be refused.
+    let links_allowed = Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::Refer);
+    if links_allowed.is_err() {
+        return "no landlock that allows links between directories in this kernel".to_owned();
+    }
     let status = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(abi))

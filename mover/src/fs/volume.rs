@@ -13,7 +13,7 @@ use livmig_proto::{
     name::{Name, RelPath},
 };
 use rustix::{
-    fs::{Mode, OFlags},
+    fs::{FlockOperation, Mode, OFlags},
     io::Errno,
     time::{ClockId, clock_gettime},
 };
@@ -40,6 +40,9 @@ const CIFS: u64 = 0xff53_4d42;
 const CEPH: u64 = 0x00c3_6400;
 const ZFS: u64 = 0x2fc1_2fc1;
 const NINE_P: u64 = 0x0102_1997;
+
+/// What an ext file system calls the directory that is its own.
+pub const LOST_AND_FOUND: &[u8] = b"lost+found";
 
 /// The inode of an ext file system's own `lost+found`.
 const LOST_AND_FOUND_INODE: u64 = 11;
@@ -83,8 +86,26 @@ impl Volume {
     /// Whether `name` in the root is the file system's own and no part of the volume's content.
     pub fn is_own(&self, name: &Name, stat: &Stat) -> bool {
         self.magic == EXT
-            && name.as_bytes() == b"lost+found"
+            && name.as_bytes() == LOST_AND_FOUND
             && stat.identity.ino == LOST_AND_FOUND_INODE
+    }
+
+    /// Whether the file system keeps a `lost+found` of its own in the root.
+    pub fn has_lost_and_found(&self) -> bool {
+        Name::new(LOST_AND_FOUND).is_ok_and(|name| {
+            Stat::of_entry(&self.root, &name).is_ok_and(|stat| self.is_own(&name, &stat))
+        })
+    }
+
+    /// Takes the volume for this process, against others that write it or, not `exclusive`ly,
+    /// against those. Whether that was possible; where volumes cannot be locked it is.
+    pub fn lock(&self, exclusive: bool) -> bool {
+        let operation = if exclusive {
+            FlockOperation::NonBlockingLockExclusive
+        } else {
+            FlockOperation::NonBlockingLockShared
+        };
+        rustix::fs::flock(&self.root, operation) != Err(Errno::WOULDBLOCK)
     }
 
     /// Writes all dirty pages of the file system back, and write-protects mapped ones, so that a

@@ -19,7 +19,10 @@ use super::{
 use crate::{
     catalog::segment::{Entry, Kept},
     fault,
-    fs::stat::{Kind, Stat},
+    fs::{
+        dir,
+        stat::{Kind, Stat},
+    },
 };
 
 impl Visitor<'_> {
@@ -50,7 +53,8 @@ impl Visitor<'_> {
                 return Ok(before.cloned());
             }
         };
-        if visit.scope.path.is_root() && self.shared.volume.is_own(name, &stat) {
+        if self.shared.is_own(&visit.scope.path, name, &stat) {
+            self.refuse_salvage(visit, name, &path, &stat);
             return Ok(None);
         }
         if stat.device != self.shared.volume.stat().device {
@@ -78,6 +82,25 @@ impl Visitor<'_> {
                 Ok(before.cloned())
             }
             result => result,
+        }
+    }
+
+    /// A `lost+found` that is not the source file system's own and holds something cannot be
+    /// carried where the destination has one.
+    fn refuse_salvage(&self, visit: &Visit, name: &Name, path: &RelPath, stat: &Stat) {
+        if self.shared.volume.is_own(name, stat) {
+            return;
+        }
+        let holds = dir::open(&visit.dir, name)
+            .and_then(dir::list)
+            .is_ok_and(|names| !names.is_empty());
+        if holds {
+            self.note(fault::named(
+                Side::Source,
+                FaultCode::Unsupported,
+                path,
+                "source: the destination's file system keeps a directory of this name for itself",
+            ));
         }
     }
 

@@ -38,6 +38,13 @@ pub(super) struct Transfer<'t> {
     pub(super) replace: bool,
 }
 
+impl Transfer<'_> {
+    /// The root of what is written over in place.
+    fn base(&self) -> Digest {
+        self.kept.map_or(Digest([0; 32]), |kept| kept.root)
+    }
+}
+
 impl Visitor<'_> {
     /// A regular file with one link.
     pub(super) fn file(
@@ -203,6 +210,7 @@ impl Visitor<'_> {
             name: transfer.name.clone(),
             mode: OpenMode::Shared,
             sparse: false,
+            base: transfer.base(),
         };
         self.lane.push(&open, 300)?;
         if !content.is_empty() {
@@ -363,9 +371,15 @@ impl LaneSink<'_, '_, '_, '_> {
         {
             let name = self.transfer.name.clone();
             let sparse = self.transfer.open.before.is_sparse();
-            self.visitor
-                .lane
-                .push(&Op::Open { name, mode, sparse }, 300)
+            self.visitor.lane.push(
+                &Op::Open {
+                    name,
+                    mode,
+                    sparse,
+                    base: self.transfer.base(),
+                },
+                300,
+            )
         }
     }
 }

@@ -112,7 +112,7 @@ fn directory(
             Err(Errno::NOENT) => return Err(changed(&path)),
             Err(errno) => return Err(failed(errno)),
         };
-        let own = job.path.is_root() && shared.volume.is_own(name, &stat);
+        let own = shared.is_own(&job.path, name, &stat);
         if own || stat.device != shared.volume.stat().device {
             continue;
         }

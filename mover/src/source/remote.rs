@@ -51,6 +51,7 @@ pub fn fetch(shared: &Shared<'_>, path: &RelPath) -> Result<Option<Segment>, Fau
                 meta,
                 node,
                 links,
+                count,
             } => {
                 // Sorted names are what the merge relies on; a peer that breaks it is refused.
                 if segment.entries.last().is_some_and(|last| last.name >= name) {
@@ -69,7 +70,7 @@ pub fn fetch(shared: &Shared<'_>, path: &RelPath) -> Result<Option<Segment>, Fau
                 };
                 if links != 0 {
                     kept = Kept::Link {
-                        group: lock(&shared.links).remember_remote(links, kept),
+                        group: lock(&shared.links).remember_remote(links, count, kept),
                     };
                 }
                 segment.entries.push(Entry {

@@ -13,14 +13,17 @@ use livmig_proto::{
     control::{Fault, FaultCode, PassKind, Progress, Side, Stage},
     entry::Time,
     limits::LISTED_MAX,
-    name::RelPath,
+    name::{Name, RelPath},
 };
 
 use super::{links::LinkTable, queue::Queue};
 use crate::{
     catalog::{segment::Seen, store::Store, tags::TagsRef},
     fault,
-    fs::{stat::Identity, volume::Volume},
+    fs::{
+        stat::{Identity, Kind, Stat},
+        volume::{LOST_AND_FOUND, Volume},
+    },
     transport::link::Link,
 };
 
@@ -39,6 +42,8 @@ pub struct Shared<'a> {
     pub link: &'a Link,
     /// Live or final.
     pub kind: PassKind,
+    /// Whether the destination's file system has a `lost+found` of its own.
+    pub reserved: bool,
     /// Whether an empty source may empty the destination.
     pub allow_empty: bool,
     /// The key of block tags.
@@ -289,6 +294,13 @@ impl Shared<'_> {
             },
             format!("source: could not keep state in the state directory ({errno})"),
         )
+    }
+
+    /// Whether `name` in `directory` is a file system's own at one end or the other.
+    pub fn is_own(&self, directory: &RelPath, name: &Name, stat: &Stat) -> bool {
+        let reserved = self.reserved && stat.kind == Kind::Directory;
+        directory.is_root()
+            && (self.volume.is_own(name, stat) || reserved && name.as_bytes() == LOST_AND_FOUND)
     }
 
     /// In a final pass, what changes is a writer that was left.

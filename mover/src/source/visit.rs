@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use super::{
     lane::Lane,
-    queue::{Baseline, Job},
+    queue::{Baseline, Job, Queue},
     read,
     shared::{Counts, Shared, lock},
 };
@@ -56,6 +56,15 @@ pub(super) struct Scope {
     pub(super) begun: bool,
 }
 
+/// Gives a job back when it is dropped.
+struct Done<'q>(&'q Queue);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.done();
+    }
+}
+
 impl<'a> Visitor<'a> {
     /// A worker with a lane of its own.
     pub fn new(shared: &'a Shared<'a>) -> Result<Self, Fault> {
@@ -70,8 +79,10 @@ impl<'a> Visitor<'a> {
     /// applied.
     pub fn run(&mut self) -> Result<(), Fault> {
         while let Some(job) = self.shared.queue.take() {
+            // Given back also if the visit panics: the others would wait for ever.
+            let done = Done(&self.shared.queue);
             let result = self.visit(&job);
-            self.shared.queue.done();
+            drop(done);
             if let Err(fault) = result {
                 self.shared.queue.stop();
                 return Err(fault);

@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use std::fs;
+
 use anyhow::{Result, bail};
 use livmig_proto::{
     control::{
@@ -236,6 +238,17 @@ fn movers_that_were_killed_are_replaced() -> Result<()> {
     }
     mutate::apply(&pair.a, 20, &mut rng)?;
     pair.run_pass(number + 1, PassKind::Final)?;
+    pair.shut_down()
+}
+
+#[test]
+fn the_boot_is_known_although_the_process_is_confined() -> Result<()> {
+    let pair = Pair::start(58)?;
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    for mover in [&pair.source, &pair.destination] {
+        let mut client = mover.connect(&pair.keys.coordinator, Epoch(1))?;
+        assert_eq!(client.expect_welcome()?.boot_id, boot.trim());
+    }
     pair.shut_down()
 }
 

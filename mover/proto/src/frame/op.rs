@@ -67,6 +67,8 @@ pub enum Op {
         mode: OpenMode,
         /// Whether pages of zeros take no space.
         sparse: bool,
+        /// The root of the content that is written over in place; zero where there is none.
+        base: Digest,
     },
     /// These bytes are at `offset`.
     Data {
@@ -181,11 +183,17 @@ impl Op {
                 out.name(name);
                 meta.encode(out);
             }
-            Self::Open { name, mode, sparse } => {
+            Self::Open {
+                name,
+                mode,
+                sparse,
+                base,
+            } => {
                 out.u8(7);
                 out.name(name);
                 out.u8(mode.number());
                 out.u8(u8::from(*sparse));
+                out.digest(base);
             }
             Self::Data {
                 offset,
@@ -271,6 +279,7 @@ impl Op {
                 name: input.name()?,
                 mode: OpenMode::from_number(input.u8()?)?,
                 sparse: input.flag()?,
+                base: input.digest()?,
             },
             8 => {
                 let (offset, digest) = (input.file_offset()?, input.digest()?);

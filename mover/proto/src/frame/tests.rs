@@ -56,10 +56,11 @@ fn ops() -> impl Strategy<Value = Op> {
             })
         }),
         (names(), metas()).prop_map(|(name, meta)| Op::Meta { name, meta }),
-        (names(), mode, any::<bool>()).prop_map(|(name, mode, sparse)| Op::Open {
+        (names(), mode, any::<bool>(), digest()).prop_map(|(name, mode, sparse, base)| Op::Open {
             name,
             mode,
-            sparse
+            sparse,
+            base
         }),
         (0_u64..1 << 50, digest(), content()).prop_map(|(offset, digest, content)| Op::Data {
             offset,

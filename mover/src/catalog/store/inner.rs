@@ -23,6 +23,8 @@ pub(super) struct Inner {
     /// What groups of hard links share; nothing for a group that is in flight.
     pub(super) groups: HashMap<u64, Option<(u64, usize)>>,
     pub(super) head: Option<Vec<u8>>,
+    /// Counts the passes of this process.
+    pub(super) round: u32,
 }
 
 impl Inner {
@@ -74,6 +76,7 @@ impl Inner {
             index,
             groups,
             head,
+            round: 0,
         })
     }
 

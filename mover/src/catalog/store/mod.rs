@@ -22,6 +22,7 @@ use self::{
     inner::Inner,
     place::{Place, State},
 };
+use super::log::Key;
 use super::{
     segment::{Kept, Segment},
     tags::TagFile,
@@ -149,7 +150,14 @@ impl Store {
         let mut inner = self.lock();
         let key = inner.key_of(path);
         inner.log.append(kind::BEGIN, key, &[])?;
-        inner.index.insert(key, Place::in_flight());
+        let round = inner.round;
+        inner.index.insert(
+            key,
+            Place {
+                round,
+                ..Place::in_flight()
+            },
+        );
         Ok(())
     }
 
@@ -172,11 +180,45 @@ impl Store {
             entries: u32::try_from(segment.entries.len()).unwrap_or(u32::MAX),
             bytes: segment.bytes(),
             member: segment.member(),
+            round: inner.round,
         };
         let body = place.encode(&segment.encode());
         let offset = inner.log.append(kind::PUT, key, &body)?;
         if let Some(place) = Place::decode(offset, body) {
-            inner.index.insert(key, place);
+            let round = inner.round;
+            inner.index.insert(key, Place { round, ..place });
+        }
+        Ok(())
+    }
+
+    /// Begins a round in which every directory that exists is spoken of.
+    pub fn begin_round(&self) {
+        self.lock().round += 1;
+    }
+
+    /// The directory at `path` exists in this round.
+    pub fn stamp(&self, path: &RelPath) {
+        let mut inner = self.lock();
+        let (key, round) = (inner.key_of(path), inner.round);
+        if let Some(place) = inner.index.get_mut(&key) {
+            place.round = round;
+        }
+    }
+
+    /// Ends a round: forgets every directory that was not spoken of. A directory that was
+    /// forgotten while in flight may have left some below it that nothing leads to any more.
+    pub fn prune(&self) -> Result<(), Errno> {
+        let mut inner = self.lock();
+        let round = inner.round;
+        let gone: Vec<Key> = inner
+            .index
+            .iter()
+            .filter(|(_, place)| place.round != round)
+            .map(|(key, _)| *key)
+            .collect();
+        for key in gone {
+            inner.index.remove(&key);
+            inner.log.append(kind::FORGET, key, &[])?;
         }
         Ok(())
     }

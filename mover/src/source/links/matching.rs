@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     catalog::segment::Kept,
-    fs::stat::{Identity, Stat},
+    fs::stat::{Identity, Kind, Stat},
 };
 
 /// One group at the source and what the destination has of it.
@@ -100,13 +100,15 @@ pub(super) fn matched<K: GroupStore>(table: LinkTable, known: &K) -> Result<Matc
         let mut found = None;
         if let Some((number, present)) = votes.into_iter().max_by_key(|(_, paths)| paths.len()) {
             let common = match table.remote.get(&number) {
-                Some(kept) => Some(Common {
+                // Names that are not the group's, perhaps outside the volume, would change too.
+                Some((count, _)) if usize::try_from(*count).ok() != Some(present.len()) => None,
+                Some((_, kept)) => Some(Common {
                     kept: kept.clone(),
                     seen: None,
                 }),
                 None => known.common(number)?,
             };
-            if let Some(common) = common {
+            if let Some(common) = common.filter(|common| is_usable(common, &stat)) {
                 used.insert(number);
                 found = Some((number, present, common));
             }
@@ -140,6 +142,18 @@ pub(super) fn matched<K: GroupStore>(table: LinkTable, known: &K) -> Result<Matc
     Ok(matched)
 }
 
+/// Whether an inode at the destination can become what the source has, its names kept. Content can
+/// be written over; what is no file can only be made anew.
+fn is_usable(common: &Common, stat: &Stat) -> bool {
+    match (&common.kept, stat.kind) {
+        (Kept::File(_), Kind::File) => true,
+        (Kept::Other { .. }, kind) if kind != Kind::File => {
+            common.seen.is_some_and(|seen| seen.proves(&stat.identity))
+        }
+        _ => false,
+    }
+}
+
 /// The groups whose names can be linked, and these names, sorted.
 fn listed(groups: HashMap<u64, Group>, known: &impl GroupStore) -> Vec<Group> {
     let mut groups: Vec<Group> = groups.into_values().collect();
@@ -163,6 +177,7 @@ mod tests {
     use livmig_proto::tree::Digest;
 
     use super::*;
+    use crate::catalog::segment::KeptFile;
 
     /// Groups below 10 are known; numbers from 100 are new.
     struct Store(Cell<u64>);
@@ -187,9 +202,12 @@ mod tests {
     }
 
     fn kept() -> Kept {
-        Kept::Other {
+        Kept::File(KeptFile {
             digest: Digest([7; 32]),
-        }
+            size: 1,
+            root: Digest([8; 32]),
+            tags: None,
+        })
     }
 
     fn path(path: &str) -> RelPath {
@@ -257,7 +275,7 @@ mod tests {
     #[test]
     fn a_number_of_the_destination_is_replaced() {
         let mut table = table(&[(1, &["a", "b"])]);
-        let group = table.remember_remote(9, kept());
+        let group = table.remember_remote(9, 1, kept());
         table.claim(group, path("a"));
         let matched = run(table);
         let [group] = matched.groups.as_slice() else {
@@ -267,6 +285,19 @@ mod tests {
             (group.number, group.present.as_slice()),
             (100, &[path("a")][..])
         );
+    }
+
+    #[test]
+    fn an_inode_with_names_elsewhere_is_left_alone() {
+        let mut table = table(&[(1, &["a", "b"])]);
+        let group = table.remember_remote(9, 3, kept());
+        table.claim(group, path("a"));
+        table.claim(group, path("b"));
+        let matched = run(table);
+        let [group] = matched.groups.as_slice() else {
+            panic!("{matched:?}")
+        };
+        assert!(group.present.is_empty() && group.common.is_none());
     }
 
     #[test]

@@ -89,9 +89,7 @@ impl Work<'_, '_> {
         match result {
             Ok((kept, seen)) => {
                 let segment = self.segments.get_mut(&parent);
-                if let Some(entry) =
-                    segment.and_then(|segment| segment.entries.iter_mut().find(|e| e.name == name))
-                {
+                if let Some(entry) = segment.and_then(|segment| segment.entry_mut(&name)) {
                     entry.kept = kept;
                     entry.seen = Some(seen);
                 }
@@ -121,6 +119,8 @@ impl Work<'_, '_> {
         if group.present.is_empty() {
             // The name is new, and the directory with it.
             self.enter(path)?;
+        } else {
+            self.written.insert(parent.clone());
         }
         shared
             .store

@@ -15,8 +15,8 @@ pub struct LinkTable {
     pub(super) claims: HashMap<u64, Vec<RelPath>>,
     /// At the destination: names that have one link there.
     pub(super) singles: HashMap<RelPath, Kept>,
-    /// What groups share of which only the destination knew.
-    pub(super) remote: HashMap<u64, Kept>,
+    /// What groups share of which only the destination knew, and how many names they have there.
+    pub(super) remote: HashMap<u64, (u32, Kept)>,
 }
 
 /// The names of an inode.
@@ -68,10 +68,10 @@ impl LinkTable {
         self.singles.insert(path, kept);
     }
 
-    /// The destination says it has an inode with several links; the group's number.
-    pub fn remember_remote(&mut self, ino: u64, kept: Kept) -> u64 {
+    /// The destination says it has an inode with `count` links; the group's number.
+    pub fn remember_remote(&mut self, ino: u64, count: u32, kept: Kept) -> u64 {
         let group = REMOTE | ino;
-        self.remote.entry(group).or_insert(kept);
+        self.remote.entry(group).or_insert((count, kept));
         group
     }
 }

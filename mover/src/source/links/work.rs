@@ -44,6 +44,10 @@ pub(super) struct Work<'w, 'a> {
     pub(super) visitor: &'w mut Visitor<'a>,
     /// The segments of directories whose names get another group.
     pub(super) segments: HashMap<RelPath, Segment>,
+    /// The segments of directories whose names keep their groups, decoded once.
+    peeked: HashMap<RelPath, Segment>,
+    /// Directories that content was written through, and that were not begun.
+    pub(super) written: HashSet<RelPath>,
     /// What will be known of a group once everything is applied, and the directory of the name
     /// that it was sent through.
     pub(super) known: Vec<(u64, RelPath, Vec<u8>)>,
@@ -57,6 +61,8 @@ impl<'w, 'a> Work<'w, 'a> {
         Self {
             visitor,
             segments: HashMap::new(),
+            peeked: HashMap::new(),
+            written: HashSet::new(),
             known: Vec::new(),
             doubtful: HashSet::new(),
         }
@@ -71,7 +77,7 @@ impl<'w, 'a> Work<'w, 'a> {
         let mut removed = false;
         for group in matches {
             for path in &group.paths {
-                if claimed.contains_key(path) && !group.present.contains(path) {
+                if claimed.contains_key(path) && group.present.binary_search(path).is_err() {
                     let name = self.enter(path)?;
                     self.visitor.lane.push(&Op::Remove { name }, 300)?;
                     removed = true;
@@ -108,7 +114,7 @@ impl<'w, 'a> Work<'w, 'a> {
         let base = group.present.first().or(group.paths.first());
         let Some(base) = base else { return Ok(None) };
         for path in group.paths.iter().filter(|path| *path != base) {
-            if !group.present.contains(path) {
+            if group.present.binary_search(path).is_err() {
                 let name = self.enter(path)?;
                 let op = Op::Link {
                     name,
@@ -167,23 +173,31 @@ impl<'w, 'a> Work<'w, 'a> {
             return Ok(());
         };
         if !self.segments.contains_key(&parent) {
-            let Known::Segment(segment) = shared.store.get(&parent).map_err(Shared::state_fault)?
-            else {
-                return Ok(());
-            };
-            let settled = segment
-                .entry(&name)
+            if !self.peeked.contains_key(&parent) {
+                let Known::Segment(segment) =
+                    shared.store.get(&parent).map_err(Shared::state_fault)?
+                else {
+                    return Ok(());
+                };
+                self.peeked.insert(parent.clone(), *segment);
+            }
+            let settled = self
+                .peeked
+                .get(&parent)
+                .and_then(|segment| segment.entry(&name))
                 .is_some_and(|entry| entry.kept == Kept::Link { group: number });
             if settled {
                 return Ok(());
             }
-            self.segments.insert(parent.clone(), *segment);
+            if let Some(segment) = self.peeked.remove(&parent) {
+                self.segments.insert(parent.clone(), segment);
+            }
             self.visitor.lane.begin(&parent)?;
         }
         if let Some(entry) = self
             .segments
             .get_mut(&parent)
-            .and_then(|segment| segment.entries.iter_mut().find(|entry| entry.name == name))
+            .and_then(|segment| segment.entry_mut(&name))
         {
             entry.kept = Kept::Link { group: number };
         }
@@ -221,6 +235,11 @@ impl<'w, 'a> Work<'w, 'a> {
             shared.store.begin(path).map_err(Shared::state_fault)?;
         }
         self.visitor.lane.drain()?;
+        // A mover that had to make such a directory writable leaves it so: its own metadata goes
+        // once more.
+        for path in &self.written {
+            shared.store.unfinish(path).map_err(Shared::state_fault)?;
+        }
         for (number, directory, common) in self.known.drain(..) {
             if !shared.link.acks().has_failed(&directory) {
                 shared

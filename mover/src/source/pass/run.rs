@@ -111,6 +111,7 @@ impl Run<'_> {
             store: self.store,
             link: &link,
             kind: self.request.kind,
+            reserved: ready.lost_and_found,
             allow_empty: self.request.allow_empty,
             tag_key,
             proof: Proof {
@@ -186,6 +187,7 @@ impl Run<'_> {
         report: &mut PassReport,
     ) -> Result<(), Fault> {
         let begun = Instant::now();
+        shared.store.begin_round();
         shared.queue.push([Job {
             path: RelPath::ROOT,
             from: None,
@@ -203,6 +205,9 @@ impl Run<'_> {
                 FaultCode::Stopped,
                 "source: the pass was stopped on request; what was not visited stays unproven",
             ));
+        }
+        if shared.faults.is_empty() {
+            shared.store.prune().map_err(Shared::state_fault)?;
         }
         let begun = Instant::now();
         let mut visitor = Visitor::new(shared)?;
