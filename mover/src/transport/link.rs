@@ -15,7 +15,7 @@ use livmig_proto::{
     session::{Begin, Query, Ready, ToDestination, ToSource},
     wire::DecodeError,
 };
-use quinn::{Connection, Endpoint, RecvStream, SendStream, VarInt};
+use quinn::{Connection, Endpoint, RecvStream, SendStream, VarInt, WriteError};
 use tokio::{runtime::Handle, sync::mpsc};
 
 use super::{
@@ -115,9 +115,15 @@ impl Link {
             let mut next = Some(Bytes::copy_from_slice(&number.to_le_bytes()));
             while let Some(frame) = next {
                 let len = u64::try_from(frame.len()).unwrap_or(0);
-                if let Err(error) = stream.write_chunk(frame).await {
-                    acks.lose(&error.to_string());
-                    return;
+                match stream.write_chunk(frame).await {
+                    Ok(()) => {}
+                    Err(WriteError::Stopped(_)) => {
+                        // The destination has given this lane up and says why on the control
+                        // stream, which may come later than this.
+                        while frames.recv().await.is_some() {}
+                        return;
+                    }
+                    Err(error) => return acks.lose(&error.to_string()),
                 }
                 traffic.sent.fetch_add(len, Ordering::Relaxed);
                 next = frames.recv().await;

@@ -22,17 +22,16 @@ const REFUSED: i32 = 3;
 /// Migrates `path` to `to`, which must be refused, naming `culprit`.
 fn expect_refused(host: &mut Host, path: &Path, to: &Path, culprit: &Path) -> Result<()> {
     let writer = host.service.running()?;
-    let before = fs::symlink_metadata(to).ok().filter(fs::Metadata::is_dir);
-    let before = before.map(|_| Snapshot::of(to)).transpose()?;
+    // Where the workload writes, nothing stays as it was.
+    let apart = !host.old.starts_with(to) && !to.starts_with(&host.old) && to != host.path;
+    let is_dir = fs::symlink_metadata(to).is_ok_and(|metadata| metadata.is_dir());
+    let before = (apart && is_dir).then(|| Snapshot::of(to)).transpose()?;
     let mut command = host.coord()?;
     command.arg("migrate-dir").arg(path).arg("--to").arg(to);
     command.args(["--stop-cmd", "exit 99", "--start-cmd", "exit 98", "--yes"]);
     let finished = run(&mut command)?.expect(REFUSED)?;
     finished.says(&[culprit.to_str().context("a path that is text")?])?;
-    if let Some(before) = before
-        && !host.old.starts_with(to)
-        && !to.starts_with(&host.old)
-    {
+    if let Some(before) = before {
         compare::expect_unchanged(&before, to)?;
     }
     host.expect_untouched(writer)
