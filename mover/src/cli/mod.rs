@@ -137,8 +137,8 @@ impl Cli {
         crate::fs::sys::ignore_lease_signals();
         crate::fs::sys::raise_file_limit();
         crate::fs::volume::remember_boot();
-        // Modes of new entries are exactly what is asked for.
-        rustix::process::umask(rustix::fs::Mode::empty());
+        // What is made here is this user's alone; what is carried gets its real mode explicitly.
+        rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
         match self.command {
             Command::Source(args) => serve::source(&args),
             Command::Destination { serve, data } => serve::destination(&serve, data),

@@ -139,6 +139,7 @@ impl<'a> Visitor<'a> {
         if !job.deep {
             lock(&self.shared.links).forget_directory(&path);
         }
+        self.shared.store.stamp(&path);
         let (known, fresh) = self.known(job)?;
         self.refuse_emptied(&path, &names, known.as_ref())?;
         let mut visit = Visit {

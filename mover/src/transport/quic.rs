@@ -31,9 +31,9 @@ const NETWORK_DATAGRAM: u16 = 8_928;
 
 /// How long nothing may be heard. A destination says nothing while it flushes a slow disk, but
 /// keep-alives go on, so only a dead peer or path is quiet.
-const IDLE: Duration = Duration::from_secs(10);
+const IDLE: Duration = Duration::from_secs(30);
 
-const KEEP_ALIVE: Duration = Duration::from_secs(2);
+const KEEP_ALIVE: Duration = Duration::from_secs(3);
 
 /// How long a handshake may take, whatever the peer trickles.
 pub const HANDSHAKE: Duration = Duration::from_secs(10);
