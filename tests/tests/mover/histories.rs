@@ -148,9 +148,7 @@ fn a_rename_that_fits_only_after_the_removal() -> Result<()> {
     let b = mount.path().join("b");
     fs::create_dir(a.join("a-first"))?;
     fs::create_dir(a.join("z-last"))?;
-    let content: Vec<u8> = (0..60_u32 << 20)
-        .map(|n| (n >> 3) as u8 ^ n as u8)
-        .collect();
+    let content: Vec<u8> = (0..=250_u8).cycle().take(60 << 20).collect();
     fs::write(a.join("a-first/big"), content)?;
     sync(&a, &b, &[])?;
     fs::rename(a.join("a-first/big"), a.join("z-last/big"))?;
