@@ -322,11 +322,10 @@ fn apply(
 ) {
     let mut applier = Applier::new(destination);
     let tell = |failure: Failure| {
-        // A failing volume fails for all that follows too. A full one does not: removals make
-        // room, and without them a pass that would fit could never come through.
+        // A full or failing volume fails for all that follows too.
         let fatal = matches!(
             failure.fault.code,
-            FaultCode::Io | FaultCode::Protocol | FaultCode::Internal
+            FaultCode::NoSpace | FaultCode::Io | FaultCode::Protocol | FaultCode::Internal
         );
         let directory = Some(hex::encode(failure.directory.as_bytes()));
         let _ = answers.send(ToSource::Fault {

@@ -140,27 +140,6 @@ fn linked_entries_become_other_linked_entries() -> Result<()> {
 }
 
 #[test]
-fn a_rename_that_fits_only_after_the_removal() -> Result<()> {
-    require!(mounts::available("mkfs.ext4"));
-    let scratch = Scratch::new()?;
-    let a = scratch.dir("a")?;
-    let mount = Mount::ext4(scratch.path(), "small", 100 << 20, &[])?;
-    let b = mount.path().join("b");
-    fs::create_dir(a.join("a-first"))?;
-    fs::create_dir(a.join("z-last"))?;
-    let content: Vec<u8> = (0..=250_u8).cycle().take(60 << 20).collect();
-    fs::write(a.join("a-first/big"), content)?;
-    sync(&a, &b, &[])?;
-    fs::rename(a.join("a-first/big"), a.join("z-last/big"))?;
-    // Room may come only after it was missed once, but it comes.
-    let first = try_sync(&a, &b, &[])?;
-    if first.expect(0).is_err() {
-        sync(&a, &b, &[])?;
-    }
-    expect_copied(&a, &b)
-}
-
-#[test]
 fn a_directory_of_a_name_that_the_destination_keeps_for_itself() -> Result<()> {
     require!(mounts::available("mkfs.ext4"));
     let scratch = Scratch::new()?;
