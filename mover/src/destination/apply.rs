@@ -210,7 +210,7 @@ impl<'a> Applier<'a> {
                 let path = at(&name);
                 remove::remove(&current.dir, &name)
                     .map_err(|errno| failed(&path, "remove the entry", errno))?;
-                self.forget(&path)
+                self.destination.forget(&path)
             }
             Op::Directory { name } => {
                 let path = at(&name);
@@ -235,7 +235,7 @@ impl<'a> Applier<'a> {
                     digest,
                     content: Content::Whole { size, root },
                 });
-                self.forget(&path)
+                self.destination.forget(&path)
             }
             Op::Node { name, meta, node } => {
                 let path = at(&name);
@@ -246,7 +246,7 @@ impl<'a> Applier<'a> {
                     digest,
                     content: Content::None,
                 });
-                self.forget(&path)
+                self.destination.forget(&path)
             }
             Op::Meta { name, meta } => {
                 let path = at(&name);
@@ -275,12 +275,12 @@ impl<'a> Applier<'a> {
                     sparse,
                     base,
                 )?);
-                self.forget(&path)
+                self.destination.forget(&path)
             }
             Op::Link { name, target } => {
                 let path = at(&name);
                 self.link(&name, &path, &target)?;
-                self.forget(&path)
+                self.destination.forget(&path)
             }
             Op::DirectoryMeta { meta, member } => {
                 metadata::to_fd(&current.dir, &current.path, &meta)?;
@@ -365,24 +365,6 @@ impl<'a> Applier<'a> {
             AtFlags::empty(),
         )
         .map_err(|errno| failed("make the hard link", errno))
-    }
-
-    /// What was verified at and below a name that became something else counts no more.
-    fn forget(&self, path: &RelPath) -> Result<(), Fault> {
-        let gone = self
-            .destination
-            .catalog
-            .forget(path)
-            .map_err(Destination::state_fault)?;
-        let mut links = self
-            .destination
-            .links
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        for path in &gone {
-            links.forget(path);
-        }
-        Ok(())
     }
 }
 

@@ -127,9 +127,4 @@ impl DestinationLinks {
             .filter_map(|group| Some(group.proven?.size))
             .sum()
     }
-
-    /// Forgets everything.
-    pub fn clear(&mut self) {
-        *self = Self::default();
-    }
 }

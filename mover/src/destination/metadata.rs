@@ -21,6 +21,7 @@ use crate::{
         stat::{Kind, Stat},
         xattr,
     },
+    source::read::meta_of,
 };
 
 /// Applies `meta` to the open file or directory `fd`.
@@ -184,4 +185,15 @@ fn times(mtime: Time) -> Timestamps {
 
 fn failed(path: &RelPath, what: &str, errno: Errno) -> Fault {
     fault::at(Side::Destination, path, what, errno)
+}
+
+/// The metadata of what `fd` holds, as the destination has it; `is_path` for an `O_PATH` handle.
+pub fn read(fd: impl AsFd, path: &RelPath, stat: &Stat, is_path: bool) -> Result<Meta, Fault> {
+    // Links carry no attributes that are ours to carry, and cannot be asked through /proc.
+    if stat.kind == Kind::Symlink {
+        return Ok(meta_of(stat, Vec::new()));
+    }
+    let attributes = xattr::read(fd, is_path)
+        .map_err(|errno| failed(path, "read the extended attributes", errno))?;
+    Ok(meta_of(stat, attributes.carried))
 }

@@ -2,7 +2,7 @@
 
 use std::{
     os::fd::{AsFd as _, OwnedFd},
-    sync::{PoisonError, atomic::Ordering},
+    sync::atomic::Ordering,
 };
 
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use livmig_proto::{
 };
 use rustix::io::Errno;
 
-use super::{links::Proven, state::Destination, survey::file_digest};
+use super::{links::Proven, metadata, state::Destination, survey::file_digest};
 use crate::{
     catalog::{
         segment::{Entry, Kept, KeptFile, Seen, Segment},
@@ -27,7 +27,6 @@ use crate::{
     fs::{
         dir, file,
         stat::{Kind, Stat},
-        xattr,
     },
     hash::{self, Hashed, Options, Piece, StreamError},
     source::read::{self, SMALL},
@@ -61,7 +60,7 @@ impl Destination {
         };
         let stat = Stat::of_fd(&dir).map_err(|errno| failed("look at the directory", errno))?;
         let names = dir::list(dir.as_fd()).map_err(|errno| failed("list the directory", errno))?;
-        let meta = meta(&dir, path, &stat, false)?;
+        let meta = metadata::read(&dir, path, &stat, false)?;
         records.push(Listed::Directory { meta: meta.clone() }.to_frame())?;
         let mut listing = Listing {
             destination: self,
@@ -94,7 +93,7 @@ impl Destination {
         self.catalog
             .put(&segment, Change::None)
             .map_err(Self::state_fault)?;
-        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut links = self.links();
         let names = listing
             .links
             .iter()
@@ -187,7 +186,7 @@ impl Listing<'_> {
                 let fd =
                     file::open_read(dir, &name).map_err(|errno| failed("open the file", errno))?;
                 let hashed = self.content(&fd, path, stat, records)?;
-                let meta = meta(&fd, path, stat, false)?;
+                let meta = metadata::read(&fd, path, stat, false)?;
                 let Hashed { size, root } = hashed;
                 let digest = file_digest(&meta, &hashed);
                 let kept = Kept::File(KeptFile {
@@ -204,7 +203,7 @@ impl Listing<'_> {
                 let node = read::node(&handle, stat)
                     .map_err(|errno| failed("read the link", errno))?
                     .ok_or_else(|| failed("look at the entry", Errno::IO))?;
-                let meta = meta(&handle, path, stat, true)?;
+                let meta = metadata::read(&handle, path, stat, true)?;
                 let digest = livmig_proto::entry::entry_digest(&meta, &node);
                 (meta, node, Kept::Other { digest })
             }
@@ -333,19 +332,4 @@ impl Listing<'_> {
         flush(&mut tags, 0)?;
         Ok(hashed)
     }
-}
-
-fn meta(fd: &OwnedFd, path: &RelPath, stat: &Stat, is_path: bool) -> Result<Meta, Fault> {
-    if stat.kind == Kind::Symlink {
-        return Ok(read::meta_of(stat, Vec::new()));
-    }
-    let attributes = xattr::read(fd, is_path).map_err(|errno| {
-        fault::at(
-            Side::Destination,
-            path,
-            "read the extended attributes",
-            errno,
-        )
-    })?;
-    Ok(read::meta_of(stat, attributes.carried))
 }

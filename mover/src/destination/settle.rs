@@ -89,7 +89,7 @@ impl Destination {
     }
 
     fn sum(&self) -> (Digest, u64, u64) {
-        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let links = self.links();
         let mut members = self.catalog.members().unwrap_or_default();
         members.extend(links.members());
         let totals = self.catalog.totals();
@@ -124,11 +124,7 @@ impl Destination {
         if !self.complete.load(Ordering::SeqCst) {
             self.prune()?;
         }
-        let doubtful = self
-            .links
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .doubtful();
+        let doubtful = self.links().doubtful();
         let links = self.in_parallel(level, &doubtful, |surveyor, (ino, path)| {
             let as_claimed = surveyor.link(*ino, path)?;
             Ok(if as_claimed {
@@ -162,11 +158,7 @@ impl Destination {
 
     /// Writes down as plain entries what has several links of which one is in the volume.
     fn separate_alone(&self) -> Result<(), Fault> {
-        let alone = self
-            .links
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .alone();
+        let alone = self.links().alone();
         for (path, proven) in alone {
             let Some((parent, name)) = path.split() else {
                 continue;

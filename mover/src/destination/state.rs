@@ -4,7 +4,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::{
-        Mutex,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -13,6 +13,7 @@ use livmig_proto::{
     control::{Fault, FaultCode, Side},
     hex,
     ids::{Epoch, MigrationUid},
+    name::RelPath,
     session::{Begin, Ready},
 };
 use rustix::io::Errno;
@@ -142,10 +143,7 @@ impl Destination {
             )
         };
         let empty = self.volume.is_empty().map_err(failed)?;
-        let mut token = self
-            .token
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut token = self.token.lock().unwrap_or_else(PoisonError::into_inner);
         if !empty && token.is_none() && !begin.adopt {
             return refuse(
                 FaultCode::NotEmpty,
@@ -179,6 +177,21 @@ impl Destination {
             empty,
             lost_and_found,
         })
+    }
+
+    /// The hard links, for as long as nobody else looks at them.
+    pub(super) fn links(&self) -> MutexGuard<'_, DestinationLinks> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was verified at and below `path` counts no more.
+    pub(super) fn forget(&self, path: &RelPath) -> Result<(), Fault> {
+        let gone = self.catalog.forget(path).map_err(Self::state_fault)?;
+        let mut links = self.links();
+        for path in gone.iter().chain([path]) {
+            links.forget(path);
+        }
+        Ok(())
     }
 
     /// Makes everything durable.

@@ -3,7 +3,7 @@
 
 use std::{
     os::fd::{AsFd as _, OwnedFd},
-    sync::{PoisonError, atomic::Ordering},
+    sync::atomic::Ordering,
 };
 
 use livmig_proto::{
@@ -16,6 +16,7 @@ use rustix::{fs::SeekFrom, io::Errno};
 
 use super::{
     links::Proven,
+    metadata,
     state::Destination,
     touched::{Content, Range, Touch, Written},
 };
@@ -28,7 +29,6 @@ use crate::{
     fs::{
         dir, file,
         stat::{Kind, Stat},
-        xattr,
     },
     hash::{self, Hashed, Options},
     source::read,
@@ -60,7 +60,7 @@ impl<'a> Surveyor<'a> {
         let dir = match self.destination.volume.dir(path) {
             Ok(dir) => dir,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
-                self.gone(path)?;
+                self.destination.forget(path)?;
                 return Ok(true);
             }
             Err(errno) => return Err(failed("open the directory", errno)),
@@ -112,7 +112,7 @@ impl<'a> Surveyor<'a> {
             };
             entries.push(entry);
         }
-        let meta = meta(&dir, path, &stat, false)?;
+        let meta = metadata::read(&dir, path, &stat, false)?;
         let seen = Some(Seen {
             identity: stat.identity,
             cold: true,
@@ -134,22 +134,13 @@ impl<'a> Surveyor<'a> {
             .catalog
             .put(&segment, Change::None)
             .map_err(Destination::state_fault)?;
-        self.destination
-            .links
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .replace(path, links, &touch.writes);
+        self.destination.links().replace(path, links, &touch.writes);
         Ok(self.mismatches.len() == before)
     }
 
     /// Proves one inode with several links, through the name `path`.
     pub fn link(&mut self, ino: u64, path: &RelPath) -> Result<bool, Fault> {
-        let locked = || {
-            self.destination
-                .links
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-        };
+        let locked = || self.destination.links();
         let Some(group) = locked().get(ino) else {
             return Ok(true);
         };
@@ -203,30 +194,8 @@ impl<'a> Surveyor<'a> {
             },
             Kept::Directory | Kept::Link { .. } => return Ok(true),
         };
-        self.destination
-            .links
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .prove(ino, proven);
+        self.destination.links().prove(ino, proven);
         Ok(self.mismatches.len() == before)
-    }
-
-    fn gone(&self, path: &RelPath) -> Result<(), Fault> {
-        let gone = self
-            .destination
-            .catalog
-            .forget(path)
-            .map_err(Destination::state_fault)?;
-        let mut links = self
-            .destination
-            .links
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        for path in &gone {
-            links.forget(path);
-        }
-        links.forget(path);
-        Ok(())
     }
 
     fn entry(
@@ -260,7 +229,7 @@ impl<'a> Surveyor<'a> {
                 _ => None,
             });
             let hashed = self.content(&fd, path, stat, known, writes)?;
-            let meta = meta(&fd, path, stat, false)?;
+            let meta = metadata::read(&fd, path, stat, false)?;
             let Hashed { size, root } = hashed;
             let digest = entry_digest(&meta, &Node::File { size, root });
             (
@@ -278,7 +247,7 @@ impl<'a> Surveyor<'a> {
             let node = read::node(&handle, stat)
                 .map_err(|errno| failed("read the link back", errno))?
                 .ok_or_else(|| failed("read the entry back", Errno::IO))?;
-            let meta = meta(&handle, path, stat, true)?;
+            let meta = metadata::read(&handle, path, stat, true)?;
             let digest = entry_digest(&meta, &node);
             (digest, Kept::Other { digest })
         };
@@ -415,22 +384,6 @@ impl<'a> Surveyor<'a> {
             format!("destination: does not hold what was sent ({what} differ)"),
         ));
     }
-}
-
-/// The metadata of an entry, read back.
-fn meta(fd: &OwnedFd, path: &RelPath, stat: &Stat, is_path: bool) -> Result<Meta, Fault> {
-    if stat.kind == Kind::Symlink {
-        return Ok(read::meta_of(stat, Vec::new()));
-    }
-    let attributes = xattr::read(fd, is_path).map_err(|errno| {
-        fault::at(
-            Side::Destination,
-            path,
-            "read the extended attributes back",
-            errno,
-        )
-    })?;
-    Ok(read::meta_of(stat, attributes.carried))
 }
 
 /// Whether reading ranges back is cheaper than reading the file.

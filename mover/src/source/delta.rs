@@ -91,7 +91,7 @@ pub(super) fn send(
     subject: Subject,
     buffer: &mut Vec<u8>,
 ) -> Result<Compared, CompareError> {
-    let shared = super::file::shared(sink.visitor);
+    let shared = sink.visitor.shared;
     let stopped = StreamError::Stopped;
     // What was sent of this directory before must be applied before the file is asked about.
     let signature = fetch(shared, sink).map_err(stopped)?;

@@ -12,7 +12,7 @@ use super::{
     content::{self, Before, Compared, Sink, Subject},
     delta,
     read::{self, Attempt, OpenFile, SMALL},
-    shared::{Counts, Shared, lock},
+    shared::{Counts, lock},
     visit::{Scope, Visit, Visitor},
 };
 use crate::{
@@ -430,9 +430,4 @@ fn difference(kept: Option<&KeptFile>, hashed: &Hashed, meta: &Meta) -> Differen
 fn look(transfer: &Transfer<'_>) -> Result<Stat, Fault> {
     Stat::of_fd(&transfer.open.fd)
         .map_err(|errno| fault::at(Side::Source, transfer.path, "look at the file", errno))
-}
-
-/// What a transfer needs of the pass, spelled once.
-pub(super) fn shared<'a>(visitor: &Visitor<'a>) -> &'a Shared<'a> {
-    visitor.shared
 }

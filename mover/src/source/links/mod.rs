@@ -24,7 +24,6 @@ use self::{
 };
 pub use self::{table::LinkTable, work::LinkSummary};
 use super::{
-    file,
     shared::{Shared, lock},
     visit::Visitor,
 };
@@ -32,7 +31,7 @@ use crate::random::random;
 
 /// Makes the destination's hard links equal to the source's.
 pub fn finish(visitor: &mut Visitor<'_>, table: LinkTable) -> Result<LinkSummary, Fault> {
-    let shared = file::shared(visitor);
+    let shared = visitor.shared;
     let Matched {
         groups,
         alone,

@@ -19,7 +19,7 @@ use crate::{
     fault,
     fs::stat::Kind,
     source::{
-        file::{self, Transfer},
+        file::Transfer,
         read::{self, Attempt},
         shared::{Counts, Shared},
         visit::Scope,
@@ -29,7 +29,7 @@ use crate::{
 impl Work<'_, '_> {
     /// Brings an entry up to date that is the only one of its inode here; whether it was there.
     pub(super) fn alone(&mut self, alone: &Alone) -> Result<bool, Fault> {
-        let shared = file::shared(self.visitor);
+        let shared = self.visitor.shared;
         let name = self.enter(&alone.path)?;
         let Some((parent, _)) = alone.path.split() else {
             return Ok(false);
@@ -105,7 +105,7 @@ impl Work<'_, '_> {
 
     /// Reads what the group shares and sends what differs, through one of its names.
     pub(super) fn content(&mut self, group: &Match) -> Result<Option<Common>, Fault> {
-        let shared = file::shared(self.visitor);
+        let shared = self.visitor.shared;
         let Some(path) = group.present.first().or(group.paths.first()) else {
             return Ok(None);
         };
@@ -182,7 +182,7 @@ impl Work<'_, '_> {
         name: &Name,
         group: &Match,
     ) -> Result<Common, Fault> {
-        let shared = file::shared(self.visitor);
+        let shared = self.visitor.shared;
         let Attempt::Read(special) = read::special(shared, dir, path, name)? else {
             return Err(fault::named(
                 Side::Source,

@@ -22,7 +22,6 @@ use crate::{
     fault,
     fs::stat::Identity,
     source::{
-        file,
         shared::{Counts, Shared},
         visit::Visitor,
     },
@@ -97,7 +96,7 @@ impl<'w, 'a> Work<'w, 'a> {
         group: &Match,
         summary: &mut LinkSummary,
     ) -> Result<Option<u64>, Fault> {
-        let shared = file::shared(self.visitor);
+        let shared = self.visitor.shared;
         let common = match &group.common {
             Some(common)
                 if shared
@@ -145,7 +144,7 @@ impl<'w, 'a> Work<'w, 'a> {
 
     /// Speaks of the directory of `path`, whose listing is about to change; the name in it.
     pub(super) fn enter(&mut self, path: &RelPath) -> Result<Name, Fault> {
-        let shared = file::shared(self.visitor);
+        let shared = self.visitor.shared;
         let (parent, name) = path.split().ok_or_else(|| {
             fault::plain(
                 Side::Source,
@@ -168,7 +167,7 @@ impl<'w, 'a> Work<'w, 'a> {
 
     /// From here on the segment of its directory has `path` in the group `number`.
     pub(super) fn renumber(&mut self, path: &RelPath, number: u64) -> Result<(), Fault> {
-        let shared = file::shared(self.visitor);
+        let shared = self.visitor.shared;
         let Some((parent, name)) = path.split() else {
             return Ok(());
         };
@@ -211,7 +210,7 @@ impl<'w, 'a> Work<'w, 'a> {
 
     /// The group changed since it was listed. The next pass will see how.
     pub(super) fn gone(&self, path: &RelPath) {
-        let shared = file::shared(self.visitor);
+        let shared = self.visitor.shared;
         shared.unproven.store(true, Ordering::Relaxed);
         if shared.is_final() {
             self.visitor.note(fault::named(
@@ -224,7 +223,7 @@ impl<'w, 'a> Work<'w, 'a> {
     }
 
     pub(super) fn conclude(&mut self) -> Result<(), Fault> {
-        let shared = file::shared(self.visitor);
+        let shared = self.visitor.shared;
         for (path, segment) in self.segments.drain() {
             if !self.doubtful.remove(&path) {
                 self.visitor.lane.commit_later(segment)?;
