@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use livmig_proto::control::{PassKind, VerifyLevel};
+use livmig_proto::control::{PassKind, Side, VerifyLevel};
 use serde::Serialize;
 
 use crate::{
@@ -12,8 +12,8 @@ use crate::{
     machine::{Illegal, Machine},
     outcome::Outcome,
     record::{Event, Record},
-    result::Verification,
-    spec::MigrationSpec,
+    result::{StepOutcome, Verification},
+    spec::{MigrationSpec, VolumeName},
     time::Timestamp,
 };
 
@@ -261,6 +261,7 @@ fn volumes(spec: &MigrationSpec, records: &[Record]) -> Vec<VolumeDocument> {
         .into_iter()
         .map(|target| {
             let left_out = left_out(records, &target.volume);
+            let provisioned = provisioned(records, &target.volume);
             VolumeDocument {
                 verify: proven
                     .iter()
@@ -270,10 +271,28 @@ fn volumes(spec: &MigrationSpec, records: &[Record]) -> Vec<VolumeDocument> {
                 not_carried_listed: left_out.listed,
                 claim: target.volume.to_string(),
                 source: target.source,
-                destination: target.destination,
+                destination: provisioned.unwrap_or(target.destination),
             }
         })
         .collect()
+}
+
+/// The storage that was made for the destination of `volume`, once a mover serves it.
+fn provisioned(records: &[Record], volume: &VolumeName) -> Option<String> {
+    records.iter().rev().find_map(|record| {
+        let Event::Outcome {
+            outcome: StepOutcome::Movers { movers },
+            ..
+        } = &record.event
+        else {
+            return None;
+        };
+        movers
+            .iter()
+            .find(|mover| mover.volume == *volume && mover.welcome.side == Side::Destination)?
+            .storage
+            .clone()
+    })
 }
 
 fn verify(verification: &Verification) -> VerifyDocument {

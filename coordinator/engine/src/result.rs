@@ -79,6 +79,10 @@ pub struct MoverFacts {
     pub volume: VolumeName,
     /// What it said of itself.
     pub welcome: Welcome,
+    /// The storage it serves, where that has a name only once the mover runs: a volume that was
+    /// provisioned for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<String>,
 }
 
 /// One volume's report of a pass.

@@ -3,15 +3,11 @@
 
 use std::{collections::BTreeSet, fs, io, path::Path};
 
-use livmig_engine::{
-    document::Document,
-    outcome::ExitCode,
-    spec::{HostTarget, Target},
-};
+use livmig_engine::{document::Document, outcome::ExitCode, spec::HostTarget};
 
 use super::{
     drive::{load, ways_on},
-    find::find,
+    find::{find, host_target},
     out,
     report::Trouble,
 };
@@ -58,7 +54,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Trouble> {
         .with_state(format!("nothing was removed; {}", document.status.workload))
         .with_next(ways_on(&folder)));
     }
-    let Target::Host(target) = &document.spec.target;
+    let target = host_target(&document.spec)?;
     let told = if args.delete_old_volumes {
         remove_source(&document, target)?;
         format!("removed {}\n", target.source.display())

@@ -287,8 +287,13 @@ fn wish(args: &Args, layout: &Layout) -> Result<Wish, Trouble> {
 async fn roll_back(planned: &Planned, root: &StateRoot) -> Result<Driven, Trouble> {
     let folder = root.open(planned.spec.name.as_str())?;
     let lock = folder.lock()?;
-    let platform = HostPlatform::new(&planned.spec, &planned.settings, folder.path())
-        .map_err(|error| Trouble::because(ExitCode::Failed, &error))?;
+    let platform = HostPlatform::new(
+        &planned.spec,
+        &planned.target,
+        &planned.settings,
+        folder.path(),
+    )
+    .map_err(|error| Trouble::because(ExitCode::Failed, &error))?;
     drive(Drive {
         folder,
         lock,

@@ -23,7 +23,8 @@ use super::{
 };
 use crate::{
     driver::{Clock as _, Driver, Handle, RequestError, Start, Status, SystemClock},
-    host::{failure::chain, platform::HostPlatform},
+    failure::chain,
+    host::platform::HostPlatform,
     store::{
         folder::{Lock, MigrationFolder},
         journal::{self, FileJournal},

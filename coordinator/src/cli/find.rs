@@ -5,7 +5,7 @@ use std::path::Path;
 use livmig_engine::{
     outcome::ExitCode,
     record::spec_of,
-    spec::{MigrationSpec, Target},
+    spec::{HostTarget, MigrationSpec},
 };
 
 use super::report::Trouble;
@@ -49,9 +49,19 @@ pub(super) fn find(root: &StateRoot, text: &str) -> Result<MigrationFolder, Trou
     }
 }
 
+/// What a migration of this machine's state folder moves.
+pub(super) fn host_target(spec: &MigrationSpec) -> Result<&HostTarget, Trouble> {
+    spec.target.host().ok_or_else(|| {
+        Trouble::new(
+            ExitCode::Failed,
+            format!("The migration {} is not one of this machine's", spec.name),
+        )
+        .with_state("nothing was changed by this command")
+    })
+}
+
 fn migrates(spec: &MigrationSpec, path: &Path) -> bool {
-    let Target::Host(target) = &spec.target;
-    target.path == path
+    spec.target.host().is_some_and(|target| target.path == path)
 }
 
 fn unknown(text: &str) -> Trouble {

@@ -8,7 +8,7 @@ use std::{
 
 use livmig_engine::{
     outcome::ExitCode,
-    spec::{MigrationSpec, OnOverrun, Options, Target},
+    spec::{HostTarget, MigrationSpec, OnOverrun, Options},
 };
 
 use super::{
@@ -19,8 +19,8 @@ use super::{
 };
 use crate::{
     driver::Start,
+    failure::chain,
     host::{
-        failure::chain,
         platform::HostPlatform,
         registration::{Planned, Wish, plan, register},
     },
@@ -116,8 +116,13 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, Trouble> {
 pub(super) fn begin(planned: &Planned, root: &StateRoot) -> Result<Drive, Trouble> {
     let registered = register(planned, root)?;
     let folder = registered.folder;
-    let platform = HostPlatform::new(&planned.spec, &planned.settings, folder.path())
-        .map_err(|error| Trouble::new(ExitCode::Failed, chain(&error)))?;
+    let platform = HostPlatform::new(
+        &planned.spec,
+        &planned.target,
+        &planned.settings,
+        folder.path(),
+    )
+    .map_err(|error| Trouble::new(ExitCode::Failed, chain(&error)))?;
     Ok(Drive {
         folder,
         lock: registered.lock,
@@ -152,8 +157,7 @@ fn wish(args: Args, somebody: bool) -> Wish {
 }
 
 /// What will be done, for a person to agree to.
-fn shown(spec: &MigrationSpec) -> String {
-    let Target::Host(target) = &spec.target;
+fn shown(spec: &MigrationSpec, target: &HostTarget) -> String {
     format!(
         "migration    {}\nPATH         {}\nsource       {}\ndestination  {}{}\nstop with    {}\n\
          start with   {}\nbudget       {:.0} s of downtime, otherwise {}\n",
@@ -175,7 +179,11 @@ fn shown(spec: &MigrationSpec) -> String {
 
 fn confirmed(planned: &Planned) -> Result<bool, Trouble> {
     let ask = || -> io::Result<bool> {
-        write!(io::stderr(), "{}Migrate? Type yes: ", shown(&planned.spec))?;
+        write!(
+            io::stderr(),
+            "{}Migrate? Type yes: ",
+            shown(&planned.spec, &planned.target)
+        )?;
         let mut answer = String::new();
         io::stdin().lock().read_line(&mut answer)?;
         Ok(matches!(answer.trim(), "y" | "yes"))

@@ -14,7 +14,8 @@ use livmig_engine::{
 use super::advice::MadeBy;
 use crate::{
     driver::DriverError,
-    host::{failure::chain, movers::MoverError, registration::PlanError},
+    failure::chain,
+    host::{movers::MoverError, registration::PlanError},
     store::{folder::StoreError, journal::ReadError},
 };
 

@@ -9,13 +9,14 @@ use livmig_engine::{
 
 use super::{
     drive::{Drive, Driven, conclude, drive, load},
-    find::find,
+    find::{find, host_target},
     report::Trouble,
     values::Output,
 };
 use crate::{
     driver::Start,
-    host::{failure::chain, movers::find_program, platform::HostPlatform, settings::Settings},
+    failure::chain,
+    host::{movers::find_program, platform::HostPlatform, settings::Settings},
     store::{folder::StateRoot, journal},
 };
 
@@ -112,8 +113,9 @@ async fn take_over(
         settings.start_command = start_command;
         settings.store(folder.path()).map_err(unusable)?;
     }
-    let platform =
-        HostPlatform::new(spec, &with_program(settings), folder.path()).map_err(|error| {
+    let target = host_target(spec)?;
+    let platform = HostPlatform::new(spec, target, &with_program(settings), folder.path())
+        .map_err(|error| {
             Trouble::new(ExitCode::Failed, chain(&error))
                 .with_state("nothing was changed by this command")
         })?;

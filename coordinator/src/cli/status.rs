@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io;
 
-use livmig_engine::{document::Document, outcome::ExitCode, spec::Target};
+use livmig_engine::{document::Document, outcome::ExitCode};
 use rustix::fs::inotify;
 
 use super::{
@@ -130,7 +130,7 @@ fn driven(folder: &MigrationFolder, document: &Document) -> String {
 
 /// The commands with which a person without livmig would lift a fence.
 fn by_hand(folder: &MigrationFolder, document: &Document) -> Option<String> {
-    let Target::Host(target) = &document.spec.target;
+    let target = document.spec.target.host()?;
     let settings = Settings::load(folder.path()).ok()?;
     let link = VolumeLink::new(
         target.path.clone(),

@@ -8,8 +8,7 @@ use std::{
 
 use livmig_proto::control::{self, Response, ResponseBody};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     sync::{mpsc, watch},
 };
 use tokio_rustls::client::TlsStream;
@@ -77,8 +76,8 @@ impl Pending {
 }
 
 /// Carries frames both ways until either end closes.
-pub(super) async fn serve(
-    stream: TlsStream<TcpStream>,
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: TlsStream<S>,
     mut outgoing: mpsc::UnboundedReceiver<Vec<u8>>,
     pending: Arc<Pending>,
 ) {

@@ -1,46 +1,62 @@
 //! Why a mover could not be asked, or did not do what it was asked.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{fmt, io, net::SocketAddr, time::Duration};
 
 use livmig_proto::{
     control::{DecodeError, Fault},
     identity::IdentityError,
 };
 
+/// Where a mover is, for people: an address, or a pod.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Peer(pub String);
+
+impl From<SocketAddr> for Peer {
+    fn from(address: SocketAddr) -> Self {
+        Self(address.to_string())
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Why a mover could not be asked, or did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// Nobody listens there.
-    #[error("Could not connect to the mover at {address}")]
+    #[error("Could not connect to the mover at {peer}")]
     Connect {
         /// Where the mover should listen.
-        address: SocketAddr,
+        peer: Peer,
         /// What the socket said.
         #[source]
         source: io::Error,
     },
     /// Somebody listens there who is not this migration's mover, or speaks another version.
-    #[error("Whoever listens at {address} is not this migration's mover")]
+    #[error("Whoever listens at {peer} is not this migration's mover")]
     Handshake {
         /// Where the mover should listen.
-        address: SocketAddr,
+        peer: Peer,
         /// What TLS said.
         #[source]
         source: io::Error,
     },
     /// The connection ended before the answer came.
-    #[error("The connection to the mover at {address} was lost ({reason})")]
+    #[error("The connection to the mover at {peer} was lost ({reason})")]
     Lost {
         /// Where the mover listened.
-        address: SocketAddr,
+        peer: Peer,
         /// How it ended.
         reason: String,
     },
     /// The mover accepts connections and says nothing.
-    #[error("The mover at {address} has said nothing for {seconds} s", seconds = .limit.as_secs())]
+    #[error("The mover at {peer} has said nothing for {seconds} s", seconds = .limit.as_secs())]
     Silent {
         /// Where the mover listens.
-        address: SocketAddr,
+        peer: Peer,
         /// How long it was waited for.
         limit: Duration,
     },
@@ -48,10 +64,10 @@ pub enum ControlError {
     #[error("The {side} mover refused", side = .0.side)]
     Refused(#[source] Fault),
     /// The answer does not belong to the question.
-    #[error("The mover at {address} answered something else than it was asked")]
+    #[error("The mover at {peer} answered something else than it was asked")]
     Unexpected {
         /// Where the mover listens.
-        address: SocketAddr,
+        peer: Peer,
     },
     /// The request could not be put on the wire.
     #[error("The request to the mover could not be encoded")]

@@ -6,7 +6,7 @@
 mod connection;
 mod error;
 
-pub use error::ControlError;
+pub use error::{ControlError, Peer};
 
 use std::{
     io,
@@ -27,7 +27,13 @@ use livmig_proto::{
     ids::{Epoch, PassNumber},
 };
 use rustls::pki_types::ServerName;
-use tokio::{net::TcpStream, sync::mpsc, task::AbortHandle, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    sync::mpsc,
+    task::AbortHandle,
+    time::timeout,
+};
 use tokio_rustls::TlsConnector;
 
 use self::connection::{Pending, serve};
@@ -42,7 +48,7 @@ const SILENCE_MAX: Duration = Duration::from_mins(1);
 /// A connection to a mover. Dropping it closes it; the mover goes on with what it does.
 #[derive(Debug)]
 pub struct ControlClient {
-    address: SocketAddr,
+    peer: Peer,
     epoch: Epoch,
     next_id: AtomicU64,
     frames: mpsc::UnboundedSender<Vec<u8>>,
@@ -59,36 +65,49 @@ impl ControlClient {
         peer: &PublicKey,
         epoch: Epoch,
     ) -> Result<Self, ControlError> {
-        let config = identity::client_config(own, peer, control::ALPN)?;
-        let silent = |_| ControlError::Silent {
-            address,
-            limit: GREETING_MAX,
-        };
         let socket = timeout(GREETING_MAX, TcpStream::connect(address))
             .await
-            .map_err(silent)?
-            .map_err(|source| ControlError::Connect { address, source })?;
+            .map_err(|_| silent(&address.into()))?
+            .map_err(|source| ControlError::Connect {
+                peer: address.into(),
+                source,
+            })?;
         // Requests are small and waited for; a refusal only costs a little time.
         let _ = socket.set_nodelay(true);
-        let name = ServerName::try_from(identity::SERVER_NAME).map_err(|error| {
-            ControlError::Handshake {
-                address,
-                source: io::Error::other(error),
-            }
-        })?;
+        Self::over(socket, address.into(), own, peer, epoch).await
+    }
+
+    /// The same over a stream that leads to the mover already; `place` says where that is.
+    pub async fn over<S>(
+        stream: S,
+        place: Peer,
+        own: &PrivateKey,
+        peer: &PublicKey,
+        epoch: Epoch,
+    ) -> Result<Self, ControlError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let config = identity::client_config(own, peer, control::ALPN)?;
+        let failed = |source| ControlError::Handshake {
+            peer: place.clone(),
+            source,
+        };
+        let name = ServerName::try_from(identity::SERVER_NAME)
+            .map_err(|error| failed(io::Error::other(error)))?;
         let stream = timeout(
             GREETING_MAX,
-            TlsConnector::from(Arc::new(config)).connect(name, socket),
+            TlsConnector::from(Arc::new(config)).connect(name, stream),
         )
         .await
-        .map_err(silent)?
-        .map_err(|source| ControlError::Handshake { address, source })?;
+        .map_err(|_| silent(&place))?
+        .map_err(failed)?;
 
         let (frames, outgoing) = mpsc::unbounded_channel();
         let pending = Arc::new(Pending::default());
         let task = tokio::spawn(serve(stream, outgoing, Arc::clone(&pending))).abort_handle();
         Ok(Self {
-            address,
+            peer: place,
             epoch,
             next_id: AtomicU64::new(1),
             frames,
@@ -191,13 +210,13 @@ impl ControlClient {
             match timeout(silence, answers.recv()).await {
                 Err(_) => {
                     return Err(ControlError::Silent {
-                        address: self.address,
+                        peer: self.peer.clone(),
                         limit: silence,
                     });
                 }
                 Ok(None) => {
                     return Err(ControlError::Lost {
-                        address: self.address,
+                        peer: self.peer.clone(),
                         reason: self.pending.reason(),
                     });
                 }
@@ -212,8 +231,16 @@ impl ControlClient {
 
     fn unexpected(&self) -> ControlError {
         ControlError::Unexpected {
-            address: self.address,
+            peer: self.peer.clone(),
         }
+    }
+}
+
+/// A mover that does not greet.
+fn silent(peer: &Peer) -> ControlError {
+    ControlError::Silent {
+        peer: peer.clone(),
+        limit: GREETING_MAX,
     }
 }
 

@@ -1,10 +1,7 @@
 //! What the host's errors mean to the machine: whether trying again may help, and what a person
 //! can do.
 
-use std::error::Error;
-
 use livmig_engine::result::StepFailure;
-use livmig_proto::control::FaultCode;
 
 use super::{
     link::{LinkError, LinkState, VolumeLink},
@@ -13,22 +10,10 @@ use super::{
     workload::{Action, WorkloadError},
     writers::Holder,
 };
-use crate::control::ControlError;
+use crate::failure::{chain, control};
 
 /// Holders that an error names; more are counted.
 const NAMED_MAX: usize = 5;
-
-/// An error and its causes in one sentence.
-pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
 
 /// A check found an obstacle.
 pub fn refused(refusal: &Refusal) -> StepFailure {
@@ -51,19 +36,6 @@ pub fn mover(error: &MoverError) -> StepFailure {
         | MoverError::End { .. }
         | MoverError::Stranger { .. }
         | MoverError::Keys(_) => StepFailure::permanent(chain(error)),
-    }
-}
-
-/// A mover was asked in vain.
-pub fn control(error: &ControlError, context: &str) -> StepFailure {
-    match error {
-        ControlError::Refused(fault) if fault.code == FaultCode::StaleEpoch => {
-            StepFailure::from(fault.clone())
-                .with_hint("another coordinator has taken over: `livmig-coord get`")
-        }
-        ControlError::Refused(fault) => fault.clone().into(),
-        _ if error.is_transient() => StepFailure::transient(format!("{context}: {}", chain(error))),
-        _ => StepFailure::permanent(format!("{context}: {}", chain(error))),
     }
 }
 

@@ -2,7 +2,6 @@
 //! commands that stop and start it.
 
 pub mod failure;
-pub mod keys;
 pub mod link;
 pub mod movers;
 pub mod platform;

@@ -11,7 +11,7 @@ use std::{
 
 use livmig_engine::{
     result::{MoverFacts, Probe, Proof, StepFailure, StepOutcome, Verification, VolumePass},
-    spec::{HostTarget, MigrationSpec, Target},
+    spec::{HostTarget, MigrationSpec},
     step::Step,
 };
 use livmig_proto::{
@@ -29,6 +29,7 @@ use super::{
     workload::{UserCommand, Workload, WorkloadError},
 };
 use crate::{
+    failure::control as control_failure,
     platform::{Context, Platform},
     store::file::sync_parent,
 };
@@ -47,13 +48,13 @@ pub struct HostPlatform {
 }
 
 impl HostPlatform {
-    /// The platform of the migration `spec`, whose state lies in `folder`.
+    /// The platform of the migration `spec` of `target`, whose state lies in `folder`.
     pub fn new(
         spec: &MigrationSpec,
+        target: &HostTarget,
         settings: &Settings,
         folder: &Path,
     ) -> Result<Self, MoverError> {
-        let Target::Host(target) = &spec.target;
         let command = |line: &String, limit| UserCommand {
             line: line.clone(),
             limit,
@@ -130,6 +131,7 @@ impl HostPlatform {
         let facts = |mover: &Mover| MoverFacts {
             volume: self.target.volume(),
             welcome: mover.welcome.clone(),
+            storage: None,
         };
         Ok(StepOutcome::Movers {
             movers: vec![facts(&source), facts(&destination)],
@@ -165,7 +167,7 @@ impl HostPlatform {
         number: PassNumber,
         context: &Context,
     ) -> Result<(), StepFailure> {
-        let asked = |error| failure::control(&error, "The source mover cannot be asked");
+        let asked = |error| control_failure(&error, "The source mover cannot be asked");
         let now = source.client.hello().await.map_err(asked)?;
         if let Some(other) = now.running.filter(|running| *running != number) {
             source.client.stop_pass(other).await.map_err(asked)?;
@@ -206,7 +208,7 @@ impl HostPlatform {
         tokio::select! {
             biased;
             passed = source.client.pass(request, &mut report) => passed.map_err(|error| {
-                failure::control(&error, &format!("The {kind} pass {number} was cut off"))
+                control_failure(&error, &format!("The {kind} pass {number} was cut off"))
             }),
             () = destination.client.closed() => {
                 // The source would find out only when its packets stay unanswered for long.
@@ -244,7 +246,7 @@ impl HostPlatform {
             source.client.manifest(level, &mut report),
             destination.client.manifest(level, &mut silent),
         )
-        .map_err(|error| failure::control(&error, "The two ends could not be compared"))?;
+        .map_err(|error| control_failure(&error, "The two ends could not be compared"))?;
         let on_device = self
             .last_final
             .lock()
@@ -450,7 +452,7 @@ impl Platform for HostPlatform {
     async fn stop_pass(&self, pass: PassNumber, _context: &Context) -> Result<(), StepFailure> {
         match self.movers.connected(Side::Source).await {
             Some(source) => source.client.stop_pass(pass).await.map_err(|error| {
-                failure::control(&error, &format!("Pass {pass} could not be stopped"))
+                control_failure(&error, &format!("Pass {pass} could not be stopped"))
             }),
             None => Ok(()),
         }

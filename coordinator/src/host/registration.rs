@@ -52,6 +52,8 @@ pub struct Wish {
 pub struct Planned {
     /// For the journal.
     pub spec: MigrationSpec,
+    /// The spec's target.
+    pub target: HostTarget,
     /// For the platform.
     pub settings: Settings,
 }
@@ -118,6 +120,13 @@ pub fn plan(wish: &Wish, root: &StateRoot) -> Result<Planned, PlanError> {
         .map_err(|_| PlanError::Identity)?;
     let uid = MigrationUid(uid);
     let name = migration_name(&volumes.path, &uid).map_err(StoreError::from)?;
+    let target = HostTarget {
+        path: volumes.path,
+        source: volumes.source,
+        destination: volumes.destination,
+        stop_command: wish.stop_command.clone(),
+        start_command: wish.start_command.clone(),
+    };
     Ok(Planned {
         settings: Settings {
             link_text: volumes.link_text,
@@ -129,22 +138,17 @@ pub fn plan(wish: &Wish, root: &StateRoot) -> Result<Planned, PlanError> {
         spec: MigrationSpec {
             name,
             uid,
-            target: Target::Host(HostTarget {
-                path: volumes.path,
-                source: volumes.source,
-                destination: volumes.destination,
-                stop_command: wish.stop_command.clone(),
-                start_command: wish.start_command.clone(),
-            }),
+            target: Target::Host(target.clone()),
             options: wish.options.clone(),
         },
+        target,
     })
 }
 
 /// Makes the folder of a planned migration and takes its lock.
 pub fn register(planned: &Planned, root: &StateRoot) -> Result<Registered, PlanError> {
     let registration = root.lock_registration()?;
-    let Target::Host(target) = &planned.spec.target;
+    let target = &planned.target;
     let volumes = preflight::Volumes {
         path: target.path.clone(),
         link_text: planned.settings.link_text.clone(),
@@ -192,8 +196,9 @@ fn in_the_way(
         if finished {
             continue;
         }
-        let Target::Host(other) = &spec.target;
-        if let Some((what, shared)) = shared(volumes, other) {
+        if let Some(other) = spec.target.host()
+            && let Some((what, shared)) = shared(volumes, other)
+        {
             return Ok(Some(PlanError::InTheWay {
                 name: spec.name.clone(),
                 what,

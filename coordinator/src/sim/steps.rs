@@ -40,6 +40,7 @@ pub(super) async fn perform(
                     .map(|side| MoverFacts {
                         volume: volume(),
                         welcome: world.welcome(side, context.epoch),
+                        storage: None,
                     })
                     .into(),
             }

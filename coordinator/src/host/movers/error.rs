@@ -4,7 +4,7 @@ use std::{io, path::PathBuf, time::Duration};
 
 use livmig_proto::control::Side;
 
-use crate::{control::ControlError, host::keys::KeysError};
+use crate::{control::ControlError, keys::KeysError};
 
 /// Why there is no mover to talk to.
 #[derive(Debug, thiserror::Error)]

@@ -31,9 +31,9 @@ use tokio::{
     time::timeout,
 };
 
-use super::keys::{Keys, KeysError};
 use crate::{
     control::{ControlClient, ControlError},
+    keys::{Keys, KeysError},
     process::{ProcessIdentity, with_argument},
     store::file::{create_folder, replace_durably},
 };

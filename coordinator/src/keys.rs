@@ -57,32 +57,43 @@ impl Keys {
             source,
         };
         match fs::read(path) {
-            Ok(bytes) => {
-                let stored: Stored =
-                    serde_json::from_slice(&bytes).map_err(|error| failed(error.into()))?;
-                Ok(Self {
-                    coordinator: PrivateKey::from_pkcs8(stored.coordinator),
-                    source: PrivateKey::from_pkcs8(stored.source),
-                    destination: PrivateKey::from_pkcs8(stored.destination),
-                })
-            }
+            Ok(bytes) => Self::decode(&bytes).map_err(|error| failed(error.into())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let keys = Self {
-                    coordinator: PrivateKey::generate()?,
-                    source: PrivateKey::generate()?,
-                    destination: PrivateKey::generate()?,
-                };
-                let stored = Stored {
-                    coordinator: keys.coordinator.pkcs8().to_vec(),
-                    source: keys.source.pkcs8().to_vec(),
-                    destination: keys.destination.pkcs8().to_vec(),
-                };
-                let bytes = serde_json::to_vec(&stored).map_err(|error| failed(error.into()))?;
+                let keys = Self::generate()?;
+                let bytes = keys.encode().map_err(|error| failed(error.into()))?;
                 replace_durably(path, &bytes).map_err(failed)?;
                 Ok(keys)
             }
             Err(error) => Err(failed(error)),
         }
+    }
+
+    /// New keys.
+    pub fn generate() -> Result<Self, IdentityError> {
+        Ok(Self {
+            coordinator: PrivateKey::generate()?,
+            source: PrivateKey::generate()?,
+            destination: PrivateKey::generate()?,
+        })
+    }
+
+    /// The keys as they are stored: one JSON object.
+    pub fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
+        serde_json::to_vec(&Stored {
+            coordinator: self.coordinator.pkcs8().to_vec(),
+            source: self.source.pkcs8().to_vec(),
+            destination: self.destination.pkcs8().to_vec(),
+        })
+    }
+
+    /// The keys that [`encode`](Self::encode) stored.
+    pub fn decode(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        let stored: Stored = serde_json::from_slice(bytes)?;
+        Ok(Self {
+            coordinator: PrivateKey::from_pkcs8(stored.coordinator),
+            source: PrivateKey::from_pkcs8(stored.source),
+            destination: PrivateKey::from_pkcs8(stored.destination),
+        })
     }
 
     /// The coordinator's own key.

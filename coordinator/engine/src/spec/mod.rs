@@ -1,5 +1,9 @@
 //! What a user asked for, fixed when the migration is planned.
 
+mod kubernetes;
+
+pub use kubernetes::{ClaimTarget, KubernetesTarget, MoverPods, WorkloadKind, WorkloadRef};
+
 use std::{fmt, path::PathBuf, time::Duration};
 
 use livmig_proto::{control::VerifyLevel, ids::MigrationUid};
@@ -73,6 +77,8 @@ impl fmt::Display for MigrationName {
 pub enum Target {
     /// A directory of this machine.
     Host(HostTarget),
+    /// Claims of a workload of a Kubernetes cluster.
+    Kubernetes(KubernetesTarget),
 }
 
 impl Target {
@@ -80,6 +86,23 @@ impl Target {
     pub fn namespace(&self) -> Option<&str> {
         match self {
             Self::Host(_) => None,
+            Self::Kubernetes(kubernetes) => Some(&kubernetes.namespace),
+        }
+    }
+
+    /// The directory, where it is one of a host.
+    pub fn host(&self) -> Option<&HostTarget> {
+        match self {
+            Self::Host(host) => Some(host),
+            Self::Kubernetes(_) => None,
+        }
+    }
+
+    /// The workload and its claims, where it is one of a cluster.
+    pub fn kubernetes(&self) -> Option<&KubernetesTarget> {
+        match self {
+            Self::Host(_) => None,
+            Self::Kubernetes(kubernetes) => Some(kubernetes),
         }
     }
 
@@ -91,6 +114,7 @@ impl Target {
                 source: host.source.display().to_string(),
                 destination: host.destination.display().to_string(),
             }],
+            Self::Kubernetes(kubernetes) => kubernetes.claims.iter().map(Into::into).collect(),
         }
     }
 }
