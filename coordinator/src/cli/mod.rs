@@ -16,6 +16,7 @@ mod report;
 mod resume;
 mod status;
 mod summary;
+mod table;
 mod values;
 
 use std::{ffi::OsString, io::Write as _};
