@@ -1,5 +1,6 @@
 //! The repository's own commands. `cargo xtask test` runs everything that can run here.
 
+mod cargo;
 mod machine;
 mod rules;
 mod skips;

@@ -1,14 +1,11 @@
 //! `cargo xtask test`: says what it will do, does all of it, and counts.
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-    process::{Command, ExitCode},
-};
+use std::{path::Path, process::ExitCode};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::{
+    cargo::{cargo, root},
     machine,
     rules::{self, workspace::Workspace},
     skips,
@@ -158,22 +155,4 @@ fn close(stages: &Stages) -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
-}
-
-/// The cargo that runs us.
-fn cargo(root: &Path) -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root);
-    command
-}
-
-/// The workspace's root directory: two above this crate's manifest.
-fn root() -> Result<PathBuf> {
-    let manifest =
-        env::var_os("CARGO_MANIFEST_DIR").context("not run by cargo: use `cargo xtask test`")?;
-    Path::new(&manifest)
-        .ancestors()
-        .nth(2)
-        .map(Path::to_owned)
-        .context("this crate lies outside its workspace")
 }
