@@ -7,6 +7,7 @@ pub mod demo;
 pub mod driver;
 pub mod failure;
 pub mod host;
+pub mod images;
 pub mod journal;
 pub mod keys;
 pub mod platform;

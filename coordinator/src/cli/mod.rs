@@ -7,6 +7,7 @@ mod drive;
 mod events;
 mod find;
 mod get;
+mod images;
 mod log;
 mod logs;
 mod migrate_dir;
@@ -53,6 +54,8 @@ enum Command {
     Rollback(resume::RollbackArgs),
     /// Forget a finished migration; on request, remove the old volume
     Cleanup(cleanup::Args),
+    /// List the container images that a private registry must hold
+    Images(images::Args),
     #[command(hide = true)]
     DemoWorkload(demo::WorkloadArgs),
 }
@@ -102,6 +105,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Trouble> {
         Command::Resume(args) => resume::resume(args).await,
         Command::Rollback(args) => resume::rollback(args).await,
         Command::Cleanup(args) => cleanup::run(&args),
+        Command::Images(args) => images::run(&args),
         Command::DemoWorkload(args) => demo::workload(args).await,
     }
 }
