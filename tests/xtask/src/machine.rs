@@ -7,13 +7,20 @@ use std::{
 };
 
 /// Programs that tests compare with or make file systems with, and the Debian package of each.
-const PROGRAMS: [(&str, &str, &str); 6] = [
+const PROGRAMS: [(&str, &str, &str); 9] = [
     ("rsync", "rsync", "a second opinion on copied trees"),
     ("getfattr", "attr", "looking at attributes by hand"),
     ("setfacl", "acl", "looking at ACLs by hand"),
     ("mkfs.ext4", "e2fsprogs", "full and small file systems"),
     ("mkfs.xfs", "xfsprogs", "copies between unlike file systems"),
     ("setpriv", "util-linux", "movers without root's rights"),
+    (
+        "containerd",
+        "containerd",
+        "loading the images as a node does",
+    ),
+    ("runc", "runc", "running what is in the images"),
+    ("skopeo", "skopeo", "a second opinion on the images"),
 ];
 
 /// Something that is not there.

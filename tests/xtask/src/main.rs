@@ -1,6 +1,7 @@
 //! The repository's own commands. `cargo xtask test` runs everything that can run here.
 
 mod cargo;
+mod images;
 mod machine;
 mod rules;
 mod skips;
@@ -25,11 +26,18 @@ enum Command {
     Test,
     /// Check the house rules alone: file sizes, modules, pure crates, words, supply chain
     Rules,
+    /// Build the container images and the air-gap bundle, below target/images
+    Images {
+        /// Build once more in another folder, and fail unless every archive is the same
+        #[arg(long)]
+        check_reproducible: bool,
+    },
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     match Args::parse().command {
         Command::Test => test::run(),
         Command::Rules => test::run_rules(),
+        Command::Images { check_reproducible } => images::run(check_reproducible),
     }
 }

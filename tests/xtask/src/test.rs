@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::{
     cargo::{cargo, root},
-    machine,
+    images, machine,
     rules::{self, workspace::Workspace},
     skips,
     stage::Stages,
@@ -48,6 +48,10 @@ pub(crate) fn run() -> Result<ExitCode> {
     let mut build = cargo(&root);
     build.args(["build", "--release", "--workspace", "--bins", "--locked"]);
     stages.command("release build", &mut build);
+    stages.check("images", || {
+        images::build(&root)?;
+        Ok(Vec::new())
+    });
     run_tests(&root, &workspace.target, &mut stages)?;
 
     let mut doc = cargo(&root);
@@ -85,6 +89,7 @@ fn run_tests(root: &Path, target: &Path, stages: &mut Stages) -> Result<()> {
     tests
         .args(["test", "--workspace", "--no-fail-fast", "--locked"])
         .env("LIVMIG_BIN_DIR", target.join("release"))
+        .env("LIVMIG_IMAGES_DIR", target.join("images"))
         .env("LIVMIG_SCRATCH", target.join("tmp"))
         .env("LIVMIG_SKIPS", &noted)
         // A failure explains itself; where in the tests it was noticed, its name says.
@@ -107,7 +112,7 @@ fn run_tests(root: &Path, target: &Path, stages: &mut Stages) -> Result<()> {
 /// Says what will run, what is missing, and what that means; installs what it may.
 fn announce(has_deny: bool) {
     println!(
-        "Will run: format, house rules, supply chain, lints, release build, tests of every \
+        "Will run: format, house rules, supply chain, lints, release build, images, tests of every \
          crate (unit, property, simulator, documentation examples), whole migrations with the \
          release binaries, documentation."
     );

@@ -33,11 +33,7 @@ impl Workspace {
     /// Reads the workspace at `root`.
     pub(crate) fn read(root: &Path) -> Result<Self> {
         let metadata = metadata(root)?;
-        let target = metadata
-            .get("target_directory")
-            .and_then(Value::as_str)
-            .context("cargo metadata names no target directory")?
-            .into();
+        let target = target_of(&metadata)?;
         let mut texts = Texts::new();
         read_texts(root, root, &target, &mut texts)?;
         let of = |end: &str| -> Texts {
@@ -66,6 +62,18 @@ impl Workspace {
         }
         crates
     }
+}
+
+/// Where builds of the workspace at `root` go.
+pub(crate) fn target_directory(root: &Path) -> Result<PathBuf> {
+    target_of(&metadata(root)?)
+}
+
+fn target_of(metadata: &Value) -> Result<PathBuf> {
+    let directory = metadata.get("target_directory").and_then(Value::as_str);
+    Ok(directory
+        .context("cargo metadata names no target directory")?
+        .into())
 }
 
 fn metadata(root: &Path) -> Result<Value> {
