@@ -6,8 +6,11 @@ use std::{
     process::{Command, Stdio},
 };
 
+/// A program, its Debian package and what it is for.
+pub(crate) type Program = (&'static str, &'static str, &'static str);
+
 /// Programs that tests compare with or make file systems with, and the Debian package of each.
-const PROGRAMS: [(&str, &str, &str); 9] = [
+const PROGRAMS: [Program; 9] = [
     ("rsync", "rsync", "a second opinion on copied trees"),
     ("getfattr", "attr", "looking at attributes by hand"),
     ("setfacl", "acl", "looking at ACLs by hand"),
@@ -34,12 +37,17 @@ pub(crate) struct Missing {
     pub(crate) purpose: &'static str,
 }
 
-/// The programs that are not on the path.
+/// The programs for tests that are not on the path.
 pub(crate) fn missing() -> Vec<Missing> {
-    PROGRAMS
-        .into_iter()
+    missing_of(&PROGRAMS)
+}
+
+/// Those of `programs` that are not on the path.
+pub(crate) fn missing_of(programs: &[Program]) -> Vec<Missing> {
+    programs
+        .iter()
         .filter(|(program, ..)| !is_on_path(program))
-        .map(|(program, package, purpose)| Missing {
+        .map(|&(program, package, purpose)| Missing {
             program,
             package,
             purpose,
@@ -80,10 +88,11 @@ pub(crate) fn install(missing: &[Missing]) -> bool {
 }
 
 fn is_on_path(program: &str) -> bool {
-    // Administrators' programs are not on every user's path, but they are still there.
+    // Administrators' programs are not on every user's path, but they are still there; plugins
+    // for the network of containers are on nobody's.
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
-        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .chain(["/usr/sbin".into(), "/sbin".into(), "/usr/lib/cni".into()])
         .any(|dir| Path::new(&dir).join(program).is_file())
 }
 

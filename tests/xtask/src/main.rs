@@ -1,6 +1,7 @@
 //! The repository's own commands. `cargo xtask test` runs everything that can run here.
 
 mod cargo;
+mod cluster;
 mod images;
 mod machine;
 mod rules;
@@ -32,6 +33,9 @@ enum Command {
         #[arg(long)]
         check_reproducible: bool,
     },
+    /// A real Kubernetes cluster on this machine
+    #[command(subcommand)]
+    Cluster(cluster::Command),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -39,5 +43,6 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Test => test::run(),
         Command::Rules => test::run_rules(),
         Command::Images { check_reproducible } => images::run(check_reproducible),
+        Command::Cluster(command) => cluster::run(&command),
     }
 }

@@ -1,0 +1,149 @@
+//! `up`: a whole cluster, from whatever state things are in.
+
+use std::{
+    fs,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::{
+    cache::Cache,
+    cgroups, control, down, images, kubectl,
+    layout::{Layout, Machine},
+    namespaces::{self, Running},
+    network, node, packages, pki,
+    programs::Programs,
+    status, storage,
+};
+
+/// Builds what is not built and starts the cluster, unless it already runs.
+pub(super) fn run(layout: &Layout, sources: &Path) -> Result<()> {
+    packages::ensure()?;
+    let cache = Cache::open(&layout.cache)?;
+    let built = Instant::now();
+    let programs = Programs::build(&cache, sources)?;
+    let archives = images::build(&cache, &programs)?;
+    if built.elapsed() > Duration::from_secs(5) {
+        println!("Built in {:.0?}.", built.elapsed());
+    }
+
+    let started = Instant::now();
+    let absent = status::absent(layout);
+    if absent.is_empty() && layout.complete().exists() {
+        println!("The cluster already runs.");
+        say_how_to_use(layout);
+        return Ok(());
+    }
+    if down::is_anything_there(layout) {
+        if absent.is_empty() {
+            println!("A cluster is there that never came up. Removing it first.");
+        } else {
+            println!(
+                "A cluster is there of which these do not run: {}. Removing it first.",
+                absent.join(", ")
+            );
+        }
+        down::remove(layout)?;
+    }
+    let result = start(layout, &programs, &archives);
+    result.with_context(|| {
+        format!(
+            "The cluster did not come up; what runs of it is left for a look at the logs below {}. \
+             `cargo xtask cluster down` removes it",
+            layout.run.display()
+        )
+    })?;
+    println!("The cluster is up after {:.1?}.", started.elapsed());
+    say_how_to_use(layout);
+    Ok(())
+}
+
+fn start(layout: &Layout, programs: &Programs, archives: &[std::path::PathBuf]) -> Result<()> {
+    for machine in Machine::ALL {
+        fs::create_dir_all(layout.run_of(machine).join("log"))?;
+        fs::create_dir_all(layout.data_of(machine))?;
+    }
+    programs.link(layout)?;
+    cgroups::make(&layout.name)?;
+    for node in Machine::NODES {
+        cgroups::make(&layout.namespace(node))?;
+    }
+    let link = network::make(layout)?;
+    pki::make(layout, link)?;
+    let [control, node_a, node_b] = Machine::ALL.map(|machine| namespaces::boot(layout, machine));
+    let (control, nodes) = (control?, [node_a?, node_b?]);
+
+    thread::scope(|scope| {
+        // Unpacking images takes the nodes about as long as the API server takes to start.
+        let runtimes: Vec<_> = nodes
+            .iter()
+            .map(|node| scope.spawn(|| start_runtime(layout, node, archives)))
+            .collect();
+        control::start_api(layout, &control)?;
+        control::start_controllers(layout, &control)?;
+        storage::declare(layout)?;
+        storage::start_control(layout, &control)?;
+        for node in &nodes {
+            storage::start_node(layout, node)?;
+        }
+        for runtime in runtimes {
+            match runtime.join() {
+                Ok(result) => result?,
+                Err(_panic) => bail!("The start of a container runtime panicked"),
+            }
+        }
+        Ok(())
+    })?;
+    for node in &nodes {
+        node::start(layout, node)?;
+    }
+    await_nodes(layout)?;
+    let absent = status::absent(layout);
+    if !absent.is_empty() {
+        bail!("These ended again: {}", absent.join(", "));
+    }
+    fs::write(layout.complete(), "")?;
+    Ok(())
+}
+
+fn start_runtime(layout: &Layout, node: &Running, archives: &[std::path::PathBuf]) -> Result<()> {
+    node::start_runtime(layout, node)?;
+    for archive in archives {
+        node::import(layout, node, archive)?;
+    }
+    Ok(())
+}
+
+/// Waits until both nodes are ready and know their drivers, and pods can be made.
+fn await_nodes(layout: &Layout) -> Result<()> {
+    let wait = |condition: &str, objects: &[&str]| {
+        let mut arguments = vec!["wait", "--timeout=60s", condition];
+        arguments.extend(objects);
+        kubectl::run(layout, &arguments).map(|_output| ())
+    };
+    let nodes = ["node/node-a", "node/node-b"];
+    let drivers = ["csinode/node-a", "csinode/node-b"];
+    // One at a time: of several that are all absent, kubectl says so and gives up.
+    for object in nodes.iter().chain(&drivers) {
+        wait("--for=create", &[object])?;
+    }
+    wait("--for=condition=Ready", &nodes)?;
+    for driver in [storage::OLD, storage::NEW] {
+        let registered =
+            format!("--for=jsonpath={{.spec.drivers[?(@.name==\"{driver}\")].name}}={driver}");
+        wait(&registered, &drivers)?;
+    }
+    wait("--for=create", &["serviceaccount/default"])
+}
+
+fn say_how_to_use(layout: &Layout) {
+    println!(
+        "kubeconfig: {}\nTry `cargo xtask cluster kubectl get nodes,storageclasses`, or \
+         `export KUBECONFIG={}`.",
+        layout.kubeconfig().display(),
+        layout.kubeconfig().display()
+    );
+}
