@@ -23,6 +23,7 @@ pub(super) fn run(layout: &Layout) -> Result<()> {
     if !crate::machine::is_root() {
         bail!("Only root can remove a cluster: run `sudo -E cargo xtask cluster down`");
     }
+    let _alone = layout.lock()?;
     if !is_anything_there(layout) {
         println!("There is no cluster.");
         return Ok(());

@@ -1,7 +1,8 @@
-//! Where everything of a cluster lies and how it is addressed. Pure: paths and names as values.
+//! Where everything of a cluster lies and how it is addressed.
 
 use std::{
     env,
+    fs::{self, File},
     path::{Path, PathBuf},
 };
 
@@ -27,7 +28,7 @@ pub(super) const API_PORT: u16 = 6443;
 
 /// A machine of the cluster: namespaces of its own for network, mounts and processes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Machine {
+pub(crate) enum Machine {
     /// etcd, the API server and the controllers.
     Control,
     /// The first node.
@@ -130,6 +131,17 @@ impl Layout {
             cache: cache.to_owned(),
             name: name.to_owned(),
         })
+    }
+
+    /// Waits until nobody else starts or ends this cluster; holds until it is dropped.
+    pub(super) fn lock(&self) -> Result<File> {
+        fs::create_dir_all(&self.cache)?;
+        let lock = File::create(self.cache.join(format!("{}.lock", self.name)))?;
+        if lock.try_lock().is_err() {
+            println!("Waiting for another start or end of this cluster.");
+            lock.lock()?;
+        }
+        Ok(lock)
     }
 
     /// The network namespace of `machine`, as `ip netns` names it; also its cgroup.

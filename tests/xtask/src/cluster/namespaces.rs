@@ -8,11 +8,12 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use super::{
     cgroups,
     layout::{HIDDEN, Layout, Machine},
+    network::NAMESPACES,
     process::{Process, await_value, run, start},
 };
 
@@ -38,7 +39,7 @@ pub(super) struct Running {
 
 /// Starts `machine` in its network namespace, its mounts made.
 pub(super) fn boot(layout: &Layout, machine: Machine) -> Result<Running> {
-    let net = format!("--net=/run/netns/{}", layout.namespace(machine));
+    let net = format!("--net={NAMESPACES}/{}", layout.namespace(machine));
     let pause = layout.program("pause").canonicalize()?;
     let arguments = [
         "nsenter",
@@ -52,19 +53,23 @@ pub(super) fn boot(layout: &Layout, machine: Machine) -> Result<Running> {
         &pause.to_string_lossy(),
     ];
     let folder = layout.run_of(machine);
-    let outer = start(
-        &arguments,
-        &[],
-        &cgroups::procs(&layout.name)?,
-        &folder.join("log/init.log"),
-    )?;
+    let log = folder.join("log/init.log");
+    let outer = start(&arguments, &[], &cgroups::procs(&layout.name)?, &log)?;
     let init = await_value(
         &format!("The start of {}", machine.name()),
         Duration::from_secs(10),
         || {
-            Ok(Process::all()
+            let found = Process::all()
                 .into_iter()
-                .find(|process| process.parent == outer && process.name.starts_with("pause")))
+                .find(|process| process.parent == outer && process.name.starts_with("pause"));
+            if found.is_none() && Process::of(outer).is_none() {
+                bail!(
+                    "{} could not be started: read {}",
+                    machine.name(),
+                    log.display()
+                );
+            }
+            Ok(found)
         },
     )?;
     let running = Running { machine, init };

@@ -1,7 +1,7 @@
 //! The network: a namespace a machine, joined by a bridge inside the control plane's, and one
 //! link to the host over which its API is reached. Nothing has a route to anywhere else.
 
-use std::net::Ipv4Addr;
+use std::{fs, net::Ipv4Addr, path::Path};
 
 use anyhow::{Context as _, Result};
 
@@ -12,6 +12,9 @@ use super::{
 
 /// The link to the host takes the first of these blocks of four addresses that is free there.
 const LINK_BLOCKS: std::ops::Range<u8> = 0..64;
+
+/// Where `ip netns` keeps namespaces.
+pub(super) const NAMESPACES: &str = "/run/netns";
 
 /// The two ends of the link between the host and the control plane.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -123,6 +126,12 @@ pub(super) fn remove(layout: &Layout) -> Result<()> {
     for namespace in namespaces {
         run("ip", ["netns", "delete", &namespace])?;
     }
+    // `ip netns` made this folder a mount. It goes with the last namespace, be it anybody's.
+    let folder = Path::new(NAMESPACES);
+    if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none()) {
+        let _not_a_mount = run("umount", [folder]);
+        let _in_use = fs::remove_dir(folder);
+    }
     Ok(())
 }
 
@@ -140,9 +149,7 @@ pub(super) fn namespaces(layout: &Layout) -> Result<Vec<String>> {
 
 /// Whether the host's end of the link is there.
 pub(super) fn link_exists(layout: &Layout) -> bool {
-    std::path::Path::new("/sys/class/net")
-        .join(&layout.name)
-        .exists()
+    Path::new("/sys/class/net").join(&layout.name).exists()
 }
 
 /// Runs `ip` in the namespace of `machine`.

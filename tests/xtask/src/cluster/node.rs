@@ -182,6 +182,7 @@ fn proxy(layout: &Layout, node: Machine) -> Result<Piece> {
         "hostnameOverride": node.name(),
         "mode": "iptables",
         "clusterCIDR": PODS,
+        "nodePortAddresses": ["primary"],
         // These limits belong to the whole kernel and cannot be set from a namespace.
         "conntrack": {"maxPerCore": 0, "min": 0},
     });

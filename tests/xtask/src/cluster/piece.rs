@@ -2,11 +2,13 @@
 
 use std::{
     fmt::Display,
+    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
 
 use super::{
     cgroups,
@@ -21,7 +23,7 @@ pub(super) struct Piece {
     name: String,
     program: PathBuf,
     arguments: Vec<String>,
-    variables: Vec<(&'static str, String)>,
+    variables: Vec<(String, String)>,
 }
 
 impl Piece {
@@ -57,21 +59,24 @@ impl Piece {
     }
 
     /// Sets an environment variable.
-    pub(super) fn variable(mut self, name: &'static str, value: impl Display) -> Self {
-        self.variables.push((name, value.to_string()));
+    pub(super) fn variable(mut self, name: &str, value: impl Display) -> Self {
+        self.variables.push((name.to_owned(), value.to_string()));
         self
     }
 
     /// Starts it inside `running`, where it can be seen when this returns; it outlives this
     /// program.
     pub(super) fn start(&self, layout: &Layout, running: &Running) -> Result<()> {
+        let kept = Self::kept(layout, running.machine, &self.name);
+        fs::create_dir_all(kept.parent().unwrap_or(&layout.run))?;
+        fs::write(&kept, self.to_json().to_string())?;
         let mut command = running.enter();
         command.push(self.program.to_string_lossy().into_owned());
         command.extend(self.arguments.iter().cloned());
         let variables: Vec<(&str, &str)> = self
             .variables
             .iter()
-            .map(|(name, value)| (*name, value.as_str()))
+            .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect();
         let log = Self::log_of(layout, running.machine, &self.name);
         let outer = process::start(&command, &variables, &cgroups::procs(&layout.name)?, &log)?;
@@ -86,6 +91,39 @@ impl Piece {
             }
             Ok(seen.then_some(()))
         })
+    }
+
+    /// The piece called `name` as it was started on `machine` before.
+    pub(super) fn again(layout: &Layout, machine: Machine, name: &str) -> Result<Self> {
+        let kept = Self::kept(layout, machine, name);
+        let text = fs::read_to_string(&kept)
+            .with_context(|| format!("No {name} was ever started on {}", machine.name()))?;
+        Self::of_json(&serde_json::from_str(&text)?)
+            .with_context(|| format!("{} cannot be read", kept.display()))
+    }
+
+    fn kept(layout: &Layout, machine: Machine, name: &str) -> PathBuf {
+        layout.run_of(machine).join(format!("pieces/{name}.json"))
+    }
+
+    fn to_json(&self) -> Value {
+        let variables: Vec<_> = self
+            .variables
+            .iter()
+            .map(|(name, value)| json!([name, value]))
+            .collect();
+        json!({"program": self.program, "arguments": self.arguments, "variables": variables})
+    }
+
+    fn of_json(kept: &Value) -> Option<Self> {
+        let mut piece = Self::at(Path::new(kept.get("program")?.as_str()?));
+        for argument in kept.get("arguments")?.as_array()? {
+            piece = piece.argument(argument.as_str()?);
+        }
+        for variable in kept.get("variables")?.as_array()? {
+            piece = piece.variable(variable.get(0)?.as_str()?, variable.get(1)?.as_str()?);
+        }
+        Some(piece)
     }
 
     /// Fails when one of `pieces` does not run inside `running`.
@@ -106,5 +144,21 @@ impl Piece {
     /// Where what `piece` on `machine` says goes.
     pub(super) fn log_of(layout: &Layout, machine: Machine, piece: &str) -> PathBuf {
         layout.run_of(machine).join(format!("log/{piece}.log"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kept_piece_starts_as_before() {
+        let piece = Piece::at(Path::new("/bin/kubelet"))
+            .flag("config", "a b")
+            .argument("start")
+            .variable("NODE_NAME", "node-a");
+        let again = Piece::of_json(&piece.to_json()).unwrap();
+        assert_eq!(format!("{again:?}"), format!("{piece:?}"));
+        assert_eq!(again.name, "kubelet");
     }
 }

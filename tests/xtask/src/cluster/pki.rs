@@ -1,6 +1,10 @@
 //! Keys, certificates and kubeconfigs, made anew for each cluster.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{
+    env, fs,
+    os::unix::fs::{PermissionsExt as _, chown},
+    path::Path,
+};
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
@@ -67,7 +71,13 @@ pub(super) fn make(layout: &Layout, link: Link) -> Result<()> {
         kubeconfig(layout, file, &inside, &layout.kubeconfig_of(file))?;
     }
     let outside = format!("https://{}:{API_PORT}", link.api);
-    kubeconfig(layout, "admin", &outside, &layout.kubeconfig())
+    kubeconfig(layout, "admin", &outside, &layout.kubeconfig())?;
+    // Whoever became root for this is the one who wants to play with it.
+    let user = env::var("SUDO_UID").ok().and_then(|user| user.parse().ok());
+    if user.is_some() {
+        chown(layout.kubeconfig(), user, None)?;
+    }
+    Ok(())
 }
 
 /// The authority that everything in the cluster trusts.

@@ -1,7 +1,8 @@
 //! Processes: commands that must succeed, pieces that outlive this program, and who runs.
 
 use std::{
-    ffi::OsStr,
+    env,
+    ffi::{OsStr, OsString},
     fs::{self, File},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
@@ -27,8 +28,6 @@ pub(super) struct Process {
     pub(super) started: u64,
     /// The last part of its first argument.
     pub(super) name: String,
-    /// Resident memory in KiB.
-    pub(super) resident: u64,
 }
 
 impl Process {
@@ -49,7 +48,6 @@ impl Process {
             parent: i32::try_from(number(1)?).ok()?,
             started: number(19)?,
             name: first.rsplit('/').next().unwrap_or_default().to_owned(),
-            resident: number(21)?.saturating_mul(4),
         })
     }
 
@@ -66,6 +64,19 @@ impl Process {
     /// The namespace of `kind` (`pid`, `net`, …) that it is in, as the kernel names it.
     pub(super) fn namespace(&self, kind: &str) -> Option<PathBuf> {
         fs::read_link(format!("/proc/{}/ns/{kind}", self.pid)).ok()
+    }
+
+    /// Its resident memory in KiB.
+    pub(super) fn resident(&self) -> u64 {
+        fs::read_to_string(format!("/proc/{}/status", self.pid))
+            .ok()
+            .and_then(|status| {
+                let line = status
+                    .lines()
+                    .find_map(|line| line.strip_prefix("VmRSS:"))?;
+                line.split_whitespace().next()?.parse().ok()
+            })
+            .unwrap_or(0)
     }
 
     /// Ends it at once, and no other that got its id meanwhile.
@@ -104,6 +115,7 @@ pub(super) fn await_value<T>(
 pub(super) fn output(command: &mut Command) -> Result<String> {
     let program = command.get_program().to_owned();
     let output = command
+        .env("PATH", search_path())
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("{} could not be started", program.display()))?;
@@ -114,10 +126,25 @@ pub(super) fn output(command: &mut Command) -> Result<String> {
             program.display(),
             arguments.join(" "),
             output.status,
-            String::from_utf8_lossy(&output.stderr).trim()
+            last_lines(&output.stderr)
         );
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The end of what a program said: its beginning may be long and is seldom the reason.
+fn last_lines(output: &[u8]) -> String {
+    let text = String::from_utf8_lossy(output);
+    let lines: Vec<&str> = text.trim().lines().collect();
+    let skipped = lines.len().saturating_sub(12);
+    lines.get(skipped..).unwrap_or_default().join("\n")
+}
+
+/// Where programs are looked for: administrators' are not on every root's path.
+fn search_path() -> OsString {
+    let mut path = env::var_os("PATH").unwrap_or_default();
+    path.push(":/usr/sbin:/sbin");
+    path
 }
 
 /// Runs `program` with `arguments`; see [`output`].
@@ -149,6 +176,11 @@ pub(super) fn start(
         .args(["sh", "-ec", MOVE, "sh", &cgroups.len().to_string()])
         .args(cgroups)
         .args(arguments)
+        // Nothing of the caller's environment: a proxy or a kubeconfig of theirs is not meant
+        // for the cluster.
+        .env_clear()
+        .env("PATH", search_path())
+        .env("HOME", "/")
         .envs(variables.iter().copied())
         .current_dir("/")
         .stdin(Stdio::null())

@@ -35,8 +35,9 @@ pub(super) fn run(layout: &Layout) -> Result<()> {
         let machine = row.machine.name();
         match &row.process {
             Some(process) => {
-                total += process.resident;
-                let memory = format!("{} MiB", process.resident / 1024);
+                let resident = process.resident();
+                total += resident;
+                let memory = format!("{} MiB", resident / 1024);
                 println!("{machine:<9}{:<26}{:>8}{memory:>9}", row.piece, process.pid);
             }
             None => println!("{machine:<9}{:<26}{:>8}{:>9}", row.piece, "-", "ended"),

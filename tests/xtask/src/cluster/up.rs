@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
 };
@@ -13,8 +13,7 @@ use super::{
     cache::Cache,
     cgroups, control, down, images, kubectl,
     layout::{Layout, Machine},
-    namespaces::{self, Running},
-    network, node, packages, pki,
+    namespaces, network, node, packages, pki,
     programs::Programs,
     status, storage,
 };
@@ -30,6 +29,7 @@ pub(super) fn run(layout: &Layout, sources: &Path) -> Result<()> {
         println!("Built in {:.0?}.", built.elapsed());
     }
 
+    let _alone = layout.lock()?;
     let started = Instant::now();
     let absent = status::absent(layout);
     if absent.is_empty() && layout.complete().exists() {
@@ -61,7 +61,7 @@ pub(super) fn run(layout: &Layout, sources: &Path) -> Result<()> {
     Ok(())
 }
 
-fn start(layout: &Layout, programs: &Programs, archives: &[std::path::PathBuf]) -> Result<()> {
+fn start(layout: &Layout, programs: &Programs, archives: &[PathBuf]) -> Result<()> {
     for machine in Machine::ALL {
         fs::create_dir_all(layout.run_of(machine).join("log"))?;
         fs::create_dir_all(layout.data_of(machine))?;
@@ -76,44 +76,45 @@ fn start(layout: &Layout, programs: &Programs, archives: &[std::path::PathBuf]) 
     let [control, node_a, node_b] = Machine::ALL.map(|machine| namespaces::boot(layout, machine));
     let (control, nodes) = (control?, [node_a?, node_b?]);
 
+    for node in &nodes {
+        node::start_runtime(layout, node)?;
+    }
     thread::scope(|scope| {
-        // Unpacking images takes the nodes about as long as the API server takes to start.
-        let runtimes: Vec<_> = nodes
+        // Unpacking images takes the nodes about as long as everything else takes.
+        let imports: Vec<_> = nodes
             .iter()
-            .map(|node| scope.spawn(|| start_runtime(layout, node, archives)))
+            .map(|node| {
+                scope.spawn(|| {
+                    archives
+                        .iter()
+                        .try_for_each(|archive| node::import(layout, node, archive))
+                })
+            })
             .collect();
         control::start_api(layout, &control)?;
         control::start_controllers(layout, &control)?;
+        for node in &nodes {
+            node::start(layout, node)?;
+        }
         storage::declare(layout)?;
         storage::start_control(layout, &control)?;
         for node in &nodes {
             storage::start_node(layout, node)?;
         }
-        for runtime in runtimes {
-            match runtime.join() {
+        await_nodes(layout)?;
+        for import in imports {
+            match import.join() {
                 Ok(result) => result?,
-                Err(_panic) => bail!("The start of a container runtime panicked"),
+                Err(_panic) => bail!("An import of images panicked"),
             }
         }
         Ok(())
     })?;
-    for node in &nodes {
-        node::start(layout, node)?;
-    }
-    await_nodes(layout)?;
     let absent = status::absent(layout);
     if !absent.is_empty() {
         bail!("These ended again: {}", absent.join(", "));
     }
     fs::write(layout.complete(), "")?;
-    Ok(())
-}
-
-fn start_runtime(layout: &Layout, node: &Running, archives: &[std::path::PathBuf]) -> Result<()> {
-    node::start_runtime(layout, node)?;
-    for archive in archives {
-        node::import(layout, node, archive)?;
-    }
     Ok(())
 }
 
