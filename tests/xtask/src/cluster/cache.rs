@@ -75,7 +75,8 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The content of every file below `folder` with its path, in the order of the paths.
+/// The content of every file below `folder` with its name, in order; but for Go's tests, which no
+/// program holds.
 pub(super) fn content(folder: &Path) -> Result<Vec<Vec<u8>>> {
     let mut parts = Vec::new();
     let mut entries: Vec<_> = fs::read_dir(folder)
@@ -85,7 +86,7 @@ pub(super) fn content(folder: &Path) -> Result<Vec<Vec<u8>>> {
     for entry in entries {
         if entry.file_type()?.is_dir() {
             parts.extend(content(&entry.path())?);
-        } else {
+        } else if !entry.file_name().as_encoded_bytes().ends_with(b"_test.go") {
             parts.push(entry.file_name().into_encoded_bytes());
             parts.push(fs::read(entry.path())?);
         }

@@ -28,7 +28,7 @@ pub(super) fn start_api(layout: &Layout, control: &Running) -> Result<()> {
     api_server(layout).start(layout, control)?;
     await_value("A ready API server", Duration::from_mins(1), || {
         Piece::check(layout, control, &["etcd", "kube-apiserver"])?;
-        Ok(kubectl::run(layout, &["get", "--raw", "/readyz"]).ok())
+        Ok(kubectl::run(layout, &["get", "--raw", "/readyz", "--request-timeout=5s"]).ok())
     })?;
     Ok(())
 }

@@ -96,8 +96,12 @@ impl Piece {
     /// The piece called `name` as it was started on `machine` before.
     pub(super) fn again(layout: &Layout, machine: Machine, name: &str) -> Result<Self> {
         let kept = Self::kept(layout, machine, name);
-        let text = fs::read_to_string(&kept)
-            .with_context(|| format!("No {name} was ever started on {}", machine.name()))?;
+        let text = fs::read_to_string(&kept).with_context(|| {
+            format!(
+                "{} has no piece {name}; `status` names those it has",
+                machine.name()
+            )
+        })?;
         Self::of_json(&serde_json::from_str(&text)?)
             .with_context(|| format!("{} cannot be read", kept.display()))
     }
