@@ -126,7 +126,10 @@ mount --move /mnt/run "$run"
 mount --move /mnt/data "$data"
 umount /mnt
 cd "$settings"
-find . -type f | while read -r setting; do mount --bind "$setting" "/proc/sys/$setting"; done
+find . -type f | while read -r setting; do
+    # Not every kernel has all of them; what is not there needs no hiding.
+    if [ -e "/proc/sys/$setting" ]; then mount --bind "$setting" "/proc/sys/$setting"; fi
+done
 "#;
     let settings = layout.run_of(running.machine).join("settings");
     for (setting, value) in KERNEL_SETTINGS {
