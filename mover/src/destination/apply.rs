@@ -20,6 +20,7 @@ use rustix::{
 use super::{
     file::{self, Writing},
     metadata,
+    room::{self, Room},
     state::Destination,
     touched::{Content, Touch, Written},
 };
@@ -40,6 +41,8 @@ pub struct Applier<'a> {
     writing: Option<Writing>,
     /// What is passed over because the op that it rests on has failed, and that was said.
     skip: Skip,
+    /// What is known about room.
+    room: Room,
 }
 
 /// What is passed over.
@@ -76,6 +79,7 @@ impl<'a> Applier<'a> {
             current: None,
             writing: None,
             skip: Skip::Nothing,
+            room: Room::default(),
         }
     }
 
@@ -102,6 +106,7 @@ impl<'a> Applier<'a> {
             (Op::Enter { .. }, _) => self.skip = Skip::Nothing,
             (_, Skip::Directory) => return Ok(()),
             (_, Skip::File) if is_content => {
+                self.give_back(&op);
                 if is_close {
                     self.skip = Skip::Nothing;
                 }
@@ -114,35 +119,59 @@ impl<'a> Applier<'a> {
             matches!(op, Op::Enter { .. }),
             matches!(op, Op::Open { .. }),
         );
+        let gives_room = matches!(op, Op::Remove { .. });
         let result = match op {
             Op::Enter { path } => self.enter(path),
-            op => self.in_directory(op),
+            op => self.refuse_new(&op).and_then(|()| self.in_directory(op)),
         };
         if result.is_err() && is_enter {
             self.skip = Skip::Directory;
         } else if result.is_err() && (is_open || is_content) && !is_close {
             self.skip = Skip::File;
         }
+        if gives_room && result.is_ok() {
+            self.room.was_given();
+        }
         result.map_err(|mut fault| {
-            if fault.code == FaultCode::NoSpace {
-                self.tell_room(&mut fault);
+            if fault.code == FaultCode::NoSpace && fault.path.is_some() {
+                self.room.ran_out();
+                room::tell(&self.destination.volume, &mut fault);
             }
             Failure { fault, directory }
         })
     }
 
-    /// Says what ran out: the kernel has one error for bytes and inodes.
-    fn tell_room(&self, fault: &mut Fault) {
-        if let Ok(facts) = self.destination.volume.facts() {
-            fault.message = format!(
-                "{}; {} bytes and {} inodes are left",
-                fault.message, facts.bytes_available, facts.inodes_available
-            );
+    /// Right after room has run out, what would be made anew is not tried: each attempt would
+    /// have the file system look for room in vain, which takes it long.
+    fn refuse_new(&self, op: &Op) -> Result<(), Fault> {
+        let (Some(current), true) = (&self.current, self.room.is_out()) else {
+            return Ok(());
+        };
+        match room::made_by(op) {
+            Some(name) if Stat::of_entry(&current.dir, name).err() == Some(Errno::NOENT) => {
+                let path = current.path.child(name).unwrap_or_default();
+                Err(room::refused(&path))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A file that could not be written still gives back what it will not need. Best effort: what
+    /// it holds now is unknown and will be asked for.
+    fn give_back(&mut self, op: &Op) {
+        match (op, &mut self.writing) {
+            (Op::Hole { offset, len }, Some(writing)) => writing.give_back(*offset, *len),
+            (Op::Close { size, .. }, Some(writing)) => {
+                writing.cut(*size);
+                self.writing = None;
+            }
+            _ => {}
         }
     }
 
     /// Notes what was touched so far. Before a frame is acknowledged.
     pub fn note(&mut self) -> Result<(), Failure> {
+        self.room.may_be_back();
         let Some(current) = &mut self.current else {
             return Ok(());
         };
@@ -183,6 +212,7 @@ impl<'a> Applier<'a> {
         let failed = |what: &str, errno| fault::at(Side::Destination, path, what, errno);
         match dir::open_path(root, path) {
             Ok(dir) => return Ok(dir),
+            Err(Errno::NOENT) if self.room.is_out() => return Err(room::refused(path)),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => {}
             Err(errno) => return Err(failed("open the directory", errno)),
         }
@@ -325,8 +355,12 @@ impl<'a> Applier<'a> {
             _ => Err(out_of_order()),
         };
         // One failure is enough for one file: what follows for it would fail too.
-        if result.is_err() {
-            self.writing = None;
+        if let Err(fault) = &result {
+            if fault.code == FaultCode::NoSpace {
+                writing.abandon();
+            } else {
+                self.writing = None;
+            }
         }
         result
     }
@@ -344,8 +378,11 @@ impl<'a> Applier<'a> {
             .volume
             .dir(&parent)
             .map_err(|errno| failed("open the directory of the link's target", errno))?;
-        let stat = Stat::of_entry(&target_dir, &target_name)
-            .map_err(|errno| failed("look at the link's target", errno))?;
+        let stat = match Stat::of_entry(&target_dir, &target_name) {
+            // It is missing because there was no room for it.
+            Err(Errno::NOENT) if self.room.has_run_out() => return Err(room::refused(path)),
+            looked => looked.map_err(|errno| failed("look at the link's target", errno))?,
+        };
         if stat.kind == Kind::Directory {
             return Err(failed("link to a directory", Errno::PERM));
         }

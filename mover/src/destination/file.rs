@@ -176,6 +176,23 @@ impl Writing {
             .map_err(|errno| self.failed("copy within the file", errno))
     }
 
+    /// The file will not be completed: what was kept for that is let go.
+    pub fn abandon(&mut self) {
+        self.old = None;
+    }
+
+    /// Gives the space of a range back, if that can be done. For a file that is abandoned.
+    pub fn give_back(&self, offset: u64, len: u64) {
+        let _ = punch_only(&self.fd, offset, len);
+    }
+
+    /// Cuts what lies beyond `size`, if that can be done. For a file that is abandoned.
+    pub fn cut(&self, size: u64) {
+        if Stat::of_fd(&self.fd).is_ok_and(|stat| stat.identity.size > size) {
+            let _ = rustix::fs::ftruncate(&self.fd, size);
+        }
+    }
+
     /// Cuts the file to `size`, gives it its metadata, and says what was written.
     pub fn close(mut self, size: u64, root: Digest, meta: &Meta) -> Result<Written, Fault> {
         rustix::fs::ftruncate(&self.fd, size)

@@ -19,7 +19,7 @@ use crate::{
     fs::{
         file,
         stat::{Kind, Stat},
-        xattr,
+        volume, xattr,
     },
     source::read::meta_of,
 };
@@ -114,30 +114,32 @@ pub fn allow_owner(dir: impl AsFd, name: &Name, path: &RelPath) -> Result<(), Fa
 }
 
 fn attributes(fd: impl AsFd, is_path: bool, path: &RelPath, meta: &Meta) -> Result<(), Fault> {
+    let fd = fd.as_fd();
     for capabilities in [false, true] {
-        xattr::write(fd.as_fd(), is_path, &meta.xattrs, capabilities).map_err(
-            |(errno, name)| {
-                // Nothing can be stored where nothing is asked for: fine.
-                let mut fault = failed(
-                    path,
-                    &format!("set the extended attribute {}", fault::shown(&name)),
-                    errno,
-                );
-                // One attribute that does not fit is no full disk.
-                if matches!(
+        xattr::write(fd, is_path, &meta.xattrs, capabilities).map_err(|(errno, name)| {
+            // Nothing can be stored where nothing is asked for: fine.
+            let mut fault = failed(
+                path,
+                &format!("set the extended attribute {}", fault::shown(&name)),
+                errno,
+            );
+            // One attribute that does not fit is no full disk, unless the disk is full.
+            let full = errno == Errno::NOSPC && volume::is_full(fd);
+            if !full
+                && matches!(
                     errno,
                     Errno::NOSPC | Errno::OPNOTSUPP | Errno::TOOBIG | Errno::RANGE
-                ) {
-                    fault.code = FaultCode::Unsupported;
-                    fault.message = format!(
-                        "destination: the file system cannot hold the extended attribute {} \
+                )
+            {
+                fault.code = FaultCode::Unsupported;
+                fault.message = format!(
+                    "destination: the file system cannot hold the extended attribute {} \
                          ({errno})",
-                        fault::shown(&name)
-                    );
-                }
-                fault
-            },
-        )?;
+                    fault::shown(&name)
+                );
+            }
+            fault
+        })?;
     }
     Ok(())
 }

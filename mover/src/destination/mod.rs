@@ -12,6 +12,7 @@ pub mod flush;
 pub mod links;
 pub mod metadata;
 pub mod query;
+pub mod room;
 pub mod session;
 pub mod settle;
 pub mod state;

@@ -321,12 +321,19 @@ fn apply(
     answers: &Answers,
 ) {
     let mut applier = Applier::new(destination);
-    let tell = |failure: Failure| {
-        // A full or failing volume fails for all that follows too.
-        let fatal = matches!(
-            failure.fault.code,
-            FaultCode::NoSpace | FaultCode::Io | FaultCode::Protocol | FaultCode::Internal
-        );
+    // Whoever gives a lane up must say that the pass is over: the source waits for its frames.
+    let tell = |failure: Failure, given_up: bool| {
+        let fatal = given_up
+            || match failure.fault.code {
+                // The volume may have room again before the pass is over; the state directory,
+                // which no entry names, not.
+                FaultCode::NoSpace => failure.fault.path.is_none(),
+                // A failing volume fails for all that follows too.
+                code => matches!(
+                    code,
+                    FaultCode::Io | FaultCode::Protocol | FaultCode::Internal
+                ),
+            };
         let directory = Some(hex::encode(failure.directory.as_bytes()));
         let _ = answers.send(ToSource::Fault {
             fault: failure.fault,
@@ -344,19 +351,17 @@ fn apply(
                     FaultCode::Protocol,
                     format!("destination: got a frame that is none ({error})"),
                 );
-                tell(Failure {
-                    fault,
-                    directory: RelPath::ROOT,
-                });
+                let directory = RelPath::ROOT;
+                tell(Failure { fault, directory }, true);
                 break;
             }
         };
         let fatal = ops.into_iter().any(|op| match applier.apply(op) {
             Ok(()) => false,
-            Err(failure) => tell(failure),
+            Err(failure) => tell(failure, false),
         });
         if let Err(failure) = applier.note() {
-            tell(failure);
+            tell(failure, true);
             break;
         }
         if fatal {

@@ -127,6 +127,12 @@ impl Volume {
         Ok(true)
     }
 
+    /// Bytes and inodes that this process may still take.
+    pub fn available(&self) -> Result<(u64, u64), Errno> {
+        let fs = rustix::fs::fstatvfs(&self.root)?;
+        Ok((fs.f_bavail.saturating_mul(fs.f_frsize), fs.f_favail))
+    }
+
     /// What a coordinator wants to know.
     pub fn facts(&self) -> Result<RootFacts, Errno> {
         let fs = rustix::fs::fstatvfs(&self.root)?;
@@ -158,6 +164,16 @@ impl Volume {
         }
         .to_owned()
     }
+}
+
+/// Blocks below which a file system is as good as full: what it keeps for its own use differs.
+const FULL: u64 = 64;
+
+/// Whether the file system of `fd` has no room left, so that an attribute which could not be
+/// stored says nothing about attributes.
+pub fn is_full(fd: impl AsFd) -> bool {
+    rustix::fs::fstatvfs(fd)
+        .is_ok_and(|fs| fs.f_bavail < FULL || fs.f_favail == 0 && fs.f_files > 0)
 }
 
 /// This boot of the kernel. Read once, and before the process is confined ([`remember_boot`]):

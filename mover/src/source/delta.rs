@@ -57,7 +57,8 @@ pub(super) fn looks_shifted(
     let size = transfer.open.before.identity.size;
     let both = size.min(kept.size);
     let blocks = both >> old.block_log2;
-    if size == kept.size || blocks < PROBES || size.max(kept.size) > SIZE_MAX {
+    let beside = !shared.is_tight();
+    if !beside || size == kept.size || blocks < PROBES || size.max(kept.size) > SIZE_MAX {
         return Ok(false);
     }
     let block = 1_usize << old.block_log2;

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use super::{
     queue::{Baseline, Job},
     read::{self, Attempt},
+    room::{self, Need},
     shared::{Counts, lock},
     visit::{Visit, Visitor},
 };
@@ -72,6 +73,7 @@ impl Visitor<'_> {
             Kind::Directory => return self.directory(visit, name, path, before).map(Some),
             _ if stat.has_links() => return self.link(visit, name, path, &stat, before).map(Some),
             _ if self.is_unchanged(before, &stat) => return Ok(before.cloned()),
+            _ if self.is_deferred(visit, before, &stat)? => return Ok(before.cloned()),
             Kind::File => self.file(visit, name, &path, &stat, before),
             _ => self.special(visit, name, &path, before),
         };
@@ -112,6 +114,29 @@ impl Visitor<'_> {
                     .proof
                     .holds(before.seen.as_ref(), &stat.identity)
         })
+    }
+
+    /// While there is no room, what needs some waits, and what it replaces goes.
+    fn is_deferred(
+        &mut self,
+        visit: &mut Visit,
+        before: Option<&Entry>,
+        stat: &Stat,
+    ) -> Result<bool, Fault> {
+        if !self.shared.link.acks().is_short() {
+            return Ok(false);
+        }
+        match (
+            room::need(before.map(|before| &before.kept), stat.identity.size),
+            before,
+        ) {
+            (Need::None, _) => return Ok(false),
+            (Need::RoomAndReplaces, Some(before)) => self.remove(visit, before)?,
+            _ => self.begin(&mut visit.scope)?,
+        }
+        self.shared.room.defer();
+        visit.deferred = true;
+        Ok(true)
     }
 
     fn directory(
@@ -199,6 +224,9 @@ impl Visitor<'_> {
             self.displace(visit, before)?;
             self.begin(&mut visit.scope)?;
             Counts::add(&self.shared.counts.changed, 1);
+            if before.is_some() {
+                self.shared.room.free();
+            }
             let op = Op::Node {
                 name: name.clone(),
                 meta: special.meta,

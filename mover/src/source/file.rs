@@ -81,6 +81,10 @@ impl Visitor<'_> {
             replace,
         };
         let (kept, seen) = self.transfer(&mut visit.scope, &transfer)?;
+        // Shorter, with more holes, or instead of something else: that may have given room back.
+        if before.is_some_and(|before| before.kept != Kept::File(kept)) {
+            self.shared.room.free();
+        }
         Ok(Some(Entry {
             name: name.clone(),
             seen: Some(seen),

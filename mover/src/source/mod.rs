@@ -4,7 +4,7 @@
 //! and [`entry`] in it ([`visit`]), several threads at once, each with its own [`lane`] to the
 //! destination; then what needs the whole picture: hard links ([`links`]) and the metadata of
 //! directories; then the destination settles. In a final pass a [`recheck`] meanwhile proves that
-//! nobody wrote.
+//! nobody wrote. Where the destination runs out of room, [`room`] says how the pass goes on.
 //!
 //! What a visit compares with is a [`segment`](crate::catalog::segment), remembered from an
 //! earlier pass or asked of the destination ([`remote`]).
@@ -21,5 +21,6 @@ pub mod queue;
 pub mod read;
 pub mod recheck;
 pub mod remote;
+pub mod room;
 pub mod shared;
 pub mod visit;

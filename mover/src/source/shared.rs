@@ -16,7 +16,7 @@ use livmig_proto::{
     name::{Name, RelPath},
 };
 
-use super::{links::LinkTable, queue::Queue};
+use super::{links::LinkTable, queue::Queue, room::Room};
 use crate::{
     catalog::{segment::Seen, store::Store, tags::TagsRef},
     fault,
@@ -50,6 +50,8 @@ pub struct Shared<'a> {
     pub tag_key: [u8; 32],
     /// What was proven and when it was.
     pub proof: Proof,
+    /// What is done about room.
+    pub room: Room,
     /// Directories to visit.
     pub queue: Queue,
     /// Entries with several links.
@@ -214,6 +216,20 @@ impl Counts {
         self.stage.store(number, Ordering::Relaxed);
     }
 
+    /// Begins another round over the same entries: what it will count again is forgotten.
+    pub fn begin_again(&self) {
+        let counted_again = [
+            &self.entries,
+            &self.directories,
+            &self.bytes_total,
+            &self.bytes_hot,
+        ];
+        for counter in counted_again {
+            counter.store(0, Ordering::Relaxed);
+        }
+        *lock(&self.not_carried) = NotCarried::default();
+    }
+
     /// Asks the pass to end at the next entry boundary.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
@@ -301,6 +317,11 @@ impl Shared<'_> {
         let reserved = self.reserved && stat.kind == Kind::Directory;
         directory.is_root()
             && (self.volume.is_own(name, stat) || reserved && name.as_bytes() == LOST_AND_FOUND)
+    }
+
+    /// Whether room is or was short in this pass.
+    pub fn is_tight(&self) -> bool {
+        self.room.is_tight() || self.link.acks().is_short()
     }
 
     /// In a final pass, what changes is a writer that was left.

@@ -46,6 +46,8 @@ pub(super) struct Visit {
     pub(super) children: Vec<Job>,
     /// Whether those that the destination has are visited too.
     pub(super) deep: bool,
+    /// Something in it waits for room: it stays in flight.
+    pub(super) deferred: bool,
 }
 
 /// The directory that ops are about, and whether it was said that there will be some.
@@ -110,6 +112,15 @@ impl<'a> Visitor<'a> {
     fn visit(&mut self, job: &Job) -> Result<(), Fault> {
         let begun = Instant::now();
         let path = job.path.clone();
+        if job.baseline == Baseline::Absent && self.shared.link.acks().is_short() {
+            // Nothing in it could give room back. Unknown, it will be asked for.
+            self.shared
+                .store
+                .forget(&path)
+                .map_err(Shared::state_fault)?;
+            self.shared.room.defer();
+            return Ok(());
+        }
         let opened = match &job.from {
             None => self.shared.volume.dir(&path),
             Some((parent, name)) => dir::open(parent.as_fd(), name),
@@ -147,6 +158,7 @@ impl<'a> Visitor<'a> {
             dir,
             children: Vec::new(),
             deep: job.deep,
+            deferred: false,
         };
         if fresh {
             self.begin(&mut visit.scope)?;
@@ -243,9 +255,10 @@ impl<'a> Visitor<'a> {
         Ok(entries)
     }
 
-    fn remove(&mut self, visit: &mut Visit, gone: &Entry) -> Result<(), Fault> {
+    pub(super) fn remove(&mut self, visit: &mut Visit, gone: &Entry) -> Result<(), Fault> {
         self.displace(visit, Some(gone))?;
         self.begin(&mut visit.scope)?;
+        self.shared.room.free();
         Counts::add(&self.shared.counts.removed, 1);
         self.lane.push(
             &Op::Remove {
@@ -295,7 +308,9 @@ impl<'a> Visitor<'a> {
             seen: Some(seen),
             entries,
         };
-        if visit.scope.begun {
+        if visit.deferred {
+            // What is not sent is not known to be there.
+        } else if visit.scope.begun {
             self.lane.commit_later(segment)?;
         } else if known != Some(&segment) {
             self.shared

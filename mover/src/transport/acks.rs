@@ -6,13 +6,14 @@ use std::{
 };
 
 use livmig_proto::{
-    control::{Fault, Side},
+    control::{Fault, FaultCode, Side},
     hex,
     limits::LISTED_MAX,
     name::RelPath,
     session::{Settled, ToSource},
 };
 
+use super::shortage::Shortage;
 use crate::fault;
 
 /// Directories in which something failed before the pass is given up.
@@ -33,6 +34,8 @@ struct Heard {
     faults: Vec<Fault>,
     faults_total: u64,
     failed: HashSet<RelPath>,
+    /// What there was no room for since [`Acks::forget_shortage`].
+    shortage: Shortage,
     over: Option<Fault>,
 }
 
@@ -54,12 +57,15 @@ impl Acks {
                 directory,
                 fatal,
             } => {
-                if let Some(path) = directory
+                let directory = directory
                     .and_then(|hex| hex::decode(&hex))
-                    .and_then(|bytes| RelPath::new(&bytes).ok())
-                {
-                    heard.failed.insert(path);
+                    .and_then(|bytes| RelPath::new(&bytes).ok());
+                // Room may be made before the pass is over.
+                if fault.code == FaultCode::NoSpace && !fatal {
+                    heard.shortage.add(fault, directory);
+                    return;
                 }
+                heard.failed.extend(directory);
                 heard.faults_total += 1;
                 if heard.faults.len() < LISTED_MAX {
                     heard.faults.push(fault.clone());
@@ -117,7 +123,34 @@ impl Acks {
 
     /// Whether an op in the directory at `path` failed.
     pub fn has_failed(&self, path: &RelPath) -> bool {
-        self.lock().failed.contains(path)
+        let heard = self.lock();
+        heard.failed.contains(path) || heard.shortage.concerns(path)
+    }
+
+    /// Whether there was no room for something since [`Acks::forget_shortage`].
+    pub fn is_short(&self) -> bool {
+        !self.lock().shortage.is_empty()
+    }
+
+    /// For how much there was no room.
+    pub fn refused(&self) -> u64 {
+        self.lock().shortage.total()
+    }
+
+    /// What there was no room for is about to be tried again. Every frame must have been applied.
+    pub fn forget_shortage(&self) {
+        self.lock().shortage = Shortage::default();
+    }
+
+    /// What there was no room for is wrong with the pass; the first of it.
+    pub fn fail_short(&self) -> Option<Fault> {
+        let mut heard = self.lock();
+        let (faults, total) = heard.shortage.faults();
+        heard.faults_total += total;
+        let first = faults.first().cloned();
+        let free = LISTED_MAX.saturating_sub(heard.faults.len());
+        heard.faults.extend(faults.into_iter().take(free));
+        first
     }
 
     /// Why the pass is over, if it is.

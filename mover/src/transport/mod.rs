@@ -8,3 +8,4 @@ pub mod acks;
 pub mod link;
 pub mod messages;
 pub mod quic;
+pub mod shortage;

@@ -10,6 +10,7 @@ mod limits;
 mod live;
 mod network;
 mod random;
+mod room;
 mod serve;
 mod sync;
 mod thrifty;

@@ -43,7 +43,7 @@ pub fn finish(visitor: &mut Visitor<'_>, table: LinkTable) -> Result<LinkSummary
         ..LinkSummary::default()
     };
     let mut work = Work::new(visitor);
-    work.separate(&groups, &claimed)?;
+    work.separate(&groups, &alone, &claimed)?;
     for alone in &alone {
         if !work.alone(alone)? {
             work.doubt(&alone.path);

@@ -21,6 +21,7 @@ use crate::{
     source::{
         file::Transfer,
         read::{self, Attempt},
+        room::{self, Need},
         shared::{Counts, Shared},
         visit::Scope,
     },
@@ -30,6 +31,9 @@ impl Work<'_, '_> {
     /// Brings an entry up to date that is the only one of its inode here; whether it was there.
     pub(super) fn alone(&mut self, alone: &Alone) -> Result<bool, Fault> {
         let shared = self.visitor.shared;
+        if self.is_deferred(alone.kept.as_ref(), alone.stat.identity.size) {
+            return Ok(false);
+        }
         let name = self.enter(&alone.path)?;
         let Some((parent, _)) = alone.path.split() else {
             return Ok(false);
@@ -106,6 +110,10 @@ impl Work<'_, '_> {
     /// Reads what the group shares and sends what differs, through one of its names.
     pub(super) fn content(&mut self, group: &Match) -> Result<Option<Common>, Fault> {
         let shared = self.visitor.shared;
+        let common = group.common.as_ref().map(|common| &common.kept);
+        if self.is_deferred(common, group.stat.identity.size) {
+            return Ok(None);
+        }
         let Some(path) = group.present.first().or(group.paths.first()) else {
             return Ok(None);
         };
@@ -172,6 +180,20 @@ impl Work<'_, '_> {
             }
             Err(fault) => Err(fault),
         }
+    }
+
+    /// While there is no room, what needs some waits for another round.
+    fn is_deferred(&self, kept: Option<&Kept>, size: u64) -> bool {
+        let shared = self.visitor.shared;
+        let deferred = shared.link.acks().is_short() && room::need(kept, size) != Need::None;
+        if deferred {
+            shared.room.defer();
+            if !shared.room.is_tight() {
+                // The next round begins with the removal of what it replaces.
+                shared.room.free();
+            }
+        }
+        deferred
     }
 
     fn special(

@@ -13,7 +13,7 @@ use livmig_proto::{
     tree::Digest,
 };
 
-use super::matching::Match;
+use super::matching::{Alone, Match};
 use crate::{
     catalog::{
         segment::{Kept, Segment},
@@ -67,21 +67,30 @@ impl<'w, 'a> Work<'w, 'a> {
         }
     }
 
-    /// Removes every name that is in a group it should not be in, and waits for that.
+    /// Removes every name that is in a group it should not be in, and waits for that. Where room
+    /// is short, every name goes that will be made anew.
     pub(super) fn separate(
         &mut self,
         matches: &[Match],
+        alone: &[Alone],
         claimed: &HashMap<RelPath, u64>,
     ) -> Result<(), Fault> {
+        let tight = self.visitor.shared.is_tight();
+        let wrong = matches.iter().flat_map(|group| {
+            group.paths.iter().filter(move |path| {
+                (tight || claimed.contains_key(*path)) && group.present.binary_search(path).is_err()
+            })
+        });
+        let replaced = alone
+            .iter()
+            .filter(|alone| tight && alone.replace)
+            .map(|alone| &alone.path);
         let mut removed = false;
-        for group in matches {
-            for path in &group.paths {
-                if claimed.contains_key(path) && group.present.binary_search(path).is_err() {
-                    let name = self.enter(path)?;
-                    self.visitor.lane.push(&Op::Remove { name }, 300)?;
-                    removed = true;
-                }
-            }
+        for path in wrong.chain(replaced) {
+            let name = self.enter(path)?;
+            self.visitor.lane.push(&Op::Remove { name }, 300)?;
+            self.visitor.shared.room.free();
+            removed = true;
         }
         if removed {
             self.visitor.lane.drain()
@@ -106,7 +115,12 @@ impl<'w, 'a> Work<'w, 'a> {
                 common.clone()
             }
             _ => match self.content(group)? {
-                Some(common) => common,
+                Some(common) => {
+                    if group.common.is_some() {
+                        shared.room.free();
+                    }
+                    common
+                }
                 None => return Ok(None),
             },
         };
@@ -120,6 +134,7 @@ impl<'w, 'a> Work<'w, 'a> {
                     target: base.clone(),
                 };
                 self.visitor.lane.push(&op, 300 + base.as_bytes().len())?;
+                shared.room.free();
                 Counts::add(&shared.counts.changed, 1);
             }
         }

@@ -1,6 +1,7 @@
 //! One pass, from the flush to the report.
 
 mod report;
+mod rounds;
 mod run;
 
 use std::{sync::Mutex, time::Instant};

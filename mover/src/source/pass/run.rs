@@ -21,17 +21,15 @@ use tokio::runtime::Handle;
 
 use super::report;
 use crate::{
-    catalog::{
-        segment::Kept,
-        store::{Known, Store},
-    },
+    catalog::store::Store,
     fault,
     fs::volume::{self, Volume},
     source::{
         head::Head,
-        links::{self, LinkSummary, LinkTable},
-        queue::{Baseline, Job, Queue},
+        links::{LinkSummary, LinkTable},
+        queue::{Baseline, Queue},
         recheck,
+        room::Room,
         shared::{Counts, Faults, Proof, Shared, lock},
         visit::Visitor,
     },
@@ -48,9 +46,6 @@ pub struct Identity {
     /// The destination's key.
     pub peer: PublicKey,
 }
-
-/// Rounds in which directories that disappeared are looked for again.
-const ROUNDS: usize = 3;
 
 /// A pass under way.
 pub(super) struct Run<'a> {
@@ -119,6 +114,7 @@ impl Run<'_> {
                 remembered: !stepped,
                 flushed,
             },
+            room: Room::default(),
             queue: Queue::default(),
             links: Mutex::new(LinkTable::default()),
             vanished: Mutex::new(Vec::new()),
@@ -128,6 +124,7 @@ impl Run<'_> {
             faults: Faults::default(),
         };
         let result = self.transfer(&shared, baseline, report);
+        link.acks().fail_short();
         let (faults, total) = shared.faults.get();
         let (remote, remote_total) = link.acks().faults();
         let listed = faults.len() + remote.len();
@@ -186,34 +183,14 @@ impl Run<'_> {
         baseline: Baseline,
         report: &mut PassReport,
     ) -> Result<(), Fault> {
+        let summary = self.rounds(shared, baseline)?;
         let begun = Instant::now();
-        shared.store.begin_round();
-        shared.queue.push([Job {
-            path: RelPath::ROOT,
-            from: None,
-            baseline,
-            deep: true,
-        }]);
-        let result = self
-            .visit_all(shared)
-            .and_then(|()| self.look_again(shared));
-        self.seconds.transfer = begun.elapsed().as_secs_f64();
-        result?;
-        if self.counts.is_stopped() {
-            return Err(fault::plain(
-                Side::Source,
-                FaultCode::Stopped,
-                "source: the pass was stopped on request; what was not visited stays unproven",
-            ));
+        finish_directories(shared, &mut Visitor::new(shared)?)?;
+        self.seconds.finish += begun.elapsed().as_secs_f64();
+        // What has no room now is not there to be settled.
+        if let Some(fault) = shared.link.acks().fail_short() {
+            return Err(fault);
         }
-        if shared.faults.is_empty() {
-            shared.store.prune().map_err(Shared::state_fault)?;
-        }
-        let begun = Instant::now();
-        let mut visitor = Visitor::new(shared)?;
-        let summary = links::finish(&mut visitor, links::take(shared))?;
-        finish_directories(shared, &mut visitor)?;
-        self.seconds.finish = begun.elapsed().as_secs_f64();
 
         self.counts.enter(Stage::Settling);
         shared.link.settle();
@@ -225,75 +202,6 @@ impl Run<'_> {
         }
         let settled = shared.link.acks().wait_settled()?;
         self.conclude(shared, &summary, &settled, report);
-        Ok(())
-    }
-
-    fn visit_all(&self, shared: &Shared<'_>) -> Result<(), Fault> {
-        let results: Vec<Result<(), Fault>> = std::thread::scope(|scope| {
-            let workers: Vec<_> = (0..self.threads)
-                .map(|_| scope.spawn(|| Visitor::new(shared)?.run()))
-                .collect();
-            workers
-                .into_iter()
-                .map(|worker| {
-                    worker.join().unwrap_or_else(|_| {
-                        Err(fault::plain(
-                            Side::Source,
-                            FaultCode::Internal,
-                            "source: a worker ended unexpectedly",
-                        ))
-                    })
-                })
-                .collect()
-        });
-        results.into_iter().collect()
-    }
-
-    /// Directories that were listed and then gone leave the destination with something that no
-    /// directory accounts for: their parents are listed again.
-    fn look_again(&self, shared: &Shared<'_>) -> Result<(), Fault> {
-        for _ in 0..ROUNDS {
-            let mut vanished = std::mem::take(&mut *lock(&shared.vanished));
-            if vanished.is_empty() || self.counts.is_stopped() {
-                return Ok(());
-            }
-            if shared.is_final() {
-                for path in vanished {
-                    shared.faults.push(fault::named(
-                        Side::Source,
-                        FaultCode::StillWritten,
-                        &path,
-                        "source: a directory disappeared during the final pass",
-                    ));
-                }
-                return Ok(());
-            }
-            vanished.sort_unstable();
-            let mut parents: Vec<RelPath> = Vec::new();
-            for path in vanished {
-                let Some((parent, _)) = path.split() else {
-                    return Err(fault::plain(
-                        Side::Source,
-                        FaultCode::Io,
-                        "source: the root directory is gone",
-                    ));
-                };
-                if parents.last() != Some(&parent) {
-                    parents.push(parent);
-                }
-            }
-            parents.dedup();
-            // One after the other, parents first: what one visit removes another must not touch.
-            let mut visitor = Visitor::new(shared)?;
-            for path in parents {
-                if is_reachable(shared, &path)? {
-                    visitor.visit_again(path)?;
-                }
-            }
-        }
-        if !lock(&shared.vanished).is_empty() {
-            shared.unproven.store(true, Ordering::Relaxed);
-        }
         Ok(())
     }
 
@@ -346,24 +254,6 @@ impl Run<'_> {
     }
 }
 
-/// Whether the destination has the directory at `path`, as every directory above it says.
-fn is_reachable(shared: &Shared<'_>, path: &RelPath) -> Result<bool, Fault> {
-    let mut below = path.clone();
-    while let Some((parent, name)) = below.split() {
-        let known = match shared.store.get(&parent).map_err(Shared::state_fault)? {
-            Known::Segment(segment) => segment
-                .entry(&name)
-                .is_some_and(|entry| entry.kept == Kept::Directory),
-            Known::InFlight | Known::Nothing => false,
-        };
-        if !known {
-            return Ok(false);
-        }
-        below = parent;
-    }
-    Ok(true)
-}
-
 /// The metadata of directories comes after everything in them, deepest first, because a
 /// directory that its owner may not enter ends the way to those below.
 fn finish_directories(shared: &Shared<'_>, visitor: &mut Visitor<'_>) -> Result<(), Fault> {
@@ -379,7 +269,7 @@ fn finish_directories(shared: &Shared<'_>, visitor: &mut Visitor<'_>) -> Result<
         visitor.lane.push(&op, 256)?;
     }
     visitor.lane.drain()?;
-    if shared.link.acks().faults().1 == 0 {
+    if shared.link.acks().faults().1 == 0 && !shared.link.acks().is_short() {
         shared.store.finish_all().map_err(Shared::state_fault)?;
     }
     Ok(())

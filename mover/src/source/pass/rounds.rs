@@ -1,0 +1,176 @@
+//! The rounds of a pass over the tree: one, and where the destination ran out of room, more.
+
+use std::{sync::atomic::Ordering, time::Instant};
+
+use livmig_proto::{
+    control::{Fault, FaultCode, Side},
+    name::RelPath,
+};
+
+use super::run::Run;
+use crate::{
+    catalog::{segment::Kept, store::Known},
+    fault,
+    source::{
+        links::{self, LinkSummary},
+        queue::{Baseline, Job},
+        shared::{Shared, lock},
+        visit::Visitor,
+    },
+};
+
+/// How often directories that disappeared are looked for again.
+const LOOKS: usize = 3;
+
+impl Run<'_> {
+    /// Makes the destination's entries equal to the source's, all but the metadata of directories.
+    pub(super) fn rounds(
+        &mut self,
+        shared: &Shared<'_>,
+        baseline: Baseline,
+    ) -> Result<LinkSummary, Fault> {
+        let mut baseline = baseline;
+        let mut before = None;
+        for round in 0.. {
+            let summary = self.round(shared, baseline)?;
+            let acks = shared.link.acks();
+            let refused = acks.refused();
+            if refused == 0 {
+                return Ok(summary);
+            }
+            let outcome = shared.room.end_round(round, refused);
+            tracing::info!(?outcome, "no room for everything at the destination");
+            if !outcome.is_worth_another(before.as_ref()) {
+                break;
+            }
+            before = Some(outcome);
+            acks.forget_shortage();
+            self.counts.begin_again();
+            shared.unproven.store(false, Ordering::Relaxed);
+            baseline = Baseline::Remembered;
+        }
+        Err(shared
+            .link
+            .acks()
+            .fail_short()
+            .unwrap_or_else(|| fault::disconnected(Side::Source, "nothing was refused")))
+    }
+
+    fn round(&mut self, shared: &Shared<'_>, baseline: Baseline) -> Result<LinkSummary, Fault> {
+        let begun = Instant::now();
+        shared.store.begin_round();
+        shared.queue.push([Job {
+            path: RelPath::ROOT,
+            from: None,
+            baseline,
+            deep: true,
+        }]);
+        let result = self
+            .visit_all(shared)
+            .and_then(|()| self.look_again(shared));
+        self.seconds.transfer += begun.elapsed().as_secs_f64();
+        result?;
+        if self.counts.is_stopped() {
+            return Err(fault::plain(
+                Side::Source,
+                FaultCode::Stopped,
+                "source: the pass was stopped on request; what was not visited stays unproven",
+            ));
+        }
+        if shared.faults.is_empty() && !shared.link.acks().is_short() {
+            shared.store.prune().map_err(Shared::state_fault)?;
+        }
+        let begun = Instant::now();
+        let mut visitor = Visitor::new(shared)?;
+        let summary = links::finish(&mut visitor, links::take(shared));
+        self.seconds.finish += begun.elapsed().as_secs_f64();
+        summary
+    }
+
+    fn visit_all(&self, shared: &Shared<'_>) -> Result<(), Fault> {
+        let results: Vec<Result<(), Fault>> = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..self.threads)
+                .map(|_| scope.spawn(|| Visitor::new(shared)?.run()))
+                .collect();
+            workers
+                .into_iter()
+                .map(|worker| {
+                    worker.join().unwrap_or_else(|_| {
+                        Err(fault::plain(
+                            Side::Source,
+                            FaultCode::Internal,
+                            "source: a worker ended unexpectedly",
+                        ))
+                    })
+                })
+                .collect()
+        });
+        results.into_iter().collect()
+    }
+
+    /// Directories that were listed and then gone leave the destination with something that no
+    /// directory accounts for: their parents are listed again.
+    fn look_again(&self, shared: &Shared<'_>) -> Result<(), Fault> {
+        for _ in 0..LOOKS {
+            let mut vanished = std::mem::take(&mut *lock(&shared.vanished));
+            if vanished.is_empty() || self.counts.is_stopped() {
+                return Ok(());
+            }
+            if shared.is_final() {
+                for path in vanished {
+                    shared.faults.push(fault::named(
+                        Side::Source,
+                        FaultCode::StillWritten,
+                        &path,
+                        "source: a directory disappeared during the final pass",
+                    ));
+                }
+                return Ok(());
+            }
+            vanished.sort_unstable();
+            let mut parents: Vec<RelPath> = Vec::new();
+            for path in vanished {
+                let Some((parent, _)) = path.split() else {
+                    return Err(fault::plain(
+                        Side::Source,
+                        FaultCode::Io,
+                        "source: the root directory is gone",
+                    ));
+                };
+                if parents.last() != Some(&parent) {
+                    parents.push(parent);
+                }
+            }
+            parents.dedup();
+            // One after the other, parents first: what one visit removes another must not touch.
+            let mut visitor = Visitor::new(shared)?;
+            for path in parents {
+                if is_reachable(shared, &path)? {
+                    visitor.visit_again(path)?;
+                }
+            }
+        }
+        if !lock(&shared.vanished).is_empty() {
+            shared.unproven.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+/// Whether the destination has the directory at `path`, as every directory above it says.
+fn is_reachable(shared: &Shared<'_>, path: &RelPath) -> Result<bool, Fault> {
+    let mut below = path.clone();
+    while let Some((parent, name)) = below.split() {
+        let known = match shared.store.get(&parent).map_err(Shared::state_fault)? {
+            Known::Segment(segment) => segment
+                .entry(&name)
+                .is_some_and(|entry| entry.kept == Kept::Directory),
+            Known::InFlight | Known::Nothing => false,
+        };
+        if !known {
+            return Ok(false);
+        }
+        below = parent;
+    }
+    Ok(true)
+}

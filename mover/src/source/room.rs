@@ -1,0 +1,152 @@
+//! What becomes of a pass whose destination runs out of room.
+//!
+//! Nothing is removed sooner than it would be otherwise: what goes is what complete listings say
+//! is gone. A round over the tree that runs short goes on to its end, so that everything that
+//! gives room back is applied, but sends nothing more that needs room; what it left out is in
+//! flight, and another round asks for it. From the second round on, the names that hard links
+//! replace go before anything is written, and no file is rebuilt beside its old self.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::catalog::segment::{Kept, KeptFile};
+
+/// Rounds over the tree at most. One gives back what can be given back; what is freed later than
+/// that takes one more.
+const ROUNDS_MAX: u32 = 4;
+
+/// What the workers of a round do about room.
+#[derive(Debug, Default)]
+pub struct Room {
+    /// Room was short in an earlier round.
+    tight: AtomicBool,
+    /// Things sent in this round that may have given room back.
+    freed: AtomicU64,
+    /// Things left out in this round because there was no room for others.
+    deferred: AtomicU64,
+}
+
+/// What a round came to.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Outcome {
+    /// Which one; the first is 0.
+    pub round: u32,
+    /// Things that may have given room back.
+    pub freed: u64,
+    /// Things for which there was no room, or that were not tried.
+    pub unfinished: u64,
+}
+
+impl Outcome {
+    /// Whether another round may end better; `before` is the round before this one.
+    pub fn is_worth_another(&self, before: Option<&Self>) -> bool {
+        let nearer = before.is_none_or(|before| self.unfinished < before.unfinished);
+        self.freed > 0 && nearer && self.round + 1 < ROUNDS_MAX
+    }
+}
+
+impl Room {
+    /// Whether room was short in an earlier round.
+    pub fn is_tight(&self) -> bool {
+        self.tight.load(Ordering::Relaxed)
+    }
+
+    /// Something was sent that may give room back.
+    pub fn free(&self) {
+        self.freed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Something was left out.
+    pub fn defer(&self) {
+        self.deferred.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Ends a round in which there was no room for `refused` things.
+    pub fn end_round(&self, round: u32, refused: u64) -> Outcome {
+        self.tight.store(true, Ordering::Relaxed);
+        Outcome {
+            round,
+            freed: self.freed.swap(0, Ordering::Relaxed),
+            unfinished: refused + self.deferred.swap(0, Ordering::Relaxed),
+        }
+    }
+}
+
+/// What to do about an entry of `size` bytes while there is no room, given what the destination
+/// has in its place.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Need {
+    /// It needs no more room than it has: sent as ever.
+    None,
+    /// It waits for another round.
+    Room,
+    /// It waits, and what is in its place can go.
+    RoomAndReplaces,
+}
+
+/// Whether an entry of `size` bytes needs room beyond that of what the destination has.
+pub fn need(before: Option<&Kept>, size: u64) -> Need {
+    match before {
+        None => Need::Room,
+        Some(Kept::File(KeptFile { size: kept, .. })) if size <= *kept => Need::None,
+        Some(Kept::File(_)) => Need::Room,
+        Some(Kept::Directory | Kept::Link { .. } | Kept::Other { .. }) => Need::RoomAndReplaces,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use livmig_proto::tree::Digest;
+
+    use super::*;
+
+    #[test]
+    fn another_round_needs_a_reason_and_comes_nearer() {
+        let first = Outcome {
+            round: 0,
+            freed: 1,
+            unfinished: 5,
+        };
+        assert!(first.is_worth_another(None));
+        assert!(!Outcome { freed: 0, ..first }.is_worth_another(None));
+        let second = Outcome { round: 1, ..first };
+        assert!(!second.is_worth_another(Some(&first)));
+        let nearer = Outcome {
+            unfinished: 4,
+            ..second
+        };
+        assert!(nearer.is_worth_another(Some(&first)));
+        let last = Outcome {
+            round: ROUNDS_MAX - 1,
+            ..nearer
+        };
+        assert!(!last.is_worth_another(Some(&first)));
+    }
+
+    #[test]
+    fn a_round_is_summed_up_once() {
+        let room = Room::default();
+        room.free();
+        room.defer();
+        assert!(!room.is_tight());
+        let outcome = room.end_round(0, 2);
+        assert_eq!((outcome.freed, outcome.unfinished), (1, 3));
+        assert!(room.is_tight());
+        assert_eq!(room.end_round(1, 0).unfinished, 0);
+    }
+
+    #[test]
+    fn what_shrinks_needs_no_room_and_what_is_replaced_can_go() {
+        let file = Kept::File(KeptFile {
+            digest: Digest([0; 32]),
+            size: 10,
+            root: Digest([0; 32]),
+            tags: None,
+        });
+        assert_eq!(need(None, 0), Need::Room);
+        assert_eq!(need(Some(&file), 10), Need::None);
+        assert_eq!(need(Some(&file), 11), Need::Room);
+        for kept in [Kept::Directory, Kept::Link { group: 3 }] {
+            assert_eq!(need(Some(&kept), 1), Need::RoomAndReplaces);
+        }
+    }
+}
