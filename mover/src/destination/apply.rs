@@ -7,19 +7,16 @@ use std::{
 
 use livmig_proto::{
     control::{Fault, FaultCode, Side},
-    entry::{Meta, Node, entry_digest},
+    entry::{Node, entry_digest},
     frame::Op,
     name::{Name, RelPath},
     tree::Digest,
 };
-use rustix::{
-    fs::{AtFlags, FileType, Mode},
-    io::Errno,
-};
+use rustix::{fs::AtFlags, io::Errno};
 
 use super::{
     file::{self, Writing},
-    metadata,
+    make, metadata,
     room::{self, Room},
     state::Destination,
     touched::{Content, Touch, Written},
@@ -31,6 +28,9 @@ use crate::{
         stat::{Kind, Stat},
     },
 };
+
+/// Writes and ranges that one lane holds in memory before it notes them, those of one file aside.
+const TOUCH_MAX: usize = 4096;
 
 /// The applying end of one lane.
 pub struct Applier<'a> {
@@ -59,7 +59,16 @@ struct Current {
     path: RelPath,
     dir: OwnedFd,
     touch: Touch,
+    /// How much `touch` holds.
+    weight: usize,
     touched: bool,
+}
+
+impl Current {
+    fn wrote(&mut self, written: Written) {
+        self.weight += written.weight();
+        self.touch.writes.push(written);
+    }
 }
 
 /// An op that failed.
@@ -129,6 +138,7 @@ impl<'a> Applier<'a> {
         } else if result.is_err() && (is_open || is_content) && !is_close {
             self.skip = Skip::File;
         }
+        let result = result.and_then(|()| self.note_much());
         if gives_room && result.is_ok() {
             self.room.was_given();
         }
@@ -169,6 +179,15 @@ impl<'a> Applier<'a> {
         }
     }
 
+    /// Notes what was touched before there is too much of it: a frame may hold many small ops.
+    fn note_much(&mut self) -> Result<(), Fault> {
+        let much = |current: &Current| current.weight > TOUCH_MAX;
+        if self.current.as_ref().is_some_and(much) {
+            return self.note().map_err(|failure| failure.fault);
+        }
+        Ok(())
+    }
+
     /// Notes what was touched so far. Before a frame is acknowledged.
     pub fn note(&mut self) -> Result<(), Failure> {
         self.room.may_be_back();
@@ -179,7 +198,7 @@ impl<'a> Applier<'a> {
             return Ok(());
         }
         let touch = std::mem::take(&mut current.touch);
-        current.touched = false;
+        (current.touched, current.weight) = (false, 0);
         self.destination
             .touched
             .push(&current.path, &touch)
@@ -195,12 +214,13 @@ impl<'a> Applier<'a> {
         self.writing = None;
         let dir = self.ensure(&path)?;
         if !rustix::process::geteuid().is_root() {
-            allow_owner(&dir, &path)?;
+            make::allow_owner(&dir, &path)?;
         }
         self.current = Some(Current {
             path,
             dir,
             touch: Touch::default(),
+            weight: 0,
             touched: true,
         });
         Ok(())
@@ -221,7 +241,8 @@ impl<'a> Applier<'a> {
         for component in path.components() {
             let name =
                 Name::new(component).map_err(|_| failed("open the directory", Errno::INVAL))?;
-            at = ensure_child(&at, &name).map_err(|errno| failed("make the directory", errno))?;
+            at =
+                make::directory(&at, &name).map_err(|errno| failed("make the directory", errno))?;
         }
         Ok(at)
     }
@@ -244,7 +265,7 @@ impl<'a> Applier<'a> {
             }
             Op::Directory { name } => {
                 let path = at(&name);
-                ensure_child(&current.dir, &name)
+                make::directory(&current.dir, &name)
                     .map(drop)
                     .map_err(|errno| failed(&path, "make the directory", errno))
             }
@@ -260,7 +281,7 @@ impl<'a> Applier<'a> {
                 let size = u64::try_from(content.len()).unwrap_or(0);
                 self.destination.written.fetch_add(size, Ordering::Relaxed);
                 let digest = entry_digest(&meta, &Node::File { size, root });
-                current.touch.writes.push(Written {
+                current.wrote(Written {
                     name,
                     digest,
                     content: Content::Whole { size, root },
@@ -269,9 +290,9 @@ impl<'a> Applier<'a> {
             }
             Op::Node { name, meta, node } => {
                 let path = at(&name);
-                make_node(current, &name, &path, &meta, &node)?;
+                make::node(&current.dir, &name, &path, &meta, &node)?;
                 let digest = entry_digest(&meta, &node);
-                current.touch.writes.push(Written {
+                current.wrote(Written {
                     name,
                     digest,
                     content: Content::None,
@@ -282,7 +303,7 @@ impl<'a> Applier<'a> {
                 let path = at(&name);
                 metadata::to_entry(&current.dir, &name, &path, &meta)?;
                 let digest = Digest([0; 32]);
-                current.touch.writes.push(Written {
+                current.wrote(Written {
                     name,
                     digest,
                     content: Content::None,
@@ -348,7 +369,7 @@ impl<'a> Applier<'a> {
                 };
                 let written = writing.close(size, root, &meta)?;
                 if let Some(current) = &mut self.current {
-                    current.touch.writes.push(written);
+                    current.wrote(written);
                 }
                 return Ok(());
             }
@@ -403,89 +424,6 @@ impl<'a> Applier<'a> {
         )
         .map_err(|errno| failed("make the hard link", errno))
     }
-}
-
-/// The directory `name` in `parent`, made where it is missing or something else stands there.
-///
-/// Another lane may be making it at the same time, so only what is no directory is removed.
-fn ensure_child(parent: &OwnedFd, name: &Name) -> Result<OwnedFd, Errno> {
-    let mut attempts = 0;
-    loop {
-        match dir::open(parent, name) {
-            Ok(dir) => return Ok(dir),
-            Err(Errno::NOENT) => match rustix::fs::mkdirat(parent, name.as_os_str(), Mode::RWXU) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(errno) => return Err(errno),
-            },
-            Err(Errno::NOTDIR | Errno::LOOP) => {
-                match rustix::fs::unlinkat(parent, name.as_os_str(), AtFlags::empty()) {
-                    Ok(()) | Err(Errno::NOENT | Errno::ISDIR) => {}
-                    Err(errno) => return Err(errno),
-                }
-            }
-            Err(Errno::ACCESS) if attempts == 0 => {
-                let handle = crate::fs::file::open_handle(parent, name)?;
-                rustix::fs::chmod(crate::fs::xattr::proc_link(&handle), Mode::RWXU)?;
-            }
-            Err(errno) => return Err(errno),
-        }
-        attempts += 1;
-        if attempts > 16 {
-            return Err(Errno::BUSY);
-        }
-    }
-}
-
-/// Lets this process, the owner, change a directory; the real mode comes with its metadata.
-fn allow_owner(dir: &OwnedFd, path: &RelPath) -> Result<(), Fault> {
-    let failed = |errno| {
-        fault::at(
-            Side::Destination,
-            path,
-            "get access to the directory",
-            errno,
-        )
-    };
-    let stat = Stat::of_fd(dir).map_err(failed)?;
-    if stat.identity.mode & 0o700 == 0o700 {
-        return Ok(());
-    }
-    let mode = Mode::from_raw_mode(stat.identity.mode & 0o7777) | Mode::RWXU;
-    rustix::fs::fchmod(dir, mode).map_err(failed)
-}
-
-fn make_node(
-    current: &Current,
-    name: &Name,
-    path: &RelPath,
-    meta: &Meta,
-    node: &Node,
-) -> Result<(), Fault> {
-    let failed = |what: &str, errno| fault::at(Side::Destination, path, what, errno);
-    remove::remove(&current.dir, name)
-        .map_err(|errno| failed("remove what the entry replaces", errno))?;
-    let make = |kind, device: (u32, u32)| {
-        let device = rustix::fs::makedev(device.0, device.1);
-        rustix::fs::mknodat(
-            &current.dir,
-            name.as_os_str(),
-            kind,
-            Mode::RUSR | Mode::WUSR,
-            device,
-        )
-    };
-    let made = match node {
-        Node::Symlink { target } => {
-            rustix::fs::symlinkat(target.as_slice(), &current.dir, name.as_os_str())
-        }
-        Node::Fifo => make(FileType::Fifo, (0, 0)),
-        Node::Socket => make(FileType::Socket, (0, 0)),
-        Node::CharDevice { device } => make(FileType::CharacterDevice, *device),
-        Node::BlockDevice { device } => make(FileType::BlockDevice, *device),
-        Node::File { .. } | Node::Directory => Err(Errno::INVAL),
-    };
-    made.map_err(|errno| failed("make the entry", errno))?;
-    metadata::to_entry(&current.dir, name, path, meta)
 }
 
 fn out_of_order() -> Fault {

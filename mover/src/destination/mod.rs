@@ -1,7 +1,7 @@
 //! The destination: applies what the source says, and proves what it then holds.
 //!
 //! A data [`session`] brings lanes of frames, each applied by a thread of its own ([`apply`],
-//! [`mod@file`], [`metadata`]); what was touched is noted on disk ([`touched`]). When the source
+//! [`mod@file`], [`make`], [`metadata`]); what was touched is noted on disk ([`touched`]). When the source
 //! settles the pass, everything is made durable and each touched directory is *surveyed*
 //! ([`survey`]): read back, compared with what was claimed, and stored in the catalog. Queries
 //! ([`query`]) answer for directories that the source knows nothing of.
@@ -10,6 +10,7 @@ pub mod apply;
 pub mod file;
 pub mod flush;
 pub mod links;
+pub mod make;
 pub mod metadata;
 pub mod query;
 pub mod room;

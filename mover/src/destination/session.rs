@@ -343,22 +343,24 @@ fn apply(
         fatal
     };
     while let Some(frame) = frames.blocking_recv() {
-        let (sequence, ops) = match decode_frame(frame) {
+        let no_frame = |error| Failure {
+            fault: fault::plain(
+                Side::Destination,
+                FaultCode::Protocol,
+                format!("destination: got a frame that is none ({error})"),
+            ),
+            directory: RelPath::ROOT,
+        };
+        let (sequence, mut ops) = match decode_frame(frame) {
             Ok(decoded) => decoded,
             Err(error) => {
-                let fault = fault::plain(
-                    Side::Destination,
-                    FaultCode::Protocol,
-                    format!("destination: got a frame that is none ({error})"),
-                );
-                let directory = RelPath::ROOT;
-                tell(Failure { fault, directory }, true);
+                tell(no_frame(error), true);
                 break;
             }
         };
-        let fatal = ops.into_iter().any(|op| match applier.apply(op) {
-            Ok(()) => false,
-            Err(failure) => tell(failure, false),
+        let fatal = ops.any(|op| {
+            let applied = op.map_err(no_frame).and_then(|op| applier.apply(op));
+            applied.is_err_and(|failure| tell(failure, false))
         });
         if let Err(failure) = applier.note() {
             tell(failure, true);

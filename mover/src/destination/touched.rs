@@ -153,6 +153,16 @@ impl Touched {
     }
 }
 
+impl Written {
+    /// How much it takes to remember it: 1, and 1 for each range.
+    pub fn weight(&self) -> usize {
+        match &self.content {
+            Content::None | Content::Whole { .. } => 1,
+            Content::Ranges { ranges, .. } => 1 + ranges.len(),
+        }
+    }
+}
+
 impl Touch {
     fn encode(&self, path: &RelPath) -> Vec<u8> {
         let mut out = Encoder::new();

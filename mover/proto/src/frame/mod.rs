@@ -97,18 +97,33 @@ pub fn frame_length(prefix: [u8; 4]) -> Result<usize, DecodeError> {
     }
 }
 
-/// The sequence number and ops of a frame, without its length prefix.
+/// The sequence number and ops of a frame, without its length prefix. Each op is decoded when it
+/// is asked for, so that a frame of nothing but tiny ops takes no more memory than its bytes.
 ///
 /// # Errors
-/// When a byte of it is not as this module defines.
-pub fn decode_frame(frame: Bytes) -> Result<(u64, Vec<Op>), DecodeError> {
+/// When there is no sequence number.
+pub fn decode_frame(frame: Bytes) -> Result<(u64, Ops), DecodeError> {
     let mut input = Decoder::new(frame);
-    let sequence = input.u64()?;
-    let mut ops = Vec::new();
-    while !input.is_empty() {
-        ops.push(Op::decode(&mut input)?);
+    Ok((input.u64()?, Ops(input)))
+}
+
+/// The ops of a frame, in order. An error is the last item: what follows it means nothing.
+#[derive(Debug)]
+pub struct Ops(Decoder);
+
+impl Iterator for Ops {
+    type Item = Result<Op, DecodeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let op = Op::decode(&mut self.0);
+        if op.is_err() {
+            self.0 = Decoder::new(Bytes::new());
+        }
+        Some(op)
     }
-    Ok((sequence, ops))
 }
 
 #[cfg(test)]

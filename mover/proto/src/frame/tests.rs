@@ -82,6 +82,27 @@ fn ops() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// A whole frame, decoded.
+fn decoded(frame: Bytes) -> Result<(u64, Vec<Op>), DecodeError> {
+    let (sequence, ops) = decode_frame(frame)?;
+    Ok((sequence, ops.collect::<Result<_, _>>()?))
+}
+
+#[test]
+fn ops_are_decoded_one_by_one_up_to_the_first_that_is_none() {
+    let mut out = Encoder::new();
+    out.u64(7);
+    for name in [b"a", b"/", b"b"] {
+        out.u8(2);
+        out.bytes(name);
+    }
+    let (sequence, mut ops) = decode_frame(out.into_bytes()).unwrap();
+    let name = Name::new(b"a").unwrap();
+    assert_eq!((sequence, ops.next()), (7, Some(Ok(Op::Remove { name }))));
+    assert!(ops.next().unwrap().is_err());
+    assert_eq!(ops.next(), None);
+}
+
 proptest! {
     #[test]
     fn frames_survive_the_wire(
@@ -96,12 +117,12 @@ proptest! {
         prop_assert!(builder.is_empty());
         let prefix: [u8; 4] = frame.split_to(4)[..].try_into().unwrap();
         prop_assert_eq!(frame_length(prefix).unwrap(), frame.len());
-        prop_assert_eq!(decode_frame(frame).unwrap(), (sequence, ops));
+        prop_assert_eq!(decoded(frame).unwrap(), (sequence, ops));
     }
 
     #[test]
     fn any_bytes_decode_or_are_refused(bytes: Vec<u8>) {
-        let _ = decode_frame(Bytes::from(bytes));
+        let _ = decoded(Bytes::from(bytes));
     }
 
     #[test]
@@ -117,7 +138,7 @@ proptest! {
         let mut frame = builder.take(0).to_vec();
         let position = position.index(frame.len());
         frame[position] ^= flip;
-        let _ = decode_frame(Bytes::from(frame).slice(4..));
+        let _ = decoded(Bytes::from(frame).slice(4..));
     }
 }
 
@@ -128,7 +149,7 @@ fn names_that_leave_the_tree_are_refused() {
         out.u64(0);
         out.u8(2);
         out.bytes(bad);
-        assert!(decode_frame(out.into_bytes()).is_err(), "{bad:?}");
+        assert!(decoded(out.into_bytes()).is_err(), "{bad:?}");
     }
 }
 

@@ -1,0 +1,94 @@
+//! Makes directories and special entries.
+
+use std::os::fd::OwnedFd;
+
+use livmig_proto::{
+    control::{Fault, Side},
+    entry::{Meta, Node},
+    name::{Name, RelPath},
+};
+use rustix::{
+    fs::{AtFlags, FileType, Mode},
+    io::Errno,
+};
+
+use super::metadata;
+use crate::{
+    fault,
+    fs::{dir, remove, stat::Stat},
+};
+
+/// The directory `name` in `parent`, made where it is missing or something else stands there.
+///
+/// Another lane may be making it at the same time, so only what is no directory is removed.
+pub fn directory(parent: &OwnedFd, name: &Name) -> Result<OwnedFd, Errno> {
+    let mut attempts = 0;
+    loop {
+        match dir::open(parent, name) {
+            Ok(dir) => return Ok(dir),
+            Err(Errno::NOENT) => match rustix::fs::mkdirat(parent, name.as_os_str(), Mode::RWXU) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno),
+            },
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                match rustix::fs::unlinkat(parent, name.as_os_str(), AtFlags::empty()) {
+                    Ok(()) | Err(Errno::NOENT | Errno::ISDIR) => {}
+                    Err(errno) => return Err(errno),
+                }
+            }
+            Err(Errno::ACCESS) if attempts == 0 => {
+                let handle = crate::fs::file::open_handle(parent, name)?;
+                rustix::fs::chmod(crate::fs::xattr::proc_link(&handle), Mode::RWXU)?;
+            }
+            Err(errno) => return Err(errno),
+        }
+        attempts += 1;
+        if attempts > 16 {
+            return Err(Errno::BUSY);
+        }
+    }
+}
+
+/// Lets this process, the owner, change a directory; the real mode comes with its metadata.
+pub fn allow_owner(dir: &OwnedFd, path: &RelPath) -> Result<(), Fault> {
+    let failed = |errno| {
+        fault::at(
+            Side::Destination,
+            path,
+            "get access to the directory",
+            errno,
+        )
+    };
+    let stat = Stat::of_fd(dir).map_err(failed)?;
+    if stat.identity.mode & 0o700 == 0o700 {
+        return Ok(());
+    }
+    let mode = Mode::from_raw_mode(stat.identity.mode & 0o7777) | Mode::RWXU;
+    rustix::fs::fchmod(dir, mode).map_err(failed)
+}
+
+/// Makes `name` in `dir` the special entry `node`, whatever was there.
+pub fn node(
+    dir: &OwnedFd,
+    name: &Name,
+    path: &RelPath,
+    meta: &Meta,
+    node: &Node,
+) -> Result<(), Fault> {
+    let failed = |what: &str, errno| fault::at(Side::Destination, path, what, errno);
+    remove::remove(dir, name).map_err(|errno| failed("remove what the entry replaces", errno))?;
+    let make = |kind, device: (u32, u32)| {
+        let device = rustix::fs::makedev(device.0, device.1);
+        rustix::fs::mknodat(dir, name.as_os_str(), kind, Mode::RUSR | Mode::WUSR, device)
+    };
+    let made = match node {
+        Node::Symlink { target } => rustix::fs::symlinkat(target.as_slice(), dir, name.as_os_str()),
+        Node::Fifo => make(FileType::Fifo, (0, 0)),
+        Node::Socket => make(FileType::Socket, (0, 0)),
+        Node::CharDevice { device } => make(FileType::CharacterDevice, *device),
+        Node::BlockDevice { device } => make(FileType::BlockDevice, *device),
+        Node::File { .. } | Node::Directory => Err(Errno::INVAL),
+    };
+    made.map_err(|errno| failed("make the entry", errno))?;
+    metadata::to_entry(dir, name, path, meta)
+}
