@@ -8,7 +8,7 @@ use livmig_proto::{
     tree::Digest,
 };
 
-use super::touched::Written;
+use super::touched::{ByName, Written};
 use crate::fs::stat::Identity;
 
 /// Names with several links, by inode.
@@ -46,7 +46,7 @@ pub struct Proven {
 impl DestinationLinks {
     /// The directory at `path` has exactly these names of inodes with several links; `writes` is
     /// what was written through them.
-    pub fn replace(&mut self, path: &RelPath, names: Vec<(Name, u64)>, writes: &[Written]) {
+    pub fn replace(&mut self, path: &RelPath, names: Vec<(Name, u64)>, writes: &ByName<'_>) {
         self.forget(path);
         for (name, ino) in &names {
             let Ok(entry) = path.child(name) else {
@@ -54,9 +54,8 @@ impl DestinationLinks {
             };
             let group = self.groups.entry(*ino).or_default();
             group.paths.insert(entry);
-            group
-                .writes
-                .extend(writes.iter().filter(|write| write.name == *name).cloned());
+            let written = writes.get(name).into_iter().flatten().copied();
+            group.writes.extend(written.cloned());
         }
         if !names.is_empty() {
             self.directories.insert(path.clone(), names);

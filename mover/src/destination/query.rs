@@ -16,7 +16,7 @@ use livmig_proto::{
 };
 use rustix::io::Errno;
 
-use super::{links::Proven, metadata, state::Destination, survey::file_digest};
+use super::{links::Proven, metadata, state::Destination, survey::file_digest, touched::ByName};
 use crate::{
     catalog::{
         segment::{Entry, Kept, KeptFile, Seen, Segment},
@@ -99,7 +99,7 @@ impl Destination {
             .iter()
             .map(|(name, ino, _)| (name.clone(), *ino))
             .collect();
-        links.replace(path, names, &[]);
+        links.replace(path, names, &ByName::new());
         for (_, ino, proven) in listing.links {
             links.prove(ino, proven);
         }

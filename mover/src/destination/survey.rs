@@ -77,6 +77,7 @@ impl<'a> Surveyor<'a> {
             Known::InFlight | Known::Nothing => None,
         };
         let before = self.mismatches.len();
+        let writes = touch.by_name();
         let mut entries = Vec::with_capacity(names.len());
         let mut links = Vec::new();
         for name in names {
@@ -103,12 +104,8 @@ impl<'a> Surveyor<'a> {
                 }
             } else {
                 let old = old.as_ref().and_then(|old| old.entry(&name));
-                let writes: Vec<&Written> = touch
-                    .writes
-                    .iter()
-                    .filter(|write| write.name == name)
-                    .collect();
-                self.entry(&dir, &entry_path, name, &stat, old, &writes)?
+                let writes = writes.get(&name).map_or(&[][..], Vec::as_slice);
+                self.entry(&dir, &entry_path, name, &stat, old, writes)?
             };
             entries.push(entry);
         }
@@ -134,7 +131,7 @@ impl<'a> Surveyor<'a> {
             .catalog
             .put(&segment, Change::None)
             .map_err(Destination::state_fault)?;
-        self.destination.links().replace(path, links, &touch.writes);
+        self.destination.links().replace(path, links, &writes);
         Ok(self.mismatches.len() == before)
     }
 

@@ -163,7 +163,19 @@ impl Written {
     }
 }
 
+/// What was written, by the name of the entry; later writes last.
+pub type ByName<'a> = HashMap<&'a Name, Vec<&'a Written>>;
+
 impl Touch {
+    /// What was written, by name: a directory may have very many.
+    pub fn by_name(&self) -> ByName<'_> {
+        let mut names = ByName::new();
+        for write in &self.writes {
+            names.entry(&write.name).or_default().push(write);
+        }
+        names
+    }
+
     fn encode(&self, path: &RelPath) -> Vec<u8> {
         let mut out = Encoder::new();
         out.path(path);
