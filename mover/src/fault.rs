@@ -2,6 +2,7 @@
 
 use livmig_proto::{
     control::{Fault, FaultCode, Side},
+    limits::DIRECTORY_ENTRIES_MAX,
     name::{RelPath, escape},
 };
 use rustix::io::Errno;
@@ -14,6 +15,18 @@ pub fn at(side: Side, path: &RelPath, what: &str, errno: Errno) -> Fault {
         message: format!("{side}: could not {what} ({errno})"),
         path: Some(path.to_string()),
     }
+}
+
+/// The directory at `path` could not be listed.
+pub fn listing(side: Side, path: &RelPath, errno: Errno) -> Fault {
+    if errno == Errno::OVERFLOW {
+        let message = format!(
+            "{side}: a directory holds more than {DIRECTORY_ENTRIES_MAX} entries, which is more \
+             than livmig remembers of one"
+        );
+        return named(side, FaultCode::Unsupported, path, message);
+    }
+    at(side, path, "list the directory", errno)
 }
 
 /// A fault of `side` that has no entry.

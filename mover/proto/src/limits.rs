@@ -36,6 +36,14 @@ pub const FRAME_MAX: usize = 4 << 20;
 /// names and attributes.
 pub const FRAME_CONTENT_MAX: usize = 1 << 20;
 
+/// Blocks that a rolling signature covers at most, 20 bytes each; of a larger file the rest is
+/// not searched.
+pub const SIGNATURE_BLOCKS_MAX: usize = 1 << 17;
+
+/// Entries of one directory. It is listed, remembered and compared as a whole, at some 300 bytes
+/// an entry; a larger one is refused by name.
+pub const DIRECTORY_ENTRIES_MAX: usize = 4 << 20;
+
 /// Bytes of a file, the largest value of a signed 64-bit offset (Linux `off_t`).
 pub const FILE_SIZE_MAX: u64 = i64::MAX as u64;
 

@@ -11,6 +11,7 @@
 
 use std::{fs::File, os::fd::AsFd as _};
 
+use livmig_proto::limits::DIRECTORY_ENTRIES_MAX;
 use rustix::io::Errno;
 
 use crate::fs::file;
@@ -57,8 +58,11 @@ pub struct Log {
 const PREFIX: usize = 4 + 8;
 const HEAD: usize = PREFIX + 1 + 16;
 
-/// Bytes of one record's body; one directory of millions of entries fits.
-const BODY_MAX: usize = 1 << 30;
+/// Bytes of one record's body: a directory of as many entries as are carried fits, if each has
+/// the longest name.
+const BODY_MAX: usize = 1 << 31;
+
+const _: () = assert!(DIRECTORY_ENTRIES_MAX * 480 < BODY_MAX);
 
 /// Bytes that are kept back before they are written.
 const BUFFER_MAX: usize = 256 << 10;

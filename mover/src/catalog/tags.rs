@@ -107,11 +107,13 @@ impl TagFile {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         let reused = free.extents.get_mut(&capacity).and_then(Vec::pop);
-        let offset = reused.unwrap_or_else(|| {
-            let offset = free.end;
-            free.end += capacity * TAG_LEN;
+        let offset = if let Some(offset) = reused {
             offset
-        });
+        } else {
+            // Whoever announces one giant after the other may not make places overlap.
+            let end = free.end.checked_add(capacity * TAG_LEN);
+            std::mem::replace(&mut free.end, end.ok_or(Errno::FBIG)?)
+        };
         drop(free);
         if reused.is_some() {
             let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
@@ -242,6 +244,19 @@ mod tests {
         tags.write(&place, 299, &[Tag([1; 16])]).unwrap();
         assert_eq!(tags.read(&place, 299, 3).unwrap()[1..], [Tag::default(); 2]);
         assert!(tags.write(&place, place.capacity, &[Tag([1; 16])]).is_err());
+    }
+
+    #[test]
+    fn places_never_overlap() {
+        let tags = TagFile::new(tempfile::tempfile().unwrap()).unwrap();
+        let log2 = block_log2_for(i64::MAX as u64);
+        let count = (i64::MAX as u64).div_ceil(1 << log2);
+        let mut end = 0;
+        while let Ok(place) = tags.allocate(count, log2) {
+            assert!(place.offset >= end);
+            end = place.offset + place.capacity * TAG_LEN;
+        }
+        assert!(end > u64::MAX >> 1);
     }
 
     #[test]

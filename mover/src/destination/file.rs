@@ -62,6 +62,8 @@ impl Writing {
             OpenMode::InPlace | OpenMode::Shared => writable(dir, &name, &path)?,
             OpenMode::Rebuild => match file::open_read(dir, &name) {
                 Ok(fd) => Some(fd),
+                // As below: the next pass asks what is here.
+                Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Err(unlike(&path)),
                 Err(errno) => return Err(failed("open the file for its old content", errno)),
             },
         };
@@ -84,12 +86,7 @@ impl Writing {
                 ranges: Some(Vec::new()),
             }),
             // What the source believes to be here is not. Without it, blocks mean nothing.
-            (OpenMode::InPlace | OpenMode::Shared, _, _) => Err(fault::named(
-                Side::Destination,
-                FaultCode::Mismatch,
-                &path,
-                "destination: the file is not what the last pass left here",
-            )),
+            (OpenMode::InPlace | OpenMode::Shared, _, _) => Err(unlike(&path)),
             (OpenMode::Replace | OpenMode::Rebuild, old, _) => {
                 remove::remove(dir, &name)
                     .map_err(|errno| failed("remove what the file replaces", errno))?;
@@ -278,6 +275,15 @@ pub fn write_whole(
             .map_err(|errno| failed("set the size of the file", errno))?;
     }
     metadata::to_fd(&fd, path, meta)
+}
+
+fn unlike(path: &RelPath) -> Fault {
+    fault::named(
+        Side::Destination,
+        FaultCode::Mismatch,
+        path,
+        "destination: the file is not what the last pass left here",
+    )
 }
 
 fn create(dir: impl AsFd, name: &Name) -> Result<OwnedFd, Errno> {

@@ -16,6 +16,7 @@ pub mod query;
 pub mod room;
 pub mod session;
 pub mod settle;
+pub mod signature;
 pub mod state;
 pub mod survey;
 pub mod touched;

@@ -1,15 +1,16 @@
 //! Answers what the destination holds where the source knows nothing.
 
 use std::{
+    collections::HashMap,
     os::fd::{AsFd as _, OwnedFd},
     sync::atomic::Ordering,
 };
 
 use bytes::Bytes;
-use fast_rsync::{Signature, SignatureOptions};
 use livmig_proto::{
-    control::{Fault, FaultCode, Side, VerifyLevel},
+    control::{Fault, Side, VerifyLevel},
     entry::{Meta, Node},
+    limits::DIRECTORY_ENTRIES_MAX,
     name::{Name, RelPath},
     session::Listed,
     tree::BLOCK,
@@ -59,7 +60,8 @@ impl Destination {
             Err(errno) => return Err(failed("open the directory", errno)),
         };
         let stat = Stat::of_fd(&dir).map_err(|errno| failed("look at the directory", errno))?;
-        let names = dir::list(dir.as_fd()).map_err(|errno| failed("list the directory", errno))?;
+        let names = dir::list_at_most(dir.as_fd(), DIRECTORY_ENTRIES_MAX)
+            .map_err(|errno| fault::listing(Side::Destination, path, errno))?;
         let meta = metadata::read(&dir, path, &stat, false)?;
         records.push(Listed::Directory { meta: meta.clone() }.to_frame())?;
         let mut listing = Listing {
@@ -69,6 +71,7 @@ impl Destination {
             buffer: Vec::new(),
             entries: Vec::new(),
             links: Vec::new(),
+            read: HashMap::new(),
         };
         for name in names {
             let entry_path = path.child(&name).unwrap_or_default();
@@ -106,57 +109,6 @@ impl Destination {
         drop(links);
         records.push(Listed::End.to_frame())
     }
-
-    /// The rolling signature of the file `name` in the directory at `path`, made window by
-    /// window: a signature is its head and then one entry a block, so those of windows that are
-    /// whole blocks can be strung together.
-    pub fn signature(&self, path: &RelPath, name: &Name, block: u32) -> Result<Bytes, Fault> {
-        const HEAD: usize = 12;
-        let entry = path.child(name).unwrap_or_default();
-        let failed = |what: &str, errno| fault::at(Side::Destination, &entry, what, errno);
-        let window = hash::WINDOW;
-        let usable = usize::try_from(block)
-            .is_ok_and(|block| (512..=window).contains(&block) && block.is_power_of_two());
-        if !usable {
-            return Err(fault::named(
-                Side::Destination,
-                FaultCode::Protocol,
-                &entry,
-                "destination: was asked for a signature with an impossible block size",
-            ));
-        }
-        let dir = self
-            .volume
-            .dir(path)
-            .map_err(|errno| failed("open the directory", errno))?;
-        let fd = file::open_read(&dir, name).map_err(|errno| failed("open the file", errno))?;
-        let options = SignatureOptions {
-            block_size: block,
-            crypto_hash_size: 16,
-        };
-        let mut whole: Vec<u8> = vec![0; 4];
-        let mut buffer = vec![0; window];
-        let mut offset = 0;
-        loop {
-            let read = file::read_at(&fd, &mut buffer, offset)
-                .map_err(|errno| failed("read the file", errno))?;
-            let content = buffer.get(..read).unwrap_or_default();
-            if offset == 0 || read > 0 {
-                let signature = Signature::calculate(content, options).into_serialized();
-                let from = if offset == 0 { 0 } else { HEAD };
-                whole.extend_from_slice(signature.get(from..).unwrap_or_default());
-            }
-            offset += u64::try_from(read).unwrap_or(0);
-            if read < window {
-                break;
-            }
-        }
-        let length = u32::try_from(whole.len() - 4).unwrap_or(u32::MAX);
-        if let Some(prefix) = whole.first_chunk_mut::<4>() {
-            *prefix = length.to_le_bytes();
-        }
-        Ok(whole.into())
-    }
 }
 
 /// A directory that is being listed.
@@ -167,6 +119,8 @@ struct Listing<'a> {
     buffer: Vec<u8>,
     entries: Vec<Entry>,
     links: Vec<(Name, u64, Proven)>,
+    /// What inodes with several links hold: each is read once, whatever the number of its names.
+    read: HashMap<u64, (Meta, Node, Kept)>,
 }
 
 impl Listing<'_> {
@@ -178,36 +132,16 @@ impl Listing<'_> {
         stat: &Stat,
         records: &mut impl Records,
     ) -> Result<(), Fault> {
-        let failed = |what: &str, errno| fault::at(Side::Destination, path, what, errno);
-        let (meta, node, kept) = match stat.kind {
-            // Of a directory only its existence matters here: it is listed for itself.
-            Kind::Directory => (Meta::default(), Node::Directory, Kept::Directory),
-            Kind::File => {
-                let fd =
-                    file::open_read(dir, &name).map_err(|errno| failed("open the file", errno))?;
-                let hashed = self.content(&fd, path, stat, records)?;
-                let meta = metadata::read(&fd, path, stat, false)?;
-                let Hashed { size, root } = hashed;
-                let digest = file_digest(&meta, &hashed);
-                let kept = Kept::File(KeptFile {
-                    digest,
-                    size,
-                    root,
-                    tags: None,
-                });
-                (meta, Node::File { size, root }, kept)
-            }
-            _ => {
-                let handle = file::open_handle(dir, &name)
-                    .map_err(|errno| failed("open the entry", errno))?;
-                let node = read::node(&handle, stat)
-                    .map_err(|errno| failed("read the link", errno))?
-                    .ok_or_else(|| failed("look at the entry", Errno::IO))?;
-                let meta = metadata::read(&handle, path, stat, true)?;
-                let digest = livmig_proto::entry::entry_digest(&meta, &node);
-                (meta, node, Kept::Other { digest })
-            }
+        let ino = stat.identity.ino;
+        let known = self.read.get(&ino).filter(|_| stat.has_links()).cloned();
+        let read = match known {
+            Some(known) => known,
+            None => self.read(dir, path, &name, stat, records)?,
         };
+        if stat.has_links() {
+            self.read.entry(ino).or_insert_with(|| read.clone());
+        }
+        let (meta, node, kept) = read;
         let links = if stat.has_links() {
             stat.identity.ino
         } else {
@@ -258,6 +192,47 @@ impl Listing<'_> {
         };
         self.entries.push(Entry { name, seen, kept });
         Ok(())
+    }
+
+    /// Reads an entry, announcing the tags of a file on the way.
+    fn read(
+        &mut self,
+        dir: &OwnedFd,
+        path: &RelPath,
+        name: &Name,
+        stat: &Stat,
+        records: &mut impl Records,
+    ) -> Result<(Meta, Node, Kept), Fault> {
+        let failed = |what: &str, errno| fault::at(Side::Destination, path, what, errno);
+        Ok(match stat.kind {
+            // Of a directory only its existence matters here: it is listed for itself.
+            Kind::Directory => (Meta::default(), Node::Directory, Kept::Directory),
+            Kind::File => {
+                let fd =
+                    file::open_read(dir, name).map_err(|errno| failed("open the file", errno))?;
+                let hashed = self.content(&fd, path, stat, records)?;
+                let meta = metadata::read(&fd, path, stat, false)?;
+                let Hashed { size, root } = hashed;
+                let digest = file_digest(&meta, &hashed);
+                let kept = Kept::File(KeptFile {
+                    digest,
+                    size,
+                    root,
+                    tags: None,
+                });
+                (meta, Node::File { size, root }, kept)
+            }
+            _ => {
+                let handle = file::open_handle(dir, name)
+                    .map_err(|errno| failed("open the entry", errno))?;
+                let node = read::node(&handle, stat)
+                    .map_err(|errno| failed("read the link", errno))?
+                    .ok_or_else(|| failed("look at the entry", Errno::IO))?;
+                let meta = metadata::read(&handle, path, stat, true)?;
+                let digest = livmig_proto::entry::entry_digest(&meta, &node);
+                (meta, node, Kept::Other { digest })
+            }
+        })
     }
 
     /// Reads a file, announcing the tags of its blocks on the way.

@@ -9,6 +9,7 @@ use std::{
 use livmig_proto::{
     control::{Fault, FaultCode, Side, VerifyLevel},
     entry::{Meta, Node, entry_digest},
+    limits::DIRECTORY_ENTRIES_MAX,
     name::{Name, RelPath},
     tree::{BLOCK, Digest, is_zero, leaf, range_digest},
 };
@@ -66,7 +67,8 @@ impl<'a> Surveyor<'a> {
             Err(errno) => return Err(failed("open the directory", errno)),
         };
         let stat = Stat::of_fd(&dir).map_err(|errno| failed("look at the directory", errno))?;
-        let names = dir::list(dir.as_fd()).map_err(|errno| failed("list the directory", errno))?;
+        let names = dir::list_at_most(dir.as_fd(), DIRECTORY_ENTRIES_MAX)
+            .map_err(|errno| fault::listing(Side::Destination, path, errno))?;
         let old = match self
             .destination
             .catalog

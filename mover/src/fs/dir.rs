@@ -84,6 +84,14 @@ pub fn open_confined(dir: impl AsFd, path: &[u8], flags: OFlags) -> Result<Owned
 /// # Errors
 /// When any part of the directory cannot be read: a partial listing is no listing.
 pub fn list(dir: impl AsFd) -> Result<Vec<Name>, Errno> {
+    list_at_most(dir, usize::MAX)
+}
+
+/// As [`list`], of a directory that is to be remembered.
+///
+/// # Errors
+/// As [`list`]; `OVERFLOW` when there are more than `max` names.
+pub fn list_at_most(dir: impl AsFd, max: usize) -> Result<Vec<Name>, Errno> {
     let mut buffer = vec![MaybeUninit::<u8>::uninit(); 32 * 1024];
     let mut names = Vec::new();
     let mut entries = RawDir::new(dir, &mut buffer);
@@ -91,10 +99,28 @@ pub fn list(dir: impl AsFd) -> Result<Vec<Name>, Errno> {
         let entry = entry?;
         match entry.file_name().to_bytes() {
             b"." | b".." => {}
+            _ if names.len() >= max => return Err(Errno::OVERFLOW),
             // A file system that stores what no path can name is broken.
             name => names.push(Name::new(name).map_err(|_| Errno::IO)?),
         }
     }
     names.sort_unstable();
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_listed_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["c", "a", "b"] {
+            std::fs::write(dir.path().join(name), "").unwrap();
+        }
+        let list = |max| list_at_most(std::fs::File::open(dir.path()).unwrap(), max);
+        let names: Vec<Name> = [b"a", b"b", b"c"].map(|n| Name::new(n).unwrap()).into();
+        assert_eq!(list(3), Ok(names));
+        assert_eq!(list(2), Err(Errno::OVERFLOW));
+    }
 }

@@ -12,6 +12,7 @@ use fast_rsync::{Signature, diff};
 use livmig_proto::{
     control::{Fault, FaultCode, Side},
     frame::{Op, OpenMode},
+    limits::SIGNATURE_BLOCKS_MAX,
     session::Query,
     tree::{BLOCK, Digest, leaf, range_digest},
     wire::DecodeError,
@@ -163,8 +164,7 @@ fn fetch(shared: &Shared<'_>, sink: &mut LaneSink<'_, '_, '_, '_>) -> Result<Sig
         name: transfer.name.as_bytes().to_vec(),
         block,
     };
-    let entries = usize::try_from(old_size.div_ceil(u64::from(block))).unwrap_or(0);
-    let longest = SIGNATURE_HEAD + entries * SIGNATURE_ENTRY;
+    let longest = SIGNATURE_HEAD + SIGNATURE_BLOCKS_MAX * SIGNATURE_ENTRY;
     let mut answer = shared.link.query(&query)?;
     let bytes = answer
         .next(|prefix| match usize::try_from(u32::from_le_bytes(prefix)) {
@@ -180,7 +180,10 @@ fn fetch(shared: &Shared<'_>, sink: &mut LaneSink<'_, '_, '_, '_>) -> Result<Sig
     };
     let valid = field(4) == Some(block)
         && field(8) == Some(16)
-        && (bytes.len() - SIGNATURE_HEAD).is_multiple_of(SIGNATURE_ENTRY);
+        && bytes
+            .len()
+            .saturating_sub(SIGNATURE_HEAD)
+            .is_multiple_of(SIGNATURE_ENTRY);
     if bytes.len() < SIGNATURE_HEAD || !valid {
         return Err(bad_signature());
     }

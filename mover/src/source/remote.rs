@@ -3,6 +3,7 @@
 use livmig_proto::{
     control::{Fault, FaultCode, Side},
     entry::{Node, entry_digest},
+    limits::DIRECTORY_ENTRIES_MAX,
     name::RelPath,
     session::{Listed, Query},
 };
@@ -54,7 +55,8 @@ pub fn fetch(shared: &Shared<'_>, path: &RelPath) -> Result<Option<Segment>, Fau
                 count,
             } => {
                 // Sorted names are what the merge relies on; a peer that breaks it is refused.
-                if segment.entries.last().is_some_and(|last| last.name >= name) {
+                let sorted = segment.entries.last().is_none_or(|last| last.name < name);
+                if !sorted || segment.entries.len() >= DIRECTORY_ENTRIES_MAX {
                     return Err(not_understood());
                 }
                 let digest = entry_digest(&meta, &node);

@@ -11,6 +11,7 @@ use std::{
 use livmig_proto::{
     control::{Fault, FaultCode, Side},
     frame::Op,
+    limits::DIRECTORY_ENTRIES_MAX,
     name::{Name, RelPath},
 };
 use rustix::io::Errno;
@@ -139,11 +140,11 @@ impl<'a> Visitor<'a> {
         // The stat comes first: what changes after it shows in the next pass.
         let stat = Stat::of_fd(&dir)
             .map_err(|errno| fault::at(Side::Source, &path, "look at the directory", errno))?;
-        let names = match dir::list(dir.as_fd()) {
+        let names = match dir::list_at_most(dir.as_fd(), DIRECTORY_ENTRIES_MAX) {
             Ok(names) => names,
             // A partial listing is none: nothing below is changed, let alone removed.
             Err(errno) => {
-                self.note(fault::at(Side::Source, &path, "list the directory", errno));
+                self.note(fault::listing(Side::Source, &path, errno));
                 return Ok(());
             }
         };
