@@ -15,7 +15,11 @@ use rustix::{
 use super::metadata;
 use crate::{
     fault,
-    fs::{dir, remove, stat::Stat},
+    fs::{
+        dir, file, remove,
+        stat::{Kind, Stat},
+        xattr,
+    },
 };
 
 /// The directory `name` in `parent`, made where it is missing or something else stands there.
@@ -37,8 +41,7 @@ pub fn directory(parent: &OwnedFd, name: &Name) -> Result<OwnedFd, Errno> {
                 }
             }
             Err(Errno::ACCESS) if attempts == 0 => {
-                let handle = crate::fs::file::open_handle(parent, name)?;
-                rustix::fs::chmod(crate::fs::xattr::proc_link(&handle), Mode::RWXU)?;
+                let_owner_in(parent, name)?;
             }
             Err(errno) => return Err(errno),
         }
@@ -47,6 +50,15 @@ pub fn directory(parent: &OwnedFd, name: &Name) -> Result<OwnedFd, Errno> {
             return Err(Errno::BUSY);
         }
     }
+}
+
+/// Lets this process, the owner, into the directory `name` in `parent`, which it may not open.
+pub fn let_owner_in(parent: &OwnedFd, name: &Name) -> Result<(), Errno> {
+    let handle = file::open_handle(parent, name)?;
+    if Stat::of_fd(&handle)?.kind != Kind::Directory {
+        return Err(Errno::ACCESS);
+    }
+    rustix::fs::chmod(xattr::proc_link(&handle), Mode::RWXU)
 }
 
 /// Lets this process, the owner, change a directory; the real mode comes with its metadata.

@@ -17,7 +17,9 @@ use livmig_proto::{
 };
 use rustix::io::Errno;
 
-use super::{links::Proven, metadata, state::Destination, survey::file_digest, touched::ByName};
+use super::{
+    links::Proven, make, metadata, state::Destination, survey::file_digest, touched::ByName,
+};
 use crate::{
     catalog::{
         segment::{Entry, Kept, KeptFile, Seen, Segment},
@@ -43,6 +45,18 @@ pub trait Records {
 const TAGS_PER_RECORD: usize = 1 << 16;
 
 impl Destination {
+    /// The directory at `path`. Its owner may have to be let in first; the mode that this leaves is
+    /// what the source is told, and sends its own.
+    fn dir_of_owner(&self, path: &RelPath) -> Result<OwnedFd, Errno> {
+        match (self.volume.dir(path), path.split()) {
+            (Err(Errno::ACCESS), Some((parent, name))) => {
+                make::let_owner_in(&self.volume.dir(&parent)?, &name)?;
+                self.volume.dir(path)
+            }
+            (opened, _) => opened,
+        }
+    }
+
     /// Lists the directory at `path`, reading all content in it, and notes it as proven.
     pub fn list(
         &self,
@@ -52,13 +66,16 @@ impl Destination {
         records: &mut impl Records,
     ) -> Result<(), Fault> {
         let failed = |what: &str, errno| fault::at(Side::Destination, path, what, errno);
-        let dir = match self.volume.dir(path) {
+        let dir = match self.dir_of_owner(path) {
             Ok(dir) => dir,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
                 return records.push(Listed::End.to_frame());
             }
             Err(errno) => return Err(failed("open the directory", errno)),
         };
+        if !rustix::process::geteuid().is_root() {
+            make::allow_owner(&dir, path)?;
+        }
         let stat = Stat::of_fd(&dir).map_err(|errno| failed("look at the directory", errno))?;
         let names = dir::list_at_most(dir.as_fd(), DIRECTORY_ENTRIES_MAX)
             .map_err(|errno| fault::listing(Side::Destination, path, errno))?;
@@ -111,6 +128,21 @@ impl Destination {
     }
 }
 
+/// Sees to it that a file can be read which this process owns and its mode locks away; what it is
+/// then. Its real mode comes with its metadata, since this one is what the source is told.
+fn readable(dir: &OwnedFd, path: &RelPath, name: &Name, stat: &Stat) -> Result<Stat, Fault> {
+    let user = rustix::process::geteuid();
+    let locked = stat.kind == Kind::File && stat.identity.mode & 0o400 == 0;
+    // A file with further names may have some that are not in the volume.
+    let ours = stat.identity.uid == user.as_raw() && !stat.has_links();
+    if user.is_root() || !locked || !ours {
+        return Ok(*stat);
+    }
+    metadata::allow_owner(dir, name, path)?;
+    Stat::of_entry(dir, name)
+        .map_err(|errno| fault::at(Side::Destination, path, "look at the entry", errno))
+}
+
 /// A directory that is being listed.
 struct Listing<'a> {
     destination: &'a Destination,
@@ -132,6 +164,7 @@ impl Listing<'_> {
         stat: &Stat,
         records: &mut impl Records,
     ) -> Result<(), Fault> {
+        let stat = &readable(dir, path, &name, stat)?;
         let ino = stat.identity.ino;
         let known = self.read.get(&ino).filter(|_| stat.has_links()).cloned();
         let read = match known {

@@ -204,6 +204,27 @@ fn a_file_that_may_not_be_read_keeps_its_copy() -> Result<()> {
     compare::expect_equal(&nobody.a, &nobody.b)
 }
 
+/// What the mover owns at the destination it may change, whatever its mode says.
+#[test]
+fn entries_of_the_destination_that_lock_their_owner_out() -> Result<()> {
+    require!(skip::root());
+    require!(skip::program("setpriv"));
+    let nobody = Nobody::new()?;
+    for (name, content) in [("file", "new"), ("same", "same"), ("dir/file", "new")] {
+        write(&nobody.a.join(name), content)?;
+    }
+    write(&nobody.b.join("file"), "old")?;
+    write(&nobody.b.join("same"), "same")?;
+    write(&nobody.b.join("gone"), "gone")?;
+    write(&nobody.b.join("dir/deep/gone"), "gone")?;
+    chown(nobody.b.join("dir"), Some(NOBODY), Some(NOBODY))?;
+    for locked in ["file", "same", "gone", "dir/deep/gone", "dir/deep", "dir"] {
+        posix::set_mode(&nobody.b.join(locked), 0)?;
+    }
+    nobody.sync()?.expect(0)?;
+    compare::expect_equal(&nobody.a, &nobody.b)
+}
+
 #[test]
 fn a_directory_that_may_not_be_listed_deletes_nothing() -> Result<()> {
     require!(skip::root());
