@@ -310,15 +310,21 @@ fn volumes_that_differ_get_one_more_round_and_then_roll_back() {
 }
 
 #[test]
-fn digests_that_are_empty_prove_nothing() {
-    let mut story = Story::up_to("verify");
-    let step = story.intend();
-    let mut outcome = verified("");
-    if let StepOutcome::Verified { volumes, .. } = &mut outcome {
-        volumes[0].digest_source.clear();
+fn digests_that_are_empty_or_unequal_prove_nothing() {
+    let commits = |source: &str, destination| {
+        let mut story = Story::up_to("verify");
+        let step = story.intend();
+        let mut outcome = verified(destination);
+        if let StepOutcome::Verified { volumes, .. } = &mut outcome {
+            source.clone_into(&mut volumes[0].digest_source);
+        }
+        story.tell(Event::Outcome { step, outcome });
+        matches!(story.next(), Next::Record(Event::Commit { .. }))
+    };
+    for (source, destination) in [("", ""), ("aa", ""), ("", "aa"), ("aa", "bb")] {
+        assert!(!commits(source, destination), "{source:?} {destination:?}");
     }
-    story.tell(Event::Outcome { step, outcome });
-    assert!(!matches!(story.next(), Next::Record(Event::Commit { .. })));
+    assert!(commits("aa", "aa"));
 }
 
 #[test]
