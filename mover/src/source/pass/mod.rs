@@ -107,6 +107,7 @@ impl Source {
             report::add_fault(&mut report, fault);
         }
         report.complete &= report.faults_total == 0;
+        report::require_proof(&mut report);
         run.account(&mut report);
         *lock(&self.proven) =
             (report.complete && !report.digest_source.is_empty()).then(|| ManifestReport {

@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, sync::atomic::AtomicU64, time::Duration};
 
 use livmig_proto::{
-    control::{Fault, PassReport, PassRequest, PassSeconds},
+    control::{Fault, FaultCode, PassKind, PassReport, PassRequest, PassSeconds, Side},
     limits::LISTED_MAX,
 };
 
-use crate::source::shared::Counts;
+use crate::{fault, source::shared::Counts};
 
 /// The report of a pass that has done nothing.
 pub(super) fn empty(request: &PassRequest) -> PassReport {
@@ -71,6 +71,57 @@ pub(super) fn add_fault(report: &mut PassReport, fault: Fault) {
     }
 }
 
+/// A final pass that could not sum up what it left is not complete, whatever the reason; a live
+/// one may be, since the next looks again.
+pub(super) fn require_proof(report: &mut PassReport) {
+    let proven =
+        !report.digest_source.is_empty() && report.digest_source == report.digest_destination;
+    if report.complete && report.kind == PassKind::Final && !proven {
+        report.complete = false;
+        add_fault(
+            report,
+            fault::plain(
+                Side::Source,
+                FaultCode::StillWritten,
+                "source: the final pass ended without a proof that both ends are equal; something \
+                 was gone before it could be read",
+            ),
+        );
+    }
+}
+
 pub(super) fn to_u64(value: usize) -> u64 {
     u64::try_from(value).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use livmig_proto::{control::VerifyLevel, ids::PassNumber};
+
+    use super::*;
+
+    #[test]
+    fn a_final_pass_is_complete_only_with_equal_digests() {
+        let complete = |kind, source: &str, destination: &str| {
+            let mut report = empty(&PassRequest {
+                pass: PassNumber(3),
+                kind,
+                destination: ([127, 0, 0, 1], 1).into(),
+                verify: VerifyLevel::Readback,
+                adopt: false,
+                allow_empty: false,
+            });
+            report.complete = true;
+            source.clone_into(&mut report.digest_source);
+            destination.clone_into(&mut report.digest_destination);
+            require_proof(&mut report);
+            assert_eq!(report.complete, report.faults_total == 0);
+            report.complete
+        };
+        assert!(complete(PassKind::Final, "aa", "aa"));
+        assert!(complete(PassKind::Live, "", ""));
+        for (source, destination) in [("", ""), ("aa", ""), ("", "aa"), ("aa", "bb")] {
+            assert!(!complete(PassKind::Final, source, destination));
+        }
+    }
 }
