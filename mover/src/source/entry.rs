@@ -69,6 +69,7 @@ impl Visitor<'_> {
         if stat.kind == Kind::File {
             Counts::add(&counts.bytes_total, stat.identity.size);
         }
+        let pushed = self.lane.pushed();
         let result = match stat.kind {
             Kind::Directory => return self.directory(visit, name, path, before).map(Some),
             _ if stat.has_links() => return self.link(visit, name, path, &stat, before).map(Some),
@@ -81,6 +82,8 @@ impl Visitor<'_> {
             // A fault of one entry is noted, and what the destination holds of it stays.
             Err(fault) if is_local(&fault) => {
                 self.note(fault);
+                // Unless some of it was sent before: then nobody knows what is there.
+                visit.doubtful |= self.lane.pushed() != pushed;
                 Ok(before.cloned())
             }
             result => result,
@@ -135,7 +138,7 @@ impl Visitor<'_> {
             _ => self.begin(&mut visit.scope)?,
         }
         self.shared.room.defer();
-        visit.deferred = true;
+        visit.doubtful = true;
         Ok(true)
     }
 

@@ -29,6 +29,8 @@ pub struct Lane<'a> {
     entered: Option<RelPath>,
     /// What becomes known when the frame of that number is applied.
     pending: VecDeque<(u64, Segment)>,
+    /// Ops so far.
+    pushed: u64,
 }
 
 impl<'a> Lane<'a> {
@@ -43,6 +45,7 @@ impl<'a> Lane<'a> {
             sequence: 1,
             entered: None,
             pending: VecDeque::new(),
+            pushed: 0,
         })
     }
 
@@ -68,7 +71,13 @@ impl<'a> Lane<'a> {
             self.send()?;
         }
         self.frame.push(op);
+        self.pushed += 1;
         Ok(())
+    }
+
+    /// How many ops were pushed so far.
+    pub fn pushed(&self) -> u64 {
+        self.pushed
     }
 
     /// The directory of `segment` will be as the segment says once everything pushed so far is

@@ -47,8 +47,8 @@ pub(super) struct Visit {
     pub(super) children: Vec<Job>,
     /// Whether those that the destination has are visited too.
     pub(super) deep: bool,
-    /// Something in it waits for room: it stays in flight.
-    pub(super) deferred: bool,
+    /// Something in it waits for room, or was sent in part: it stays in flight.
+    pub(super) doubtful: bool,
 }
 
 /// The directory that ops are about, and whether it was said that there will be some.
@@ -159,7 +159,7 @@ impl<'a> Visitor<'a> {
             dir,
             children: Vec::new(),
             deep: job.deep,
-            deferred: false,
+            doubtful: false,
         };
         if fresh {
             self.begin(&mut visit.scope)?;
@@ -309,8 +309,8 @@ impl<'a> Visitor<'a> {
             seen: Some(seen),
             entries,
         };
-        if visit.deferred {
-            // What is not sent is not known to be there.
+        if visit.doubtful {
+            // What the destination holds is to be asked.
         } else if visit.scope.begun {
             self.lane.commit_later(segment)?;
         } else if known != Some(&segment) {

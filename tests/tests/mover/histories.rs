@@ -1,13 +1,14 @@
 //! Histories that once ended wrong: each is short, and each is a reason for a rule of the mover.
 
 use std::{
-    fs,
-    os::unix::fs::{FileExt as _, symlink},
+    fs::{self, Permissions},
+    os::unix::fs::{FileExt as _, PermissionsExt as _, symlink},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use anyhow::{Error, Result, ensure};
 use livmig_proto::{
-    control::{PassKind, PassReport, RequestBody, Side},
+    control::{FaultCode, PassKind, PassReport, RequestBody, Side},
     ids::Epoch,
 };
 use livmig_tests::{
@@ -67,6 +68,47 @@ fn a_source_whose_state_is_older_than_the_destination() -> Result<()> {
     ensure!(!third.complete, "a difference was not seen: {third:?}");
     let fourth = pass(4, PassKind::Final)?;
     ensure!(fourth.complete, "{fourth:?}");
+    compare::expect_equal(&a, &b)
+}
+
+/// What was sent of a file before it was found to change is at the destination; what is remembered
+/// of it must not be what was there before.
+#[test]
+fn a_file_that_changes_while_it_is_read_is_not_remembered_as_it_was() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let (a, b) = (scratch.dir("a")?, scratch.dir("b")?);
+    let keys = Keys::generate(1)?;
+    let path = a.join("f");
+    fs::write(&path, vec![1; 512 * BLOCK])?;
+    let destination = Mover::start(Side::Destination, &b, scratch.path(), &keys)?;
+    let source = Mover::start(Side::Source, &a, scratch.path(), &keys)?;
+    let pass = |number: u32, kind| -> Result<PassReport> {
+        let mut client = source.connect(&keys.coordinator, Epoch(1))?;
+        let report = report(client.ask(pass_to(destination.data()?, number, kind))?)?;
+        client.ask(RequestBody::Acknowledge { pass: report.pass })?;
+        Ok(report)
+    };
+    ensure!(pass(1, PassKind::Live)?.complete);
+    fs::write(&path, vec![2; 512 * BLOCK])?;
+    let over = AtomicBool::new(false);
+    let second = std::thread::scope(|scope| {
+        let touching = scope.spawn(|| -> Result<()> {
+            while !over.load(Ordering::Relaxed) {
+                // Moves the change time, and needs no handle that a lease would notice.
+                fs::set_permissions(&path, Permissions::from_mode(0o644))?;
+            }
+            Ok(())
+        });
+        let second = pass(2, PassKind::Final);
+        over.store(true, Ordering::Relaxed);
+        touching.join().expect("a thread that ends")?;
+        second
+    })?;
+    ensure!(!second.complete, "nobody noticed: {second:?}");
+    let codes: Vec<FaultCode> = second.faults.iter().map(|fault| fault.code).collect();
+    ensure!(codes == [FaultCode::StillWritten], "{second:?}");
+    let third = pass(3, PassKind::Final)?;
+    ensure!(third.complete, "{third:?}");
     compare::expect_equal(&a, &b)
 }
 
