@@ -86,9 +86,8 @@ pub enum Need {
 /// Whether an entry of `size` bytes needs room beyond that of what the destination has.
 pub fn need(before: Option<&Kept>, size: u64) -> Need {
     match before {
-        None => Need::Room,
         Some(Kept::File(KeptFile { size: kept, .. })) if size <= *kept => Need::None,
-        Some(Kept::File(_)) => Need::Room,
+        None | Some(Kept::File(_)) => Need::Room,
         Some(Kept::Directory | Kept::Link { .. } | Kept::Other { .. }) => Need::RoomAndReplaces,
     }
 }
