@@ -17,11 +17,11 @@ use rustix::{
 use crate::{
     fault,
     fs::{
+        entry::meta_of,
         file,
         stat::{Kind, Stat},
         volume, xattr,
     },
-    source::read::meta_of,
 };
 
 /// Applies `meta` to the open file or directory `fd`.

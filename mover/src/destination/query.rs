@@ -24,15 +24,14 @@ use crate::{
     catalog::{
         segment::{Entry, Kept, KeptFile, Seen, Segment},
         store::Change,
-        tags::{self, block_log2_for},
+        tags::{self, SMALL, block_log2_for},
     },
     fault,
     fs::{
-        dir, file,
+        dir, entry, file,
         stat::{Kind, Stat},
     },
     hash::{self, Hashed, Options, Piece, StreamError},
-    source::read::{self, SMALL},
 };
 
 /// Where the records of an answer go; nothing more is wanted once it says so.
@@ -258,7 +257,7 @@ impl Listing<'_> {
             _ => {
                 let handle = file::open_handle(dir, name)
                     .map_err(|errno| failed("open the entry", errno))?;
-                let node = read::node(&handle, stat)
+                let node = entry::node(&handle, stat)
                     .map_err(|errno| failed("read the link", errno))?
                     .ok_or_else(|| failed("look at the entry", Errno::IO))?;
                 let meta = metadata::read(&handle, path, stat, true)?;

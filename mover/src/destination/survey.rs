@@ -28,11 +28,10 @@ use crate::{
     },
     fault,
     fs::{
-        dir, file,
+        dir, entry, file,
         stat::{Kind, Stat},
     },
     hash::{self, Hashed, Options},
-    source::read,
 };
 
 /// Surveys directories, one after the other, on one thread.
@@ -243,7 +242,7 @@ impl<'a> Surveyor<'a> {
         } else {
             let handle = file::open_handle(dir, &name)
                 .map_err(|errno| failed("open the entry to read it back", errno))?;
-            let node = read::node(&handle, stat)
+            let node = entry::node(&handle, stat)
                 .map_err(|errno| failed("read the link back", errno))?
                 .ok_or_else(|| failed("read the entry back", Errno::IO))?;
             let meta = metadata::read(&handle, path, stat, true)?;

@@ -3,6 +3,7 @@
 
 pub mod confine;
 pub mod dir;
+pub mod entry;
 pub mod extents;
 pub mod file;
 pub mod remove;

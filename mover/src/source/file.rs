@@ -11,12 +11,15 @@ use livmig_proto::{
 use super::{
     content::{self, Before, Compared, Sink, Subject},
     delta,
-    read::{self, Attempt, OpenFile, SMALL},
+    read::{self, Attempt, OpenFile},
     shared::{Counts, lock},
     visit::{Scope, Visit, Visitor},
 };
 use crate::{
-    catalog::segment::{Entry, Kept, KeptFile, Seen},
+    catalog::{
+        segment::{Entry, Kept, KeptFile, Seen},
+        tags::SMALL,
+    },
     fault,
     fs::stat::Stat,
     hash::{Hashed, StreamError},

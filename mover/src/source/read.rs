@@ -13,14 +13,12 @@ use super::shared::Shared;
 use crate::{
     fault,
     fs::{
+        entry::{meta_of, node},
         file,
         stat::{Kind, Stat},
         sys, xattr,
     },
 };
-
-/// Up to this size a file is read whole and sent whole: its blocks are not worth remembering.
-pub const SMALL: u64 = 128 << 10;
 
 /// A regular file that was opened and found to be what was expected.
 #[derive(Debug)]
@@ -110,22 +108,6 @@ pub fn meta(
     Ok(meta_of(stat, attributes.carried))
 }
 
-/// The metadata in `stat`, with these attributes.
-pub fn meta_of(stat: &Stat, xattrs: Vec<livmig_proto::entry::Xattr>) -> Meta {
-    let mode = if stat.kind == Kind::Symlink {
-        0
-    } else {
-        stat.identity.mode & 0o7777
-    };
-    Meta {
-        mode,
-        uid: stat.identity.uid,
-        gid: stat.identity.gid,
-        mtime: stat.identity.mtime,
-        xattrs,
-    }
-}
-
 /// A symbolic link, fifo, socket or device, whole.
 #[derive(Debug)]
 pub struct Special {
@@ -163,19 +145,4 @@ pub fn special(
         meta(shared, &handle, path, &stat, true)?
     };
     Ok(Attempt::Read(Special { meta, node, stat }))
-}
-
-/// What the entry behind `handle` is; nothing for a file or directory.
-pub fn node(handle: &OwnedFd, stat: &Stat) -> Result<Option<Node>, Errno> {
-    Ok(match stat.kind {
-        Kind::File | Kind::Directory => None,
-        Kind::Symlink => {
-            let target = rustix::fs::readlinkat(handle, c"", Vec::new())?.into_bytes();
-            Some(Node::Symlink { target })
-        }
-        Kind::Fifo => Some(Node::Fifo),
-        Kind::Socket => Some(Node::Socket),
-        Kind::CharDevice => Some(Node::CharDevice { device: stat.rdev }),
-        Kind::BlockDevice => Some(Node::BlockDevice { device: stat.rdev }),
-    })
 }
