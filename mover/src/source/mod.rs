@@ -7,7 +7,8 @@
 //! nobody wrote. Where the destination runs out of room, [`room`] says how the pass goes on.
 //!
 //! What a visit compares with is a [`segment`](crate::catalog::segment), remembered from an
-//! earlier pass or asked of the destination ([`remote`]).
+//! earlier pass or asked of the destination ([`remote`]). What of it is believed without reading is
+//! decided by [`mod@proof`].
 
 pub mod content;
 pub mod delta;
@@ -17,6 +18,7 @@ pub mod head;
 pub mod lane;
 pub mod links;
 pub mod pass;
+pub mod proof;
 pub mod queue;
 pub mod read;
 pub mod recheck;

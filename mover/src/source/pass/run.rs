@@ -27,10 +27,11 @@ use crate::{
     source::{
         head::Head,
         links::{LinkSummary, LinkTable},
+        proof::Proof,
         queue::{Baseline, Queue},
         recheck,
         room::Room,
-        shared::{Counts, Faults, Proof, Shared, lock},
+        shared::{Counts, Faults, Shared, lock},
         visit::Visitor,
     },
     transport::link::{Link, Peer},
