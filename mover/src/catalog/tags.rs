@@ -10,7 +10,7 @@
 use std::{collections::BTreeMap, fs::File, os::fd::AsFd as _, sync::Mutex};
 
 use livmig_proto::{
-    tree::{BLOCK, Digest, zero_leaf},
+    tree::{BLOCK, Digest, leaf, zero_leaf},
     wire::{DecodeError, Decoder, Encoder},
 };
 use rustix::{fs::FallocateFlags, io::Errno};
@@ -62,6 +62,26 @@ pub fn tag(key: &[u8; 32], leaves: &[Digest]) -> Tag {
     let mut tag = Tag::default();
     hasher.finalize_xof().fill(&mut tag.0);
     tag
+}
+
+/// The tags of consecutive blocks of `block` bytes from the leaves in them; the last may be short.
+pub fn of_blocks(
+    key: &[u8; 32],
+    leaves: &[Digest],
+    block: u64,
+) -> impl ExactSizeIterator<Item = Tag> {
+    let per_block = usize::try_from(block).unwrap_or(usize::MAX) / BLOCK;
+    leaves
+        .chunks(per_block.max(1))
+        .map(|leaves| tag(key, leaves))
+}
+
+/// The tag of the last block of a file that ends in a hole, `len` bytes into the block. Whole
+/// blocks of a hole have the tag zero; a short leaf is not that of a block of zeros.
+pub fn of_hole_tail(key: &[u8; 32], len: u64) -> Tag {
+    let zeros = vec![0; usize::try_from(len).unwrap_or(0)];
+    let leaves: Vec<Digest> = zeros.chunks(BLOCK).map(leaf).collect();
+    tag(key, &leaves)
 }
 
 /// The block size, as a logarithm, for a file of `size` bytes that has no tags yet.
@@ -270,6 +290,18 @@ mod tests {
         assert_eq!(block_log2_for(65 << 30), 14);
         assert_eq!(block_log2_for(10 << 40), 21);
         assert_eq!(block_log2_for(i64::MAX as u64), 22);
+    }
+
+    #[test]
+    fn a_hole_has_the_tags_of_the_zeros_that_it_is() {
+        let (key, block) = ([1; 32], 2 * BLOCK);
+        for len in [1, BLOCK - 1, BLOCK, BLOCK + 1, block - 1] {
+            let zeros = vec![0; 2 * block + len];
+            let leaves: Vec<Digest> = zeros.chunks(BLOCK).map(leaf).collect();
+            let tags: Vec<Tag> = of_blocks(&key, &leaves, block as u64).collect();
+            let tail = of_hole_tail(&key, len as u64);
+            assert_eq!(tags, [Tag::default(), Tag::default(), tail], "{len}");
+        }
     }
 
     #[test]

@@ -13,7 +13,6 @@ use livmig_proto::{
     limits::DIRECTORY_ENTRIES_MAX,
     name::{Name, RelPath},
     session::Listed,
-    tree::BLOCK,
 };
 use rustix::io::Errno;
 
@@ -281,7 +280,6 @@ impl Listing<'_> {
         }
         let block_log2 = block_log2_for(size);
         let block = 1_u64 << block_log2;
-        let per_block = usize::try_from(block).unwrap_or(usize::MAX) / BLOCK;
         let with_tags = size > SMALL;
         if with_tags {
             records.push(Listed::Content { size }.to_frame())?;
@@ -311,8 +309,8 @@ impl Listing<'_> {
             }
             match piece {
                 Piece::Data { leaves, .. } => {
-                    for leaves in leaves.chunks(per_block) {
-                        tags.extend_from_slice(&tags::tag(key, leaves).0);
+                    for tag in tags::of_blocks(key, leaves, block) {
+                        tags.extend_from_slice(&tag.0);
                     }
                     flush(&mut tags, TAGS_PER_RECORD * 16)
                 }
@@ -321,12 +319,8 @@ impl Listing<'_> {
                         tags.extend_from_slice(&[0; 16]);
                         flush(&mut tags, TAGS_PER_RECORD * 16)?;
                     }
-                    let tail = usize::try_from(len % block).unwrap_or(0);
-                    if tail > 0 {
-                        let zeros = vec![0; tail];
-                        let leaves: Vec<_> =
-                            zeros.chunks(BLOCK).map(livmig_proto::tree::leaf).collect();
-                        tags.extend_from_slice(&tags::tag(key, &leaves).0);
+                    if len % block > 0 {
+                        tags.extend_from_slice(&tags::of_hole_tail(key, len % block).0);
                     }
                     flush(&mut tags, TAGS_PER_RECORD * 16)
                 }

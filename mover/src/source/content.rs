@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use livmig_proto::{
     control::Fault,
     limits::FRAME_CONTENT_MAX,
-    tree::{BLOCK, Digest, leaf, range_digest, zero_leaf},
+    tree::{BLOCK, Digest, range_digest, zero_leaf},
 };
 
 use super::shared::Shared;
@@ -135,10 +135,7 @@ impl<S: Sink> Comparison<'_, S> {
     fn data(&mut self, offset: u64, content: &[u8], leaves: &[Digest]) -> Result<(), Fault> {
         let per_block = usize::try_from(self.block).unwrap_or(usize::MAX) / BLOCK;
         let first = offset / self.block;
-        let new: Vec<Tag> = leaves
-            .chunks(per_block)
-            .map(|leaves| tags::tag(&self.key, leaves))
-            .collect();
+        let new: Vec<Tag> = tags::of_blocks(&self.key, leaves, self.block).collect();
         let old = self.old(first, new.len())?;
         let zero = zero_leaf();
         let verdicts = leaves
@@ -230,9 +227,7 @@ impl<S: Sink> Comparison<'_, S> {
 
     /// The last, partial block of a file that ends in a hole.
     fn hole_tail(&mut self, offset: u64, len: u64, reserved: bool) -> Result<(), Fault> {
-        let zeros = vec![0; usize::try_from(len).unwrap_or(0)];
-        let leaves: Vec<Digest> = zeros.chunks(BLOCK).map(leaf).collect();
-        let tag = tags::tag(&self.key, &leaves);
+        let tag = tags::of_hole_tail(&self.key, len);
         let index = offset / self.block;
         match self.old(index, 1)?.first().copied().flatten() {
             Some(old) if old == tag => {}

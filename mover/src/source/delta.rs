@@ -113,7 +113,6 @@ pub(super) fn send(
         align: block,
         ..Options::new(subject.size, subject.true_holes)
     };
-    let per_block = usize::try_from(block).unwrap_or(usize::MAX) / BLOCK;
     let mut delta = Vec::new();
     let result = hash::stream(transfer_fd(sink), options, buffer, |piece| match piece {
         Piece::Hole { .. } => Ok(()),
@@ -122,10 +121,7 @@ pub(super) fn send(
             content,
             leaves,
         } => {
-            let values: Vec<Tag> = leaves
-                .chunks(per_block)
-                .map(|l| tags::tag(&shared.tag_key, l))
-                .collect();
+            let values: Vec<Tag> = tags::of_blocks(&shared.tag_key, leaves, block).collect();
             store
                 .write(&new, offset / block, &values)
                 .map_err(Shared::state_fault)?;
