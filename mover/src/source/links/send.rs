@@ -1,6 +1,6 @@
 //! Content and special entries with several links, on their way.
 
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use livmig_proto::{
     control::{Fault, FaultCode, Side},
@@ -15,9 +15,9 @@ use super::{
     work::Work,
 };
 use crate::{
-    catalog::segment::{Kept, Seen},
+    catalog::segment::Kept,
     fault,
-    fs::stat::Kind,
+    fs::stat::{Kind, Stat},
     source::{
         file::Transfer,
         read::{self, Attempt},
@@ -27,152 +27,138 @@ use crate::{
     },
 };
 
+/// One inode to bring up to date through one of its names.
+struct Subject<'t> {
+    /// The directory of that name.
+    dir: BorrowedFd<'t>,
+    path: &'t RelPath,
+    stat: &'t Stat,
+    /// What the destination holds under the name.
+    kept: Option<&'t Kept>,
+    in_place: OpenMode,
+    /// Whether whatever stands at the name must make way for a new inode.
+    replace: bool,
+    /// Whether that inode has further names at the destination, which stay with it.
+    has_others: bool,
+}
+
 impl Work<'_, '_> {
     /// Brings an entry up to date that is the only one of its inode here; whether it was there.
     pub(super) fn alone(&mut self, alone: &Alone) -> Result<bool, Fault> {
-        let shared = self.visitor.shared;
-        if self.is_deferred(alone.kept.as_ref(), alone.stat.identity.size) {
+        let kept = alone.kept.as_ref();
+        if self.is_deferred(kept, alone.stat.identity.size) {
             return Ok(false);
         }
-        let name = self.enter(&alone.path)?;
-        let Some((parent, _)) = alone.path.split() else {
+        let (Some((parent, name)), Some(dir)) = (alone.path.split(), self.dir(&alone.path)) else {
             return Ok(false);
         };
-        let Ok(dir) = shared.volume.dir(&parent) else {
-            self.gone(&alone.path);
+        self.enter(&alone.path)?;
+        let subject = Subject {
+            dir: dir.as_fd(),
+            path: &alone.path,
+            stat: &alone.stat,
+            kept,
+            in_place: OpenMode::InPlace,
+            replace: alone.replace,
+            has_others: false,
+        };
+        let Some(Common { kept, seen }) = self.send(&subject)? else {
             return Ok(false);
         };
-        let dir = dir.as_fd();
-        let mut scope = Scope {
-            path: parent.clone(),
-            begun: true,
-        };
-        let result = if alone.stat.kind == Kind::File {
-            match read::open(shared, dir, &alone.path, &name, &alone.stat) {
-                Ok(Attempt::Gone) => {
-                    self.gone(&alone.path);
-                    return Ok(false);
-                }
-                Ok(Attempt::Read(open)) => {
-                    let kept = match alone.kept {
-                        Some(Kept::File(kept)) => Some(kept),
-                        _ => None,
-                    };
-                    let transfer = Transfer {
-                        name: &name,
-                        path: &alone.path,
-                        open: &open,
-                        kept,
-                        in_place: OpenMode::InPlace,
-                        replace: alone.replace,
-                    };
-                    let sent = self.visitor.transfer(&mut scope, &transfer);
-                    sent.map(|(kept, seen)| (Kept::File(kept), seen))
-                }
-                Err(fault) => Err(fault),
-            }
-        } else {
-            let group = Match {
-                stat: alone.stat,
-                paths: Vec::new(),
-                present: Vec::new(),
-                number: 0,
-                common: None,
-            };
-            let sent = self.special(&mut scope, dir, &alone.path, &name, &group);
-            sent.map(|common| {
-                (
-                    common.kept,
-                    common.seen.unwrap_or(Seen {
-                        identity: alone.stat.identity,
-                        cold: false,
-                    }),
-                )
-            })
-        };
-        match result {
-            Ok((kept, seen)) => {
-                let segment = self.segments.get_mut(&parent);
-                if let Some(entry) = segment.and_then(|segment| segment.entry_mut(&name)) {
-                    entry.kept = kept;
-                    entry.seen = Some(seen);
-                }
-                Ok(true)
-            }
-            Err(fault) if fault.path.is_some() => {
-                self.visitor.note(fault);
-                Ok(false)
-            }
-            Err(fault) => Err(fault),
+        let segment = self.segments.get_mut(&parent);
+        if let Some(entry) = segment.and_then(|segment| segment.entry_mut(&name)) {
+            entry.kept = kept;
+            entry.seen = seen;
         }
+        Ok(true)
     }
 
     /// Reads what the group shares and sends what differs, through one of its names.
     pub(super) fn content(&mut self, group: &Match) -> Result<Option<Common>, Fault> {
         let shared = self.visitor.shared;
-        let common = group.common.as_ref().map(|common| &common.kept);
-        if self.is_deferred(common, group.stat.identity.size) {
+        let kept = group.common.as_ref().map(|common| &common.kept);
+        if self.is_deferred(kept, group.stat.identity.size) {
             return Ok(None);
         }
         let Some(path) = group.present.first().or(group.paths.first()) else {
             return Ok(None);
         };
-        let Some((parent, name)) = path.split() else {
-            return Ok(None);
-        };
-        let Ok(dir) = shared.volume.dir(&parent) else {
-            self.gone(path);
+        let (Some((parent, _)), Some(dir)) = (path.split(), self.dir(path)) else {
             return Ok(None);
         };
         if group.present.is_empty() {
             // The name is new, and the directory with it.
             self.enter(path)?;
         } else {
-            self.written.insert(parent.clone());
+            self.written.insert(parent);
         }
         shared
             .store
             .begin_group(group.number)
             .map_err(Shared::state_fault)?;
+        self.send(&Subject {
+            dir: dir.as_fd(),
+            path,
+            stat: &group.stat,
+            kept,
+            in_place: OpenMode::Shared,
+            replace: !matches!(kept, Some(Kept::File(_))),
+            has_others: group.present.len() > 1,
+        })
+    }
+
+    /// The directory of `path`; nothing when it is gone.
+    fn dir(&self, path: &RelPath) -> Option<OwnedFd> {
+        let (parent, _) = path.split()?;
+        let dir = self.visitor.shared.volume.dir(&parent).ok();
+        if dir.is_none() {
+            self.gone(path);
+        }
+        dir
+    }
+
+    /// Sends what differs of one inode; what is known of it then. Nothing when it is gone or could
+    /// not be read, which is noted.
+    fn send(&mut self, subject: &Subject<'_>) -> Result<Option<Common>, Fault> {
+        let path = subject.path;
+        let Some((parent, name)) = path.split() else {
+            return Ok(None);
+        };
         let mut scope = Scope {
             path: parent,
             begun: true,
         };
-        let result = if group.stat.kind == Kind::File {
-            let open = match read::open(shared, dir.as_fd(), path, &name, &group.stat) {
-                Ok(Attempt::Read(open)) => open,
+        let sent = if subject.stat.kind == Kind::File {
+            match read::open(self.visitor.shared, subject.dir, path, &name, subject.stat) {
                 Ok(Attempt::Gone) => {
                     self.gone(path);
                     return Ok(None);
                 }
-                Err(fault) => {
-                    self.visitor.note(fault);
-                    return Ok(None);
+                Ok(Attempt::Read(open)) => {
+                    let kept = match subject.kept {
+                        Some(Kept::File(kept)) => Some(*kept),
+                        _ => None,
+                    };
+                    let transfer = Transfer {
+                        name: &name,
+                        path,
+                        open: &open,
+                        kept,
+                        in_place: subject.in_place,
+                        replace: subject.replace,
+                    };
+                    let sent = self.visitor.transfer(&mut scope, &transfer);
+                    sent.map(|(kept, seen)| Common {
+                        kept: Kept::File(kept),
+                        seen: Some(seen),
+                    })
                 }
-            };
-            let kept = match group.common.as_ref().map(|common| &common.kept) {
-                Some(Kept::File(kept)) => Some(*kept),
-                _ => None,
-            };
-            let replace = kept.is_none();
-            let transfer = Transfer {
-                name: &name,
-                path,
-                open: &open,
-                kept,
-                in_place: OpenMode::Shared,
-                replace,
-            };
-            self.visitor
-                .transfer(&mut scope, &transfer)
-                .map(|(kept, seen)| Common {
-                    kept: Kept::File(kept),
-                    seen: Some(seen),
-                })
+                Err(fault) => Err(fault),
+            }
         } else {
-            self.special(&mut scope, dir.as_fd(), path, &name, group)
+            self.special(&mut scope, &name, subject)
         };
-        match result {
+        match sent {
             Ok(common) => Ok(Some(common)),
             Err(fault) if fault.path.is_some() => {
                 self.visitor.note(fault);
@@ -199,29 +185,23 @@ impl Work<'_, '_> {
     fn special(
         &mut self,
         scope: &mut Scope,
-        dir: BorrowedFd<'_>,
-        path: &RelPath,
         name: &Name,
-        group: &Match,
+        subject: &Subject<'_>,
     ) -> Result<Common, Fault> {
         let shared = self.visitor.shared;
-        let Attempt::Read(special) = read::special(shared, dir, path, name)? else {
+        let Attempt::Read(special) = read::special(shared, subject.dir, subject.path, name)? else {
             return Err(fault::named(
                 Side::Source,
                 FaultCode::StillWritten,
-                path,
+                subject.path,
                 "source: an entry with several links changed while it was read",
             ));
         };
         let digest = entry_digest(&special.meta, &special.node);
         let kept = Kept::Other { digest };
-        if group
-            .common
-            .as_ref()
-            .is_none_or(|common| common.kept != kept)
-        {
+        if subject.kept.is_none_or(|before| *before != kept) {
             self.visitor.begin(scope)?;
-            let op = if group.present.len() > 1 {
+            let op = if subject.has_others {
                 // Replacing one name would take it out of its group.
                 Op::Meta {
                     name: name.clone(),
