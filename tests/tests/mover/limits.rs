@@ -3,6 +3,7 @@
 
 use std::{
     fs::{self, File},
+    io::Write as _,
     os::unix::fs::{FileExt as _, chown},
     path::{Path, PathBuf},
     process::Command,
@@ -65,6 +66,34 @@ fn a_destination_out_of_inodes() -> Result<()> {
         fs::remove_file(a.join(format!("file {number}")))?;
     }
     sync(&a, &b, &[])?;
+    compare::expect_equal(&a, &b)
+}
+
+/// What a mover cannot write down it must not do, and neither end may wait for the other then.
+#[test]
+fn a_state_directory_that_is_full() -> Result<()> {
+    require!(mounts::available("mkfs.ext4"));
+    let scratch = Scratch::new()?;
+    let (a, b) = (scratch.dir("a")?, scratch.dir("b")?);
+    let small = Mount::ext4(scratch.path(), "small", 8 << 20, &[])?;
+    let state = small.dir("state")?;
+    for number in 0..4000 {
+        fs::write(a.join(format!("file {number}")), "content")?;
+    }
+    let ballast = small.path().join("ballast");
+    let mut file = File::create(&ballast)?;
+    // Up to the last block but some.
+    while file.write_all(&[1; 64 << 10]).is_ok() {}
+    let len = file.metadata()?.len();
+    file.set_len(len - (256 << 10))?;
+    drop(file);
+    let flags = ["--state", state.to_str().context("text")?];
+    try_sync(&a, &b, &flags)?
+        .expect(1)?
+        .says(&["state directory", "space"])?;
+
+    fs::remove_file(ballast)?;
+    sync(&a, &b, &flags)?;
     compare::expect_equal(&a, &b)
 }
 

@@ -113,6 +113,10 @@ fn one_large_file_takes_the_place_of_another() -> Result<()> {
     tight.remove("z/old")?;
     tight.write("a/new", 17)?;
     tight.write("small", 2)?;
+    tight.sync()?;
+    // And the other way round: one of the two comes upon the new one first.
+    tight.remove("a/new")?;
+    tight.write("z/old", 17)?;
     tight.sync()
 }
 
