@@ -71,10 +71,15 @@ impl Destination {
             }
             Err(errno) => return Err(failed("open the directory", errno)),
         };
-        if !rustix::process::geteuid().is_root() {
+        let look = || Stat::of_fd(&dir).map_err(|errno| failed("look at the directory", errno));
+        let mut stat = look()?;
+        let user = rustix::process::geteuid();
+        // Its owner may list it but not look at what is in it.
+        if !user.is_root() && stat.identity.uid == user.as_raw() && stat.identity.mode & 0o100 == 0
+        {
             make::allow_owner(&dir, path)?;
+            stat = look()?;
         }
-        let stat = Stat::of_fd(&dir).map_err(|errno| failed("look at the directory", errno))?;
         let names = dir::list_at_most(dir.as_fd(), DIRECTORY_ENTRIES_MAX)
             .map_err(|errno| fault::listing(Side::Destination, path, errno))?;
         let meta = metadata::read(&dir, path, &stat, false)?;

@@ -1,6 +1,7 @@
 //! Settles a pass: durable, surveyed, summed up.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -12,7 +13,7 @@ use livmig_proto::{
     control::{Fault, ManifestReport, VerifyLevel},
     hex,
     manifest::manifest_digest,
-    name::RelPath,
+    name::{Name, RelPath},
     session::Settled,
     tree::Digest,
 };
@@ -158,40 +159,40 @@ impl Destination {
 
     /// Writes down as plain entries what has several links of which one is in the volume.
     fn separate_alone(&self) -> Result<(), Fault> {
-        let alone = self.links().alone();
-        for (path, proven) in alone {
-            let Some((parent, name)) = path.split() else {
-                continue;
-            };
-            let Known::Segment(mut segment) =
-                self.catalog.get(&parent).map_err(Self::state_fault)?
+        // One directory may name very many of them.
+        let mut directories: BTreeMap<RelPath, Vec<(Name, Proven)>> = BTreeMap::new();
+        for (path, proven) in self.links().alone() {
+            if let Some((parent, name)) = path.split() {
+                directories.entry(parent).or_default().push((name, proven));
+            }
+        }
+        for (path, alone) in directories {
+            let Known::Segment(mut segment) = self.catalog.get(&path).map_err(Self::state_fault)?
             else {
                 continue;
             };
-            if let Some(entry) = segment.entries.iter_mut().find(|entry| entry.name == name) {
-                let Proven {
-                    identity,
-                    digest,
-                    size,
-                    root,
-                } = proven;
-                entry.seen = Some(Seen {
-                    identity,
-                    cold: true,
-                });
-                entry.kept = match root {
-                    Some(root) => Kept::File(KeptFile {
-                        digest,
-                        size,
-                        root,
-                        tags: None,
-                    }),
-                    None => Kept::Other { digest },
-                };
-                self.catalog
-                    .put(&segment, Change::None)
-                    .map_err(Self::state_fault)?;
+            for (name, proven) in alone {
+                if let Some(entry) = segment.entry_mut(&name) {
+                    entry.seen = Some(Seen {
+                        identity: proven.identity,
+                        cold: true,
+                    });
+                    entry.kept = match proven.root {
+                        Some(root) => Kept::File(KeptFile {
+                            digest: proven.digest,
+                            size: proven.size,
+                            root,
+                            tags: None,
+                        }),
+                        None => Kept::Other {
+                            digest: proven.digest,
+                        },
+                    };
+                }
             }
+            self.catalog
+                .put(&segment, Change::None)
+                .map_err(Self::state_fault)?;
         }
         Ok(())
     }

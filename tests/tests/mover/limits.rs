@@ -250,6 +250,12 @@ fn entries_of_the_destination_that_lock_their_owner_out() -> Result<()> {
     for locked in ["file", "same", "gone", "dir/deep/gone", "dir/deep", "dir"] {
         posix::set_mode(&nobody.b.join(locked), 0)?;
     }
+    // One that may be listed but not entered, and one that may only be read.
+    for (name, mode) in [("listed", 0o600), ("read", 0o500)] {
+        write(&nobody.a.join(name).join("file"), "new")?;
+        write(&nobody.b.join(name).join("file"), "old")?;
+        posix::set_mode(&nobody.b.join(name), mode)?;
+    }
     nobody.sync()?.expect(0)?;
     compare::expect_equal(&nobody.a, &nobody.b)
 }
