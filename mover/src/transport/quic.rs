@@ -19,8 +19,11 @@ const WINDOW: u32 = 12 << 20;
 /// Bytes that one lane may have under way.
 const STREAM_WINDOW: u32 = 6 << 20;
 
-/// Streams at once: a lane or a query each.
-const STREAMS_MAX: u32 = 64;
+/// Lanes at once. A mover opens one a thread; each may have some frames in memory.
+const LANES_MAX: u32 = 16;
+
+/// Queries at once.
+const QUERIES_MAX: u32 = 64;
 
 /// The largest datagram over the loopback device, whose MTU is 65 536; two of them fit what one
 /// system call may send at once.
@@ -140,8 +143,8 @@ fn transport(address: SocketAddr) -> TransportConfig {
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .send_window(u64::from(WINDOW))
         .send_fairness(false)
-        .max_concurrent_uni_streams(VarInt::from_u32(STREAMS_MAX))
-        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
+        .max_concurrent_uni_streams(VarInt::from_u32(LANES_MAX))
+        .max_concurrent_bidi_streams(VarInt::from_u32(QUERIES_MAX))
         .datagram_receive_buffer_size(None)
         .keep_alive_interval(Some(KEEP_ALIVE))
         .max_idle_timeout(IDLE.try_into().ok())
