@@ -10,9 +10,13 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use livmig_proto::{
-    control::{self, PassKind, Request, RequestBody},
+    control::{self, PassKind, Request, RequestBody, VerifyLevel},
+    frame::{FrameBuilder, Op},
     identity::{PrivateKey, SERVER_NAME, client_config},
-    ids::Epoch,
+    ids::{Epoch, MigrationUid, PassNumber},
+    limits::FRAME_MAX,
+    name::{Name, RelPath},
+    session::{Begin, ToDestination, ToSource, VERSION},
 };
 use livmig_tests::rng::Rng;
 
@@ -169,6 +173,87 @@ fn a_source_with_the_wrong_key_or_protocol() -> Result<()> {
         let served = runtime.block_on(is_served(config, pair.destination.data()?))?;
         ensure!(!served, "a wrong peer is served: {}", alpn.escape_ascii());
     }
+    expect_unharmed(pair)
+}
+
+/// A source with the right key may have been taken over: frames of nothing but tiny ops cost the
+/// destination their bytes, not what each op would take if all were decoded at once.
+#[test]
+fn frames_of_tiny_ops() -> Result<()> {
+    const LANES: u32 = 4;
+    let pair = Pair::start(69)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let config = client_config(
+        &pair.keys.source,
+        &pair.keys.destination.public()?,
+        b"livmig-data/1",
+    )?;
+    let mut frame = FrameBuilder::new();
+    frame.push(&Op::Enter {
+        path: RelPath::ROOT,
+    });
+    let tiny = Op::Remove {
+        name: Name::new(b"a")?,
+    };
+    while frame.len() + 16 < FRAME_MAX {
+        frame.push(&tiny);
+    }
+    let frame = frame.take(1);
+    runtime.block_on(async {
+        let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse()?)?;
+        let config = quinn::crypto::rustls::QuicClientConfig::try_from(config)?;
+        let config = quinn::ClientConfig::new(Arc::new(config));
+        let connection = endpoint
+            .connect_with(config, pair.destination.data()?, SERVER_NAME)?
+            .await?;
+        let (mut send, mut receive) = connection.open_bi().await?;
+        let begin = ToDestination::Begin(Begin {
+            version: VERSION,
+            migration: MigrationUid([1; 16]),
+            epoch: Epoch(1),
+            pass: PassNumber(1),
+            kind: PassKind::Live,
+            verify: VerifyLevel::Readback,
+            adopt: false,
+            tag_key: [0; 32],
+        });
+        send.write_all(&control::encode(&begin)?).await?;
+        let mut lanes = Vec::new();
+        for lane in 0..LANES {
+            let mut stream = connection.open_uni().await?;
+            stream.write_all(&lane.to_le_bytes()).await?;
+            lanes.push(stream);
+        }
+        for stream in &mut lanes {
+            stream.write_all(&frame).await?;
+        }
+        let mut applied = 0;
+        while applied < LANES {
+            let mut prefix = [0; 4];
+            receive.read_exact(&mut prefix).await?;
+            let mut body = vec![0; control::decode_length(prefix)?];
+            receive.read_exact(&mut body).await?;
+            match control::decode(&body)? {
+                ToSource::Applied { .. } => applied += 1,
+                ToSource::Ready(_) => {}
+                other => anyhow::bail!("{other:?}"),
+            }
+        }
+        connection.close(0_u32.into(), b"");
+        endpoint.wait_idle().await;
+        anyhow::Ok(())
+    })?;
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", pair.destination.process.pid()))?;
+    let peak: u64 = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .and_then(|line| line.trim().strip_suffix(" kB"))
+        .context("no peak")?
+        .parse()?;
+    ensure!(peak < 200 << 10, "{peak} KiB for {LANES} frames");
     expect_unharmed(pair)
 }
 
