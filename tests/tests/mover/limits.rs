@@ -83,7 +83,8 @@ fn a_state_directory_that_is_full() -> Result<()> {
     let ballast = small.path().join("ballast");
     let mut file = File::create(&ballast)?;
     // Up to the last block but some.
-    while file.write_all(&[1; 64 << 10]).is_ok() {}
+    let piece = vec![1; 64 << 10];
+    while file.write_all(&piece).is_ok() {}
     let len = file.metadata()?.len();
     file.set_len(len - (256 << 10))?;
     drop(file);
