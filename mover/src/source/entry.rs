@@ -74,7 +74,7 @@ impl Visitor<'_> {
             Kind::Directory => return self.directory(visit, name, path, before).map(Some),
             _ if stat.has_links() => return self.link(visit, name, path, &stat, before).map(Some),
             _ if self.is_unchanged(before, &stat) => return Ok(before.cloned()),
-            _ if self.is_deferred(visit, before, &stat)? => return Ok(before.cloned()),
+            _ if self.is_deferred(visit, &path, before, &stat)? => return Ok(before.cloned()),
             Kind::File => self.file(visit, name, &path, &stat, before),
             _ => self.special(visit, name, &path, before),
         };
@@ -123,6 +123,7 @@ impl Visitor<'_> {
     fn is_deferred(
         &mut self,
         visit: &mut Visit,
+        path: &RelPath,
         before: Option<&Entry>,
         stat: &Stat,
     ) -> Result<bool, Fault> {
@@ -137,7 +138,7 @@ impl Visitor<'_> {
             (Need::RoomAndReplaces, Some(before)) => self.remove(visit, before)?,
             _ => self.begin(&mut visit.scope)?,
         }
-        self.shared.room.defer();
+        self.shared.room.defer(path);
         visit.doubtful = true;
         Ok(true)
     }

@@ -6,7 +6,12 @@
 //! flight, and another round asks for it. From the second round on, the names that hard links
 //! replace go before anything is written, and no file is rebuilt beside its old self.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use livmig_proto::{limits::LISTED_MAX, name::RelPath};
 
 use crate::catalog::segment::{Kept, KeptFile};
 
@@ -23,6 +28,8 @@ pub struct Room {
     freed: AtomicU64,
     /// Things left out in this round because there was no room for others.
     deferred: AtomicU64,
+    /// The first of them.
+    waiting: Mutex<Vec<RelPath>>,
 }
 
 /// What a round came to.
@@ -55,9 +62,18 @@ impl Room {
         self.freed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Something was left out.
-    pub fn defer(&self) {
+    /// The entry at `path` was left out.
+    pub fn defer(&self, path: &RelPath) {
         self.deferred.fetch_add(1, Ordering::Relaxed);
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() < LISTED_MAX {
+            waiting.push(path.clone());
+        }
+    }
+
+    /// What was left out since the last call: the first of it.
+    pub fn take_waiting(&self) -> Vec<RelPath> {
+        std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Ends a round in which there was no room for `refused` things.
@@ -125,11 +141,12 @@ mod tests {
     fn a_round_is_summed_up_once() {
         let room = Room::default();
         room.free();
-        room.defer();
+        room.defer(&RelPath::ROOT);
         assert!(!room.is_tight());
         let outcome = room.end_round(0, 2);
         assert_eq!((outcome.freed, outcome.unfinished), (1, 3));
         assert!(room.is_tight());
+        assert_eq!(room.take_waiting(), [RelPath::ROOT]);
         assert_eq!(room.end_round(1, 0).unfinished, 0);
     }
 

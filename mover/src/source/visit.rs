@@ -119,7 +119,7 @@ impl<'a> Visitor<'a> {
                 .store
                 .forget(&path)
                 .map_err(Shared::state_fault)?;
-            self.shared.room.defer();
+            self.shared.room.defer(&path);
             return Ok(());
         }
         let opened = match &job.from {

@@ -137,6 +137,11 @@ impl Acks {
         self.lock().shortage.total()
     }
 
+    /// There was no room to try something in `directory`.
+    pub fn refuse(&self, fault: Fault, directory: Option<RelPath>) {
+        self.lock().shortage.add(fault, directory);
+    }
+
     /// What there was no room for is about to be tried again. Every frame must have been applied.
     pub fn forget_shortage(&self) {
         self.lock().shortage = Shortage::default();

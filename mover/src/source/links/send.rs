@@ -46,7 +46,7 @@ impl Work<'_, '_> {
     /// Brings an entry up to date that is the only one of its inode here; whether it was there.
     pub(super) fn alone(&mut self, alone: &Alone) -> Result<bool, Fault> {
         let kept = alone.kept.as_ref();
-        if self.is_deferred(kept, alone.stat.identity.size) {
+        if self.is_deferred(&alone.path, kept, alone.stat.identity.size) {
             return Ok(false);
         }
         let (Some((parent, name)), Some(dir)) = (alone.path.split(), self.dir(&alone.path)) else {
@@ -77,12 +77,12 @@ impl Work<'_, '_> {
     pub(super) fn content(&mut self, group: &Match) -> Result<Option<Common>, Fault> {
         let shared = self.visitor.shared;
         let kept = group.common.as_ref().map(|common| &common.kept);
-        if self.is_deferred(kept, group.stat.identity.size) {
-            return Ok(None);
-        }
         let Some(path) = group.present.first().or(group.paths.first()) else {
             return Ok(None);
         };
+        if self.is_deferred(path, kept, group.stat.identity.size) {
+            return Ok(None);
+        }
         let (Some((parent, _)), Some(dir)) = (path.split(), self.dir(path)) else {
             return Ok(None);
         };
@@ -169,11 +169,11 @@ impl Work<'_, '_> {
     }
 
     /// While there is no room, what needs some waits for another round.
-    fn is_deferred(&self, kept: Option<&Kept>, size: u64) -> bool {
+    fn is_deferred(&self, path: &RelPath, kept: Option<&Kept>, size: u64) -> bool {
         let shared = self.visitor.shared;
         let deferred = shared.link.acks().is_short() && room::need(kept, size) != Need::None;
         if deferred {
-            shared.room.defer();
+            shared.room.defer(path);
             if !shared.room.is_tight() {
                 // The next round begins with the removal of what it replaces.
                 shared.room.free();

@@ -44,10 +44,22 @@ impl Run<'_> {
                 break;
             }
             before = Some(outcome);
+            shared.room.take_waiting();
             acks.forget_shortage();
             self.counts.begin_again();
             shared.unproven.store(false, Ordering::Relaxed);
             baseline = Baseline::Remembered;
+        }
+        // What was not tried may be what is too large; the rest only came too late.
+        for path in shared.room.take_waiting() {
+            let directory = path.split().map(|(parent, _)| parent);
+            let fault = fault::named(
+                Side::Destination,
+                FaultCode::NoSpace,
+                &path,
+                "destination: no space was left to try the entry",
+            );
+            shared.link.acks().refuse(fault, directory);
         }
         Err(shared
             .link
