@@ -10,6 +10,7 @@ pub mod host;
 pub mod images;
 pub mod journal;
 pub mod keys;
+pub mod kube;
 pub mod platform;
 pub mod process;
 pub mod readiness;
