@@ -29,6 +29,9 @@ pub fn confine(read: &[&Path], write: &[&Path]) -> String {
         Path::new("/sys/devices/system/cpu"),
         Path::new("/sys/fs/cgroup"),
     ];
+    // What a statically linked program takes its randomness from: without a dynamic linker it does
+    // not find the C library's own call.
+    let random = ["/dev/random", "/dev/urandom"].map(Path::new);
     // Without the second version's right every link between directories would be refused.
     let links_allowed = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
@@ -46,6 +49,11 @@ pub fn confine(read: &[&Path], write: &[&Path]) -> String {
                     read.iter()
                         .chain(&system)
                         .filter_map(|path| rule(path, readable)),
+                )?
+                .add_rules(
+                    random
+                        .iter()
+                        .filter_map(|path| rule(path, AccessFs::ReadFile.into())),
                 )?
                 .add_rules(
                     write
