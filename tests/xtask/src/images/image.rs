@@ -1,6 +1,9 @@
 //! One image: a static program in an empty root, as the OCI image format has it.
 
+use std::io::Write as _;
+
 use anyhow::{Context as _, Result};
+use flate2::{Compression, GzBuilder};
 use serde_json::{Value, json};
 
 use super::{
@@ -12,7 +15,7 @@ use super::{
 /// Media types of what an image consists of.
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
 /// Who runs the program when nobody says otherwise: no user of any machine.
 const USER: &str = "65532:65532";
@@ -87,8 +90,14 @@ impl Image {
     pub(super) fn of(program: &Program) -> Result<Self> {
         let architecture = static_executable(&program.executable)
             .with_context(|| format!("{} cannot be put into an empty image", program.name))?;
-        let layer = Blob::new(archive(&files(program))?);
-        let config = Blob::new(serde_json::to_vec(&config(program, architecture, &layer))?);
+        let files = archive(&files(program))?;
+        let unpacked = sha256(&files);
+        let layer = Blob::new(compressed(&files)?);
+        let config = Blob::new(serde_json::to_vec(&config(
+            program,
+            architecture,
+            &unpacked,
+        ))?);
         let manifest = Blob::new(serde_json::to_vec(&json!({
             "schemaVersion": 2,
             "mediaType": MANIFEST,
@@ -126,6 +135,25 @@ impl Image {
     }
 }
 
+/// `files` compressed, without a time or a name: equal files make equal bytes.
+fn compressed(files: &[u8]) -> Result<Vec<u8>> {
+    let mut encoder = GzBuilder::new().write(Vec::new(), Compression::best());
+    encoder.write_all(files)?;
+    Ok(encoder.finish()?)
+}
+
+/// What [`compressed`] was made of.
+#[cfg(test)]
+pub(super) fn unpacked(layer: &[u8]) -> Vec<u8> {
+    use std::io::Read as _;
+
+    let mut files = Vec::new();
+    flate2::read::GzDecoder::new(layer)
+        .read_to_end(&mut files)
+        .unwrap();
+    files
+}
+
 /// All that the image's root holds.
 fn files(program: &Program) -> [Entry; 4] {
     [
@@ -142,7 +170,7 @@ fn files(program: &Program) -> [Entry; 4] {
     ]
 }
 
-fn config(program: &Program, architecture: Architecture, layer: &Blob) -> Value {
+fn config(program: &Program, architecture: Architecture, unpacked: &str) -> Value {
     json!({
         // A time that is everybody's, so that equal content makes equal images.
         "created": "1970-01-01T00:00:00Z",
@@ -159,7 +187,7 @@ fn config(program: &Program, architecture: Architecture, layer: &Blob) -> Value 
                 "org.opencontainers.image.licenses": "Apache-2.0",
             },
         },
-        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", layer.digest)]},
+        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{unpacked}")]},
         "history": [{
             "created": "1970-01-01T00:00:00Z",
             "created_by": "cargo xtask images",
@@ -194,7 +222,7 @@ pub(super) mod tests {
     #[test]
     fn the_root_holds_the_program_and_the_licences_alone() {
         let image = Image::of(&program("p")).unwrap();
-        let held: Vec<(String, bool)> = entries(&image.layer.bytes)
+        let held: Vec<(String, bool)> = entries(&unpacked(&image.layer.bytes))
             .into_iter()
             .map(|entry| (entry.path, matches!(entry.content, Content::Program(_))))
             .collect();
@@ -230,7 +258,8 @@ pub(super) mod tests {
             assert_eq!(named["size"], blob.bytes.len());
         }
         let layers = &document(&image.config)["rootfs"]["diff_ids"];
-        assert_eq!(*layers, json!([manifest["layers"][0]["digest"]]));
+        let files = sha256(&unpacked(&image.layer.bytes));
+        assert_eq!(*layers, json!([format!("sha256:{files}")]));
         assert_eq!(image.digest(), image.descriptor()["digest"]);
     }
 

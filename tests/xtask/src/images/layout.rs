@@ -69,7 +69,11 @@ fn layout(images: &[&Image]) -> Result<Vec<Entry>> {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{archive::tests::entries, digest::sha256, image::tests::program},
+        super::{
+            archive::tests::entries,
+            digest::sha256,
+            image::{tests::program, unpacked},
+        },
         *,
     };
 
@@ -125,7 +129,7 @@ mod tests {
             assert_eq!(image["RepoTags"], json!([reference]));
             let config = document(&files, image["Config"].as_str().unwrap());
             let layer = &files[image["Layers"][0].as_str().unwrap()];
-            let digest = format!("sha256:{}", sha256(layer));
+            let digest = format!("sha256:{}", sha256(&unpacked(layer)));
             assert_eq!(config["rootfs"]["diff_ids"], json!([digest]));
         }
     }
