@@ -1,0 +1,98 @@
+//! The rights that the user lacks, one finding for each kind of object.
+
+use std::collections::BTreeMap;
+
+use crate::kube::plan::{case::Case, finding::Finding, rights::Right};
+
+pub(super) fn check(case: &Case<'_>) -> Vec<Finding> {
+    let Some(lacking) = &case.view.lacking else {
+        return vec![Finding::info(
+            case.object(),
+            "The API server would not say which rights there are, so a missing one shows only \
+             when it is needed",
+        )];
+    };
+    let mut by_resource: BTreeMap<String, Vec<&Right>> = BTreeMap::new();
+    for right in lacking {
+        let mut resource = right.resource.to_owned();
+        if !right.group.is_empty() {
+            resource = format!("{resource}.{}", right.group);
+        }
+        if !right.subresource.is_empty() {
+            resource = format!("{resource}/{}", right.subresource);
+        }
+        by_resource.entry(resource).or_default().push(right);
+    }
+    by_resource
+        .into_iter()
+        .filter_map(|(resource, rights)| {
+            let first = rights.first()?;
+            let verbs: Vec<&str> = rights.iter().map(|right| right.verb).collect();
+            let place = if first.namespaced {
+                format!("in namespace {}", case.view.namespace)
+            } else {
+                "in the cluster".to_owned()
+            };
+            Some(
+                Finding::error(
+                    format!("right/{resource}"),
+                    format!(
+                        "You may not {} {resource} {place}; it is needed {}",
+                        verbs.join(", "),
+                        first.why
+                    ),
+                )
+                .hint("deploy/rbac.yaml has every right that is needed"),
+            )
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kube::plan::{finding::Severity, made, rights::needed};
+
+    #[test]
+    fn verbs_that_are_missing_are_named_once_for_each_resource() {
+        assert_eq!(made::found(check, &made::view(), &made::wish()), []);
+        let mut view = made::view();
+        let missing = |verb: &str, resource: &str| {
+            let all = needed(&made::wish());
+            let right = all
+                .iter()
+                .find(|r| r.verb == verb && r.resource == resource);
+            *right.unwrap()
+        };
+        view.lacking = Some(vec![missing("watch", "pods"), missing("delete", "pods")]);
+        let finding = made::finds(
+            check,
+            &view,
+            Severity::Error,
+            "not watch, delete pods in namespace",
+        );
+        assert_eq!(finding.object, "right/pods");
+        view.lacking = Some(vec![missing("patch", "persistentvolumes")]);
+        made::finds(
+            check,
+            &view,
+            Severity::Error,
+            "patch persistentvolumes in the cluster",
+        );
+        view.lacking = None;
+        made::finds(check, &view, Severity::Info, "would not say");
+    }
+
+    #[test]
+    fn flags_ask_for_rights_of_their_own() {
+        let has = |wish: &crate::kube::plan::wish::Wish, subresource: &str| {
+            needed(wish)
+                .iter()
+                .any(|right| right.subresource == subresource)
+        };
+        let mut wish = made::wish();
+        assert!(!has(&wish, "exec") && has(&wish, "portforward"));
+        wish.pre_stop = Some("true".to_owned());
+        assert!(has(&wish, "exec"));
+    }
+}
