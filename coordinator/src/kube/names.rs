@@ -34,7 +34,11 @@ pub fn migration_name(workload: &str, uid: &MigrationUid) -> Result<MigrationNam
     };
     let cut: String = workload.chars().take(WORKLOAD_MAX).map(fit).collect();
     let short: String = uid.to_string().chars().take(8).collect();
-    MigrationName::try_from(format!("{}-{short}", cut.trim_matches('-')))
+    let cut = match cut.trim_matches('-') {
+        "" => "workload",
+        cut => cut,
+    };
+    MigrationName::try_from(format!("{cut}-{short}"))
 }
 
 /// The names of the objects of one migration.

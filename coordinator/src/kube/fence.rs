@@ -1,0 +1,125 @@
+//! The fence: our finalizer on a claim that is being deleted. Kubernetes itself then refuses new
+//! consumers, and a claim that only our finalizer holds is used by nothing.
+
+use ::kube::api::{DeleteParams, Preconditions};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use livmig_engine::result::StepFailure;
+use serde_json::json;
+
+use super::{
+    amend::{patch, refuse_if_stale},
+    cluster::{Cluster, ClusterError, call},
+    names::{BY_HAND, EPOCH, FENCE, MIGRATION},
+    watch::await_object,
+};
+use livmig_proto::ids::Epoch;
+
+/// What a fenced claim says of itself.
+#[derive(Clone, Debug)]
+pub struct Mark {
+    /// The migration.
+    pub uid: String,
+    /// The epoch of the coordinator in charge.
+    pub epoch: Epoch,
+    /// How a person lifts the fence without livmig.
+    pub by_hand: String,
+}
+
+/// Raises the fence on the claim `name`, whatever state it is in.
+///
+/// # Errors
+/// When the claim is not the one that was planned for, or cannot be changed.
+pub async fn ensure(
+    cluster: &Cluster,
+    name: &str,
+    uid: &str,
+    mark: &Mark,
+) -> Result<(), StepFailure> {
+    let claims = cluster.api::<PersistentVolumeClaim>();
+    loop {
+        let claim = call(format!("read the claim {name}"), claims.get(name)).await?;
+        refuse_if_stale(&claim, "claim", name, mark.epoch)?;
+        if claim.metadata.uid.as_deref() != Some(uid) {
+            return Err(StepFailure::permanent(format!(
+                "The claim {name} is not the one the migration was planned for: somebody has \
+                 re-created it"
+            )));
+        }
+        match raise(cluster, name, &claim, mark).await {
+            // Changed in between: look again.
+            Err(error) if error.is_conflict() => {}
+            raised => return Ok(raised?),
+        }
+    }
+}
+
+/// Raises the fence on the claim as it was read.
+///
+/// # Errors
+/// A conflict when it has changed since.
+pub async fn raise(
+    cluster: &Cluster,
+    name: &str,
+    read: &PersistentVolumeClaim,
+    mark: &Mark,
+) -> Result<(), ClusterError> {
+    let claims = cluster.api::<PersistentVolumeClaim>();
+    let mut finalizers = read.metadata.finalizers.clone().unwrap_or_default();
+    let held = finalizers.iter().any(|finalizer| finalizer == FENCE);
+    let dying = read.metadata.deletion_timestamp.is_some();
+    let claim = if held {
+        read.clone()
+    } else {
+        finalizers.push(FENCE.to_owned());
+        let change = json!({"metadata": {
+            "finalizers": finalizers,
+            "annotations": {
+                MIGRATION: mark.uid,
+                EPOCH: mark.epoch.0.to_string(),
+                BY_HAND: mark.by_hand,
+            },
+        }});
+        patch(&claims, "claim", name, read, change).await?
+    };
+    if dying {
+        return Ok(());
+    }
+    let parameters = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: claim.metadata.uid.clone(),
+            resource_version: claim.metadata.resource_version.clone(),
+        }),
+        ..DeleteParams::default()
+    };
+    call(
+        format!("fence the claim {name}"),
+        claims.delete(name, &parameters),
+    )
+    .await
+    .map(|_| ())
+}
+
+/// Waits until nothing but the fence holds the claim: then nothing uses it and nothing can.
+///
+/// # Errors
+/// When the claim is gone, or cannot be watched.
+pub async fn await_sole_holder(cluster: &Cluster, name: &str) -> Result<(), StepFailure> {
+    let claims = cluster.api::<PersistentVolumeClaim>();
+    let alone = await_object(&claims, "claim", name, |claim| match claim {
+        None => Some(false),
+        Some(claim) => {
+            let finalizers = claim.metadata.finalizers.as_deref().unwrap_or_default();
+            let dying = claim.metadata.deletion_timestamp.is_some();
+            (dying && finalizers.len() == 1 && finalizers.iter().any(|held| held == FENCE))
+                .then_some(true)
+        }
+    })
+    .await?;
+    if alone {
+        Ok(())
+    } else {
+        Err(StepFailure::permanent(format!(
+            "The fence on the claim {name} is gone: somebody has lifted it"
+        )))
+    }
+}

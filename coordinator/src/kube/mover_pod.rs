@@ -1,0 +1,379 @@
+//! The pod of one mover. Pure.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use k8s_openapi::{
+    api::core::v1::{
+        Affinity, Capabilities, Container, ContainerPort, EmptyDirVolumeSource,
+        LocalObjectReference, NodeAffinity, NodeSelector, NodeSelectorRequirement,
+        NodeSelectorTerm, PersistentVolumeClaimVolumeSource, Pod, PodSecurityContext, PodSpec,
+        PreferredSchedulingTerm, ResourceRequirements, SeccompProfile, SecretVolumeSource,
+        SecurityContext, Toleration, Volume, VolumeMount,
+    },
+    apimachinery::pkg::{
+        api::resource::Quantity,
+        apis::meta::v1::{ObjectMeta, OwnerReference},
+    },
+};
+use livmig_proto::control::Side;
+
+/// Where a mover listens for its coordinator (TCP).
+pub const CONTROL_PORT: u16 = 7400;
+/// Where a destination listens for data (UDP).
+pub const DATA_PORT: u16 = 7401;
+/// The key of the session in its Secret, and its file name.
+pub const SESSION: &str = "session.json";
+
+/// What the source may do: read what belongs to others.
+const SOURCE_CAPABILITIES: [&str; 1] = ["DAC_OVERRIDE"];
+/// What the destination may do: give every entry its owner, mode, attributes and kind.
+const DESTINATION_CAPABILITIES: [&str; 6] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "MKNOD",
+    "SETFCAP",
+];
+
+/// What a mover's pod is made of.
+#[derive(Clone, Debug)]
+pub struct MoverPod<'a> {
+    /// The pod's name, and its Secret's.
+    pub name: &'a str,
+    /// Which end.
+    pub side: Side,
+    /// The claim it mounts.
+    pub claim: &'a str,
+    /// Bytes of that claim, for the size of what the mover remembers of it.
+    pub size: u64,
+    /// The node the workload's pod runs on.
+    pub node: Option<&'a str>,
+    /// The workload's pods, whose constraints a new volume must meet.
+    pub template: &'a PodSpec,
+    /// The labels of everything the migration makes.
+    pub labels: BTreeMap<String, String>,
+    /// The migration's object: what is left of it is collected with it.
+    pub owner: OwnerReference,
+    /// The mover's image.
+    pub image: &'a str,
+    /// The Secret it is pulled with.
+    pub pull_secret: Option<&'a str>,
+    /// Whether the cluster's pods have addresses of version 6.
+    pub ipv6: bool,
+}
+
+impl MoverPod<'_> {
+    /// The pod.
+    pub fn pod(&self) -> Pod {
+        Pod {
+            metadata: ObjectMeta {
+                name: Some(self.name.to_owned()),
+                labels: Some(self.labels.clone()),
+                annotations: Some(annotations()),
+                owner_references: Some(vec![self.owner.clone()]),
+                ..ObjectMeta::default()
+            },
+            spec: Some(PodSpec {
+                affinity: Some(self.affinity()),
+                automount_service_account_token: Some(false),
+                containers: vec![self.container()],
+                enable_service_links: Some(false),
+                image_pull_secrets: self.pull_secret.map(|name| {
+                    vec![LocalObjectReference {
+                        name: name.to_owned(),
+                    }]
+                }),
+                node_selector: match self.side {
+                    Side::Source => None,
+                    Side::Destination => self.template.node_selector.clone(),
+                },
+                // A container that crashed comes back in its pod: behind the fence no new pod
+                // could be scheduled.
+                restart_policy: Some("OnFailure".to_owned()),
+                security_context: Some(PodSecurityContext {
+                    run_as_group: Some(0),
+                    run_as_non_root: Some(false),
+                    run_as_user: Some(0),
+                    seccomp_profile: Some(SeccompProfile {
+                        type_: "RuntimeDefault".to_owned(),
+                        ..SeccompProfile::default()
+                    }),
+                    // No fsGroup: it would change the owners of what is moved.
+                    ..PodSecurityContext::default()
+                }),
+                termination_grace_period_seconds: Some(10),
+                tolerations: Some(self.tolerations()),
+                volumes: Some(self.volumes()),
+                ..PodSpec::default()
+            }),
+            status: None,
+        }
+    }
+
+    fn container(&self) -> Container {
+        let address = if self.ipv6 {
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+        } else {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+        };
+        let listen = |port| SocketAddr::new(address, port).to_string();
+        let mut arguments = vec![
+            self.side.to_string(),
+            "--root=/volume".to_owned(),
+            "--state=/state".to_owned(),
+            format!("--session=/session/{SESSION}"),
+            format!("--control={}", listen(CONTROL_PORT)),
+        ];
+        let mut ports = vec![port("control", CONTROL_PORT, "TCP")];
+        if self.side == Side::Destination {
+            arguments.push(format!("--data={}", listen(DATA_PORT)));
+            ports.push(port("data", DATA_PORT, "UDP"));
+        }
+        let capabilities = match self.side {
+            Side::Source => SOURCE_CAPABILITIES.as_slice(),
+            Side::Destination => DESTINATION_CAPABILITIES.as_slice(),
+        };
+        Container {
+            name: "mover".to_owned(),
+            image: Some(self.image.to_owned()),
+            image_pull_policy: Some("IfNotPresent".to_owned()),
+            args: Some(arguments),
+            ports: Some(ports),
+            resources: Some(ResourceRequirements {
+                // Little is asked for, so that a full node still takes the mover; memory is
+                // bounded by its design, and what the kernel caches counts too.
+                limits: Some(quantities(&[("memory", "1Gi")])),
+                requests: Some(quantities(&[("cpu", "50m"), ("memory", "64Mi")])),
+                ..ResourceRequirements::default()
+            }),
+            security_context: Some(SecurityContext {
+                allow_privilege_escalation: Some(false),
+                capabilities: Some(Capabilities {
+                    add: Some(capabilities.iter().map(|&name| name.to_owned()).collect()),
+                    drop: Some(vec!["ALL".to_owned()]),
+                }),
+                privileged: Some(false),
+                read_only_root_filesystem: Some(true),
+                ..SecurityContext::default()
+            }),
+            termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+            volume_mounts: Some(vec![
+                VolumeMount {
+                    mount_path: "/volume".to_owned(),
+                    name: "volume".to_owned(),
+                    // The mount and not the claim's own flag, which would change how some
+                    // drivers attach it.
+                    read_only: Some(self.side == Side::Source),
+                    ..VolumeMount::default()
+                },
+                mount("state", "/state"),
+                mount("session", "/session"),
+            ]),
+            ..Container::default()
+        }
+    }
+
+    fn volumes(&self) -> Vec<Volume> {
+        // 16 bytes a block of 8 KiB, twice that while it is compacted, and the segments.
+        let remembered = self.size / 256 + (256 << 20);
+        vec![
+            Volume {
+                name: "volume".to_owned(),
+                persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+                    claim_name: self.claim.to_owned(),
+                    read_only: None,
+                }),
+                ..Volume::default()
+            },
+            Volume {
+                name: "state".to_owned(),
+                empty_dir: Some(EmptyDirVolumeSource {
+                    medium: None,
+                    size_limit: Some(Quantity(remembered.to_string())),
+                }),
+                ..Volume::default()
+            },
+            Volume {
+                name: "session".to_owned(),
+                secret: Some(SecretVolumeSource {
+                    default_mode: Some(0o400),
+                    secret_name: Some(self.name.to_owned()),
+                    ..SecretVolumeSource::default()
+                }),
+                ..Volume::default()
+            },
+        ]
+    }
+
+    /// The source has to be on the workload's node. The destination decides where a new volume
+    /// lands: where the workload may run, best where it runs now.
+    fn affinity(&self) -> Affinity {
+        let here = self.node.map(|node| NodeSelectorTerm {
+            match_fields: Some(vec![NodeSelectorRequirement {
+                key: "metadata.name".to_owned(),
+                operator: "In".to_owned(),
+                values: Some(vec![node.to_owned()]),
+            }]),
+            ..NodeSelectorTerm::default()
+        });
+        let node_affinity = match self.side {
+            Side::Source => here.map(|here| NodeAffinity {
+                required_during_scheduling_ignored_during_execution: Some(NodeSelector {
+                    node_selector_terms: vec![here],
+                }),
+                ..NodeAffinity::default()
+            }),
+            Side::Destination => {
+                let theirs = self
+                    .template
+                    .affinity
+                    .as_ref()
+                    .and_then(|affinity| affinity.node_affinity.clone())
+                    .unwrap_or_default();
+                let preferred = here.map(|preference| {
+                    vec![PreferredSchedulingTerm {
+                        preference,
+                        weight: 100,
+                    }]
+                });
+                Some(NodeAffinity {
+                    preferred_during_scheduling_ignored_during_execution: preferred,
+                    ..theirs
+                })
+            }
+        };
+        Affinity {
+            node_affinity,
+            ..Affinity::default()
+        }
+    }
+
+    /// What the workload tolerates; the source also whatever keeps others from being scheduled to
+    /// a node that the workload already runs on, such as a cordon.
+    fn tolerations(&self) -> Vec<Toleration> {
+        let mut tolerations = self.template.tolerations.clone().unwrap_or_default();
+        if self.side == Side::Source {
+            tolerations.push(Toleration {
+                effect: Some("NoSchedule".to_owned()),
+                operator: Some("Exists".to_owned()),
+                ..Toleration::default()
+            });
+        }
+        tolerations
+    }
+}
+
+/// What keeps meshes from adding containers, and autoscalers from minding the pod.
+fn annotations() -> BTreeMap<String, String> {
+    [
+        ("sidecar.istio.io/inject", "false"),
+        ("linkerd.io/inject", "disabled"),
+        ("cluster-autoscaler.kubernetes.io/safe-to-evict", "true"),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into()
+}
+
+fn port(name: &str, number: u16, protocol: &str) -> ContainerPort {
+    ContainerPort {
+        container_port: i32::from(number),
+        name: Some(name.to_owned()),
+        protocol: Some(protocol.to_owned()),
+        ..ContainerPort::default()
+    }
+}
+
+fn mount(name: &str, path: &str) -> VolumeMount {
+    VolumeMount {
+        mount_path: path.to_owned(),
+        name: name.to_owned(),
+        ..VolumeMount::default()
+    }
+}
+
+fn quantities(list: &[(&str, &str)]) -> BTreeMap<String, Quantity> {
+    list.iter()
+        .map(|(name, amount)| ((*name).to_owned(), Quantity((*amount).to_owned())))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn made(side: Side) -> Value {
+        let template: PodSpec = serde_json::from_value(json!({
+            "containers": [],
+            "nodeSelector": {"disk": "ssd"},
+            "tolerations": [{"key": "dedicated", "operator": "Exists"}],
+            "affinity": {"podAntiAffinity": {}, "nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}},
+        }))
+        .unwrap();
+        let pod = MoverPod {
+            name: "livmig-db-1-0-src",
+            side,
+            claim: "data-db-0",
+            size: 1 << 40,
+            node: Some("node-a"),
+            template: &template,
+            labels: BTreeMap::from([("livmig.io/migration".to_owned(), "m".to_owned())]),
+            owner: OwnerReference::default(),
+            image: "mover:1",
+            pull_secret: Some("pull"),
+            ipv6: false,
+        };
+        serde_json::to_value(pod.pod()).unwrap()
+    }
+
+    #[test]
+    fn the_source_only_reads_and_stands_where_the_workload_does() {
+        let pod = made(Side::Source);
+        let spec = &pod["spec"];
+        let container = &spec["containers"][0];
+        assert_eq!(container["volumeMounts"][0]["readOnly"], true);
+        assert_eq!(
+            container["securityContext"]["capabilities"],
+            json!({"add": ["DAC_OVERRIDE"], "drop": ["ALL"]})
+        );
+        let terms = &spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+            ["nodeSelectorTerms"];
+        assert_eq!(terms[0]["matchFields"][0]["values"], json!(["node-a"]));
+        assert!(spec.get("nodeName").is_none() && spec.get("nodeSelector").is_none());
+        assert_eq!(spec["automountServiceAccountToken"], false);
+        assert!(spec["securityContext"].get("fsGroup").is_none());
+        assert_eq!(spec["volumes"][1]["emptyDir"]["sizeLimit"], "4563402752");
+    }
+
+    #[test]
+    fn the_destination_goes_where_the_workload_may_and_best_where_it_is() {
+        let pod = made(Side::Destination);
+        let spec = &pod["spec"];
+        assert_eq!(spec["nodeSelector"]["disk"], "ssd");
+        let affinity = &spec["affinity"];
+        assert!(affinity.get("podAntiAffinity").is_none());
+        let node = &affinity["nodeAffinity"];
+        assert!(
+            node.get("requiredDuringSchedulingIgnoredDuringExecution")
+                .is_some()
+        );
+        assert_eq!(
+            node["preferredDuringSchedulingIgnoredDuringExecution"][0]["weight"],
+            100
+        );
+        let container = &spec["containers"][0];
+        assert_eq!(container["volumeMounts"][0]["readOnly"], false);
+        assert!(
+            container["args"]
+                .as_array()
+                .unwrap()
+                .contains(&json!("--data=0.0.0.0:7401"))
+        );
+    }
+}

@@ -1,0 +1,214 @@
+//! Making what a mover needs, one object after the other, whatever is there already.
+
+use std::{collections::BTreeMap, fmt::Debug, time::Duration};
+
+use ::kube::{
+    Api,
+    api::{DeleteParams, PostParams, Preconditions, Resource},
+};
+use k8s_openapi::{
+    api::core::v1::{ContainerStatus, Pod},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use livmig_engine::result::StepFailure;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::kube::{
+    cluster::{Cluster, ClusterError, call},
+    names::{FIELD_MANAGER, MIGRATION},
+    pods::PodFacts,
+    watch::await_object,
+};
+
+/// How long a pod may take until it runs: its volume is provisioned and its image pulled.
+const RUNNING_MAX: Duration = Duration::from_mins(5);
+
+/// The object `object`, made unless one of the same name is there; that one must be the
+/// migration's.
+pub(super) async fn object<K>(api: &Api<K>, kind: &str, object: &K) -> Result<K, StepFailure>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
+{
+    let name = object.meta().name.clone().unwrap_or_default();
+    let parameters = PostParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
+    };
+    match call(
+        format!("create the {kind} {name}"),
+        api.create(&parameters, object),
+    )
+    .await
+    {
+        Err(error) if error.is_conflict() => {
+            let found = call(format!("read the {kind} {name}"), api.get(&name)).await?;
+            if migration(found.meta()) == migration(object.meta()) {
+                Ok(found)
+            } else {
+                Err(StepFailure::permanent(format!(
+                    "There is a {kind} {name} already that is not the migration's"
+                )))
+            }
+        }
+        made => Ok(made?),
+    }
+}
+
+fn migration(metadata: &ObjectMeta) -> Option<&String> {
+    metadata
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get(MIGRATION))
+}
+
+/// The labels of everything the migration `uid`, called `name`, makes for `role`.
+pub fn labels(uid: &str, name: &str, role: &str) -> BTreeMap<String, String> {
+    [
+        (MIGRATION, uid),
+        (crate::kube::names::NAME, name),
+        (crate::kube::names::ROLE, role),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into()
+}
+
+/// Waits until the pod runs.
+///
+/// # Errors
+/// When it cannot run, with what Kubernetes says of it.
+pub(super) async fn running(cluster: &Cluster, name: &str) -> Result<PodFacts, StepFailure> {
+    let pods = cluster.api::<Pod>();
+    let mut last = String::new();
+    let wait = await_object(&pods, "pod", name, |pod| match pod {
+        None => Some(Err(StepFailure::transient(format!(
+            "The mover's pod {name} is gone: somebody has deleted it"
+        )))),
+        Some(pod) => match state(pod) {
+            State::Running => Some(Ok(PodFacts::of(pod))),
+            State::Broken(why) => Some(Err(StepFailure::permanent(format!(
+                "The mover's pod {name} cannot run: {why}"
+            ))
+            .with_hint(format!(
+                "kubectl -n {} describe pod {name}",
+                cluster.namespace()
+            )))),
+            State::Pending(why) => {
+                last = why;
+                None
+            }
+        },
+    });
+    match tokio::time::timeout(RUNNING_MAX, wait).await {
+        Ok(ended) => ended?,
+        Err(_) => Err(StepFailure::transient(format!(
+            "The mover's pod {name} does not run after {} s: {last}",
+            RUNNING_MAX.as_secs()
+        ))
+        .with_hint(format!(
+            "kubectl -n {} describe pod {name}",
+            cluster.namespace()
+        ))),
+    }
+}
+
+enum State {
+    Running,
+    Pending(String),
+    Broken(String),
+}
+
+fn state(pod: &Pod) -> State {
+    let status = pod.status.as_ref();
+    let container: Option<&ContainerStatus> = status
+        .and_then(|status| status.container_statuses.as_ref())
+        .and_then(|containers| containers.first());
+    let container_state = container.and_then(|container| container.state.as_ref());
+    if pod.metadata.deletion_timestamp.is_some() {
+        return State::Pending("it is being deleted".to_owned());
+    }
+    if container_state.is_some_and(|state| state.running.is_some()) {
+        return State::Running;
+    }
+    let waiting = container_state.and_then(|state| state.waiting.as_ref());
+    let reason = waiting
+        .and_then(|waiting| waiting.reason.as_deref())
+        .unwrap_or_default();
+    let message = waiting
+        .and_then(|waiting| waiting.message.as_deref())
+        .unwrap_or_default();
+    if matches!(
+        reason,
+        "ErrImagePull"
+            | "ImagePullBackOff"
+            | "InvalidImageName"
+            | "ErrImageNeverPull"
+            | "CreateContainerConfigError"
+            | "CreateContainerError"
+            | "CrashLoopBackOff"
+    ) {
+        let ended = container
+            .and_then(|container| container.last_state.as_ref())
+            .and_then(|last| last.terminated.as_ref())
+            .and_then(|ended| ended.message.clone())
+            .unwrap_or_default();
+        return State::Broken(format!("{reason}: {message} {ended}").trim().to_owned());
+    }
+    let ended = container_state.and_then(|state| state.terminated.as_ref());
+    match status.and_then(|status| status.phase.as_deref()) {
+        Some(phase @ ("Failed" | "Succeeded")) => {
+            let message = ended
+                .and_then(|ended| ended.message.clone())
+                .unwrap_or_default();
+            State::Broken(
+                format!("it has ended ({phase}) {message}")
+                    .trim()
+                    .to_owned(),
+            )
+        }
+        _ => {
+            let unscheduled = status
+                .and_then(|status| status.conditions.as_ref())
+                .into_iter()
+                .flatten()
+                .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")
+                .and_then(|condition| condition.message.clone());
+            State::Pending(unscheduled.unwrap_or_else(|| format!("{reason} {message}")))
+        }
+    }
+}
+
+/// Deletes the pod `name` if it is there and waits until it is gone; at once when `grace` is 0.
+pub(super) async fn no_pod(cluster: &Cluster, name: &str, grace: u32) -> Result<(), StepFailure> {
+    let pods = cluster.api::<Pod>();
+    let Some(found) = call(format!("read the pod {name}"), pods.get_opt(name)).await? else {
+        return Ok(());
+    };
+    let parameters = DeleteParams {
+        grace_period_seconds: Some(grace),
+        preconditions: Some(Preconditions {
+            uid: found.metadata.uid.clone(),
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    };
+    let deleted = call(
+        format!("delete the pod {name}"),
+        pods.delete(name, &parameters),
+    )
+    .await;
+    absent_is_fine(deleted.map(|_| ()))?;
+    let uid = found.metadata.uid;
+    await_object(&pods, "pod", name, |pod| {
+        pod.is_none_or(|pod| pod.metadata.uid != uid).then_some(())
+    })
+    .await?;
+    Ok(())
+}
+
+/// What is not there need not be deleted.
+pub fn absent_is_fine(deleted: Result<(), ClusterError>) -> Result<(), ClusterError> {
+    match deleted {
+        Err(error) if error.is_not_found() => Ok(()),
+        deleted => deleted,
+    }
+}

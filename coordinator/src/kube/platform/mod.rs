@@ -1,0 +1,262 @@
+//! The steps of a migration on a cluster. Every step may be repeated and may be cut off anywhere;
+//! see [`crate::platform`] for the contract.
+
+mod passes;
+mod proof;
+mod switch;
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
+};
+
+use futures::future::try_join_all;
+use k8s_openapi::{
+    api::core::v1::PersistentVolume, apimachinery::pkg::apis::meta::v1::OwnerReference,
+};
+use livmig_engine::{
+    result::{MoverFacts, Probe, StepFailure, StepOutcome, VolumePass},
+    spec::{ClaimTarget, KubernetesTarget, MigrationSpec},
+    step::Step,
+};
+use livmig_proto::{
+    control::PassKind,
+    ids::{Epoch, PassNumber},
+};
+use tokio::sync::{Mutex as AsyncMutex, OnceCell};
+
+use super::{
+    cluster::Cluster,
+    consumers::Consumers,
+    fence::Mark,
+    guard::Guard,
+    movers::{Movers, Pair},
+    names::Names,
+    pre_image::{self, PreImage},
+    volumes, workload,
+};
+use crate::platform::{Context, Platform};
+
+/// The migration of a workload's claims.
+pub struct KubePlatform {
+    pub(in crate::kube) cluster: Cluster,
+    pub(in crate::kube) spec: MigrationSpec,
+    pub(in crate::kube) target: KubernetesTarget,
+    pub(in crate::kube) names: Names,
+    pub(in crate::kube) movers: Arc<Movers>,
+    before: OnceCell<(PreImage, OwnerReference)>,
+    consumers: OnceCell<Arc<Consumers>>,
+    guard: AsyncMutex<Option<Guard>>,
+    /// Whether the workload is going down by our wish: its pods going is then no disturbance.
+    stopping: Arc<AtomicBool>,
+    /// The epoch that everything of others is stamped with.
+    stamped: AsyncMutex<Option<Epoch>>,
+    /// What had been missed when the workload was asked to stop, and by the fence.
+    gaps: Mutex<Option<u64>>,
+    last_final: Mutex<Vec<VolumePass>>,
+}
+
+impl KubePlatform {
+    /// The platform of the migration `spec` of `target`.
+    pub fn new(cluster: &Cluster, spec: &MigrationSpec, target: &KubernetesTarget) -> Self {
+        let cluster = cluster.in_namespace(&target.namespace);
+        Self {
+            names: Names::new(&spec.name),
+            movers: Arc::new(Movers::new(cluster.clone(), spec, target)),
+            spec: spec.clone(),
+            target: target.clone(),
+            before: OnceCell::new(),
+            consumers: OnceCell::new(),
+            guard: AsyncMutex::new(None),
+            stopping: Arc::default(),
+            stamped: AsyncMutex::new(None),
+            gaps: Mutex::new(None),
+            last_final: Mutex::default(),
+            cluster,
+        }
+    }
+
+    /// Before anything of others is changed: what it was is stored, what must not be lost is
+    /// pinned, and everything carries this coordinator's epoch.
+    async fn take_charge(&self, epoch: Epoch) -> Result<&(PreImage, OwnerReference), StepFailure> {
+        let before = self.before().await?;
+        let mut stamped = self.stamped.lock().await;
+        if *stamped == Some(epoch) {
+            return Ok(before);
+        }
+        workload::stamp(
+            &self.cluster,
+            &self.target.workload,
+            &self.mark(epoch, String::new()),
+        )
+        .await?;
+        let api = self.cluster.cluster_api::<PersistentVolume>();
+        let uid = self.spec.uid.to_string();
+        let (api, uid) = (&api, uid.as_str());
+        try_join_all(
+            self.target
+                .claims
+                .iter()
+                .map(|claim| async move { volumes::pin(api, &claim.volume, uid, epoch).await }),
+        )
+        .await?;
+        *stamped = Some(epoch);
+        Ok(before)
+    }
+
+    pub(in crate::kube) async fn before(&self) -> Result<&(PreImage, OwnerReference), StepFailure> {
+        self.before
+            .get_or_try_init(|| async {
+                let owner = self.movers.owner().await?;
+                let labels = self.movers.labels("before");
+                let name = self.names.pre_image();
+                let image =
+                    pre_image::ensure(&self.cluster, &name, &self.target, labels, owner.clone())
+                        .await?;
+                Ok((image, owner))
+            })
+            .await
+    }
+
+    /// The watch of the namespace's pods, from the first call on.
+    async fn consumers(&self) -> Result<&Arc<Consumers>, StepFailure> {
+        self.consumers
+            .get_or_try_init(|| async { Ok(Arc::new(Consumers::watch(self.cluster.api()).await?)) })
+            .await
+    }
+
+    fn mark(&self, epoch: Epoch, by_hand: String) -> Mark {
+        Mark {
+            uid: self.spec.uid.to_string(),
+            epoch,
+            by_hand,
+        }
+    }
+
+    fn claims(&self) -> Vec<String> {
+        let claims = self.target.claims.iter();
+        claims.map(|claim| claim.claim.clone()).collect()
+    }
+
+    async fn start_movers(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
+        let pairs = self.pairs(context).await?;
+        let movers = pairs
+            .iter()
+            .zip(&self.target.claims)
+            .flat_map(|(pair, claim)| {
+                let facts = |storage: &str, welcome: &livmig_proto::control::Welcome| MoverFacts {
+                    volume: claim.name(),
+                    welcome: welcome.clone(),
+                    storage: Some(storage.to_owned()),
+                };
+                [
+                    facts(&claim.volume, &pair.source.welcome),
+                    facts(&pair.volume, &pair.destination.welcome),
+                ]
+            })
+            .collect();
+        Ok(StepOutcome::Movers { movers })
+    }
+
+    /// Every pair of movers, in the order of the claims.
+    async fn pairs(&self, context: &Context) -> Result<Vec<Pair>, StepFailure> {
+        let epoch = context.epoch;
+        let (before, owner) = self.take_charge(epoch).await?;
+        let consumers = self.consumers().await?;
+        let ensured = self
+            .target
+            .claims
+            .iter()
+            .enumerate()
+            .map(async |(index, claim)| {
+                if let Some(pair) = self.movers.connected(index, epoch).await {
+                    return Ok(pair);
+                }
+                let place = self.place(claim, consumers).await?;
+                self.movers
+                    .ensure(index, before, &place, owner, epoch)
+                    .await
+            });
+        let pairs = try_join_all(ensured).await?;
+        let mut guard = self.guard.lock().await;
+        if guard.is_none() {
+            *guard = Some(Guard::new(
+                Arc::clone(consumers),
+                Arc::clone(&self.movers),
+                self.claims(),
+                self.spec.uid.to_string(),
+                Arc::clone(&self.stopping),
+            ));
+        }
+        Ok(pairs)
+    }
+
+    pub(in crate::kube) async fn remove_movers(&self) -> Result<(), StepFailure> {
+        *self.guard.lock().await = None;
+        let all = (0..self.target.claims.len()).map(|index| self.movers.remove(index));
+        try_join_all(all).await.map(|_| ())
+    }
+
+    async fn start_workload(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
+        self.take_charge(context.epoch).await?;
+        workload::start(&self.cluster, &self.target.workload, context.epoch).await?;
+        self.stopping.store(false, Ordering::SeqCst);
+        Ok(StepOutcome::Done)
+    }
+
+    /// The node and address family of a claim's user.
+    async fn place(
+        &self,
+        claim: &ClaimTarget,
+        consumers: &Consumers,
+    ) -> Result<super::movers::Place, StepFailure> {
+        super::place::find(
+            &self.cluster,
+            &self.target,
+            claim,
+            &self.spec.uid.to_string(),
+            consumers,
+            self.stopping.load(Ordering::SeqCst),
+        )
+        .await
+    }
+}
+
+impl Platform for KubePlatform {
+    async fn perform(&self, step: Step, context: &Context) -> Result<StepOutcome, StepFailure> {
+        match step {
+            Step::Check => super::check::check(&self.cluster, &self.spec).await,
+            Step::StartMovers => self.start_movers(context).await,
+            Step::Pass { number, kind } => self.pass(number, kind, context).await,
+            Step::Quiesce => self.quiesce(context).await,
+            Step::Fence => self.fence(context).await,
+            Step::Verify => self.verify(context).await,
+            Step::Swap => self.swap(context).await,
+            Step::Unquiesce | Step::Restart => self.start_workload(context).await,
+            Step::Settle => self.settle(context).await,
+            Step::Unswap | Step::Unfence => self.rebind_back(context).await,
+            Step::StopMovers => self.clear(context).await,
+        }
+    }
+
+    async fn probe(&self, step: Step, context: &Context) -> Result<Probe, StepFailure> {
+        let Step::Pass { number, .. } = step else {
+            // Performing a step that was done costs a look at what is there.
+            return Ok(Probe::NotDone);
+        };
+        // A live pass whose outcome nobody recorded: still under way, or its report still there?
+        let pairs = self.pairs(context).await?;
+        for pair in &pairs {
+            let welcome = &pair.source.welcome;
+            if ![welcome.running, welcome.reported].contains(&Some(number)) {
+                return Ok(Probe::NotDone);
+            }
+        }
+        let outcome = self.pass(number, PassKind::Live, context).await?;
+        Ok(Probe::Done { outcome })
+    }
+
+    async fn stop_pass(&self, pass: PassNumber, context: &Context) -> Result<(), StepFailure> {
+        self.stop_pass_everywhere(pass, context.epoch).await
+    }
+}

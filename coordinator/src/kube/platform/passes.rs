@@ -1,0 +1,114 @@
+//! Passes over every volume at once.
+
+use std::sync::PoisonError;
+
+use futures::future::{join_all, try_join_all};
+use livmig_engine::result::{StepFailure, StepOutcome, VolumePass};
+use livmig_proto::{
+    control::{PassKind, PassReport, PassRequest},
+    ids::{Epoch, PassNumber},
+};
+
+use super::KubePlatform;
+use crate::{failure::control as control_failure, kube::movers::Pair, platform::Context};
+
+impl KubePlatform {
+    /// Runs one pass on every volume. When the pass of one fails the others go on to their end.
+    pub(super) async fn pass(
+        &self,
+        number: PassNumber,
+        kind: PassKind,
+        context: &Context,
+    ) -> Result<StepOutcome, StepFailure> {
+        let pairs = self.pairs(context).await?;
+        let passes = pairs
+            .iter()
+            .zip(&self.target.claims)
+            .map(async |(pair, claim)| {
+                self.make_room(pair, number, context).await?;
+                let report = self.run_pass(pair, number, kind, context).await?;
+                Ok(VolumePass {
+                    volume: claim.name(),
+                    report,
+                })
+            });
+        let reports = join_all(passes)
+            .await
+            .into_iter()
+            .collect::<Result<Vec<_>, StepFailure>>()?;
+        if kind == PassKind::Final {
+            self.last_final
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone_from(&reports);
+        }
+        Ok(StepOutcome::Passed { reports })
+    }
+
+    /// Ends an older pass that is still under way and lets the mover forget its report.
+    async fn make_room(
+        &self,
+        pair: &Pair,
+        number: PassNumber,
+        context: &Context,
+    ) -> Result<(), StepFailure> {
+        let asked = |error| control_failure(&error, "The source mover cannot be asked");
+        let client = &pair.source.client;
+        let now = client.hello().await.map_err(asked)?;
+        if let Some(other) = now.running.filter(|running| *running != number) {
+            client.stop_pass(other).await.map_err(asked)?;
+            // Joined, to learn when it has ended; what it reports belongs to nobody any more.
+            self.run_pass(pair, other, PassKind::Live, context).await?;
+            client.acknowledge(other).await.map_err(asked)?;
+        } else if let Some(old) = now.reported.filter(|reported| *reported != number) {
+            client.acknowledge(old).await.map_err(asked)?;
+        }
+        Ok(())
+    }
+
+    async fn run_pass(
+        &self,
+        pair: &Pair,
+        number: PassNumber,
+        kind: PassKind,
+        context: &Context,
+    ) -> Result<PassReport, StepFailure> {
+        let request = PassRequest {
+            pass: number,
+            kind,
+            destination: pair.data,
+            verify: self.spec.options.verify,
+            adopt: self.spec.options.adopt,
+            allow_empty: false,
+        };
+        let sink = context.progress.clone();
+        let mut report = |progress| sink.report(progress);
+        tokio::select! {
+            biased;
+            passed = pair.source.client.pass(request, &mut report) => passed.map_err(|error| {
+                control_failure(&error, &format!("The {kind} pass {number} was cut off"))
+            }),
+            () = pair.destination.client.closed() => Err(StepFailure::transient(format!(
+                "The {kind} pass {number} was cut off: the destination mover is gone"
+            ))),
+        }
+    }
+
+    pub(super) async fn stop_pass_everywhere(
+        &self,
+        number: PassNumber,
+        epoch: Epoch,
+    ) -> Result<(), StepFailure> {
+        let stops = (0..self.target.claims.len()).map(async |index| {
+            let Some(pair) = self.movers.connected(index, epoch).await else {
+                return Ok(());
+            };
+            pair.source
+                .client
+                .stop_pass(number)
+                .await
+                .map_err(|error| control_failure(&error, "The source mover cannot be asked"))
+        });
+        try_join_all(stops).await.map(|_| ())
+    }
+}

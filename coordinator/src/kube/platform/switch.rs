@@ -1,0 +1,113 @@
+//! Binding the claims' names, forward and back.
+
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use livmig_engine::result::{StepFailure, StepOutcome};
+
+use super::KubePlatform;
+use crate::{
+    kube::{
+        by_hand,
+        claims::ClaimClass,
+        cluster::call,
+        rebind::{Direction, Rebind},
+        settle,
+    },
+    platform::Context,
+};
+
+impl KubePlatform {
+    /// Binds every claim's name to its new volume.
+    pub(super) async fn swap(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
+        self.take_charge(context.epoch).await?;
+        self.rebind_all(Direction::Forward, context).await?;
+        Ok(StepOutcome::Done)
+    }
+
+    /// Binds every claim's name to its old volume, wherever a swap or a fence was left.
+    pub(super) async fn rebind_back(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
+        self.take_charge(context.epoch).await?;
+        self.refuse_started().await?;
+        self.rebind_all(Direction::Back, context).await?;
+        Ok(StepOutcome::Done)
+    }
+
+    /// Fails when something runs on a claim that is bound to its new volume: what it writes there
+    /// the old one lacks.
+    async fn refuse_started(&self) -> Result<(), StepFailure> {
+        let consumers = self.consumers().await?;
+        let api = self.cluster.api::<PersistentVolumeClaim>();
+        for (index, claim) in self.target.claims.iter().enumerate() {
+            let what = format!("read the claim {}", claim.claim);
+            let Some(found) = call(what, api.get_opt(&claim.claim)).await? else {
+                continue;
+            };
+            let bound = found
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.volume_name.as_deref());
+            if bound == Some(claim.volume.as_str()) || bound.is_none_or(str::is_empty) {
+                continue;
+            }
+            let uid = self.spec.uid.to_string();
+            let seen = consumers.now();
+            let users = seen.consumers(std::slice::from_ref(&claim.claim), &uid);
+            if let Some(pod) = users.iter().find(|pod| pod.node.is_some()) {
+                return Err(StepFailure::undecided(format!(
+                    "The pod {} already runs on the new volume of {} (volume {index}): what it has \
+                     written there, the old one lacks",
+                    pod.name, claim.claim
+                ))
+                .with_hint("decide which volume holds what counts; resume goes forward"));
+            }
+        }
+        Ok(())
+    }
+
+    async fn rebind_all(&self, direction: Direction, context: &Context) -> Result<(), StepFailure> {
+        let (before, _) = self.before().await?;
+        let mark = self.mark(context.epoch, by_hand::fence(&self.target));
+        let mark = &mark;
+        let all = self
+            .target
+            .claims
+            .iter()
+            .zip(&before.claims)
+            .enumerate()
+            .map(async |(index, (claim, original))| {
+                let staging = self.names.staging(index);
+                let Some(new) = settle::new_volume(&self.cluster, &self.spec, index, claim).await?
+                else {
+                    // Nothing was provisioned, so nothing can have been swapped or fenced.
+                    return Ok(());
+                };
+                let (wanted, other) = match direction {
+                    Direction::Forward => (&new, &claim.volume),
+                    Direction::Back => (&claim.volume, &new),
+                };
+                let kept = self.target.keep_claim_spec || direction == Direction::Back;
+                Rebind {
+                    cluster: &self.cluster,
+                    original,
+                    staging: &staging,
+                    wanted,
+                    other,
+                    direction,
+                    class: if kept && direction == Direction::Forward {
+                        ClaimClass::Kept
+                    } else {
+                        ClaimClass::OfVolume
+                    },
+                    epoch: context.epoch,
+                    mark,
+                }
+                .run()
+                .await
+            });
+        join_all(all)
+            .await
+            .into_iter()
+            .collect::<Result<Vec<()>, StepFailure>>()
+            .map(|_| ())
+    }
+}

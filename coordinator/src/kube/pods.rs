@@ -1,0 +1,151 @@
+//! What pods tell about the claims they use. Pure.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+
+use super::names::MIGRATION;
+
+/// What is known about one pod.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PodFacts {
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// Its node; none while it is not scheduled.
+    pub node: Option<String>,
+    /// The claims it names.
+    pub claims: BTreeSet<String>,
+    /// The migration that made it, where one did.
+    pub migration: Option<String>,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// Whether its containers run.
+    pub running: bool,
+    /// Whether every container has ended, or none was ever started.
+    pub ended: bool,
+    /// The address of the pod.
+    pub address: Option<String>,
+}
+
+impl PodFacts {
+    /// What `pod` tells.
+    pub fn of(pod: &Pod) -> Self {
+        let spec = pod.spec.as_ref();
+        let status = pod.status.as_ref();
+        let claims = spec
+            .and_then(|spec| spec.volumes.as_ref())
+            .into_iter()
+            .flatten()
+            .filter_map(|volume| {
+                // A generic ephemeral volume's claim is called after pod and volume.
+                let ephemeral = volume.ephemeral.as_ref().map(|_| {
+                    format!(
+                        "{}-{}",
+                        pod.metadata.name.as_deref().unwrap_or_default(),
+                        volume.name
+                    )
+                });
+                let named = volume.persistent_volume_claim.as_ref();
+                named.map(|named| named.claim_name.clone()).or(ephemeral)
+            })
+            .collect();
+        let containers: Vec<&ContainerStatus> = status
+            .into_iter()
+            .flat_map(|status| {
+                [
+                    &status.init_container_statuses,
+                    &status.container_statuses,
+                    &status.ephemeral_container_statuses,
+                ]
+            })
+            .flatten()
+            .flatten()
+            .collect();
+        let node = spec.and_then(|spec| spec.node_name.clone());
+        Self {
+            name: pod.metadata.name.clone().unwrap_or_default(),
+            uid: pod.metadata.uid.clone().unwrap_or_default(),
+            claims,
+            migration: pod
+                .metadata
+                .labels
+                .as_ref()
+                .and_then(|labels| labels.get(MIGRATION).cloned()),
+            deleting: pod.metadata.deletion_timestamp.is_some(),
+            running: status.and_then(|status| status.phase.as_deref()) == Some("Running"),
+            // A pod that was scheduled and tells nothing may have started something.
+            ended: node.is_none()
+                || (!containers.is_empty()
+                    && containers.iter().all(|container| has_ended(container))),
+            address: status.and_then(|status| status.pod_ip.clone()),
+            node,
+        }
+    }
+
+    /// Whether it names `claim` and was not made by the migration `uid`.
+    pub fn consumes(&self, claim: &str, uid: &str) -> bool {
+        self.claims.contains(claim) && self.migration.as_deref() != Some(uid)
+    }
+}
+
+/// Whether nothing of the container runs: it was ended, or never begun.
+fn has_ended(container: &ContainerStatus) -> bool {
+    match &container.state {
+        Some(state) if state.running.is_some() => false,
+        Some(state) if state.terminated.is_some() => true,
+        // Waiting: for its first start, or between two.
+        _ => container
+            .last_state
+            .as_ref()
+            .is_none_or(|last| last.running.is_none()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn facts(pod: serde_json::Value) -> PodFacts {
+        PodFacts::of(&serde_json::from_value(pod).unwrap())
+    }
+
+    #[test]
+    fn claims_are_found_by_name_and_as_generic_ephemeral_volumes() {
+        let pod = facts(json!({
+            "metadata": {"name": "app-0", "uid": "u"},
+            "spec": {"containers": [], "volumes": [
+                {"name": "data", "persistentVolumeClaim": {"claimName": "data-app-0"}},
+                {"name": "scratch", "ephemeral": {"volumeClaimTemplate": {"spec": {}}}},
+                {"name": "other", "emptyDir": {}},
+            ]},
+        }));
+        assert!(pod.consumes("data-app-0", "m") && pod.consumes("app-0-scratch", "m"));
+        assert_eq!(pod.claims.len(), 2);
+    }
+
+    #[test]
+    fn a_pod_has_ended_only_when_every_container_says_so() {
+        let pod = |node: Option<&str>, states: serde_json::Value| {
+            facts(json!({
+                "metadata": {"name": "app-0"},
+                "spec": {"nodeName": node, "containers": []},
+                "status": {"containerStatuses": states},
+            }))
+            .ended
+        };
+        let container = |state: serde_json::Value| {
+            json!({"name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                   "state": state})
+        };
+        let ended = container(json!({"terminated": {"exitCode": 0}}));
+        let runs = container(json!({"running": {}}));
+        assert!(pod(None, json!([])), "never scheduled");
+        assert!(!pod(Some("n"), json!([])), "nothing is told");
+        assert!(pod(Some("n"), json!([ended])));
+        assert!(!pod(Some("n"), json!([ended, runs])));
+    }
+}

@@ -1,0 +1,242 @@
+//! The next move on the way to "the claim's name is bound to this volume", from what is there now.
+//! Pure: the swap, its undo and the lifting of a fence are the same question with other answers.
+//!
+//! The order is the one that no race can turn into loss:
+//!
+//! 1. The wanted volume is **reserved** for the claim's name (a claim reference without a UID)
+//!    *before* that name is freed, and is seen `Available`: whoever re-creates the claim meanwhile
+//!    is bound to it, and not to a fresh empty volume.
+//! 2. A reference is never cleared: a volume without one is anybody's.
+//! 3. The other volume is not reserved for the name at the same time. On the way back it can be,
+//!    for a moment: both hold every acknowledged write then, and a name that is free while nothing
+//!    is reserved for it would be worse.
+//! 4. Our finalizer on the dying claim goes last, and only when it is the only one left.
+
+use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim};
+
+use crate::kube::names::FENCE;
+
+/// What is there now.
+#[derive(Clone, Copy, Debug)]
+pub struct Observed<'a> {
+    /// The workload's claim.
+    pub claim: Option<&'a PersistentVolumeClaim>,
+    /// The claim under which the new volume was provisioned.
+    pub staging: Option<&'a PersistentVolumeClaim>,
+    /// The volume that the claim's name shall be bound to.
+    pub wanted: &'a PersistentVolume,
+    /// The other one of the two.
+    pub other: &'a PersistentVolume,
+}
+
+/// What does not change on the way.
+#[derive(Clone, Copy, Debug)]
+pub struct Goal<'a> {
+    /// The namespace.
+    pub namespace: &'a str,
+    /// The workload's claim.
+    pub claim: &'a str,
+    /// The staging claim's name.
+    pub staging: &'a str,
+    /// Whether it is the migration's way, or the way back.
+    pub direction: Direction,
+}
+
+/// Which of the two volumes is wanted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Direction {
+    /// The new one: the claim was fenced before, so one that is live and bound to the old volume
+    /// means that somebody has undone that by hand, and that the volume may be written to.
+    Forward,
+    /// The old one: a claim that was bound to the new one already is fenced and made anew.
+    Back,
+}
+
+/// The next move.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Move {
+    /// Nothing is left to do.
+    Done,
+    /// Wait until this object changes.
+    Wait(Watched),
+    /// Delete the staging claim; its volume is kept.
+    DeleteStaging,
+    /// Reserve the wanted volume for the claim's name.
+    Reserve,
+    /// Reserve the other volume for the staging claim's name, so that it does not compete.
+    Park,
+    /// Make the deletion of the claim that is bound to the other volume a fence, and delete it.
+    Fence,
+    /// Take our finalizer off the dying claim.
+    Lift,
+    /// Create the claim.
+    Create,
+    /// Somebody else's doing stands in the way.
+    Blocked(String),
+}
+
+/// Which object is waited for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Watched {
+    /// The workload's claim.
+    Claim,
+    /// The staging claim.
+    Staging,
+    /// The wanted volume.
+    Wanted,
+}
+
+/// The next move towards `goal`.
+pub fn decide(goal: Goal<'_>, seen: Observed<'_>) -> Move {
+    match seen.claim {
+        Some(claim) if claim.metadata.deletion_timestamp.is_none() => live(goal, seen, claim),
+        dying => freed(goal, seen, dying),
+    }
+}
+
+/// The claim is there and stays there.
+fn live(goal: Goal<'_>, seen: Observed<'_>, claim: &PersistentVolumeClaim) -> Move {
+    let bound_to = claim
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.volume_name.as_deref())
+        .unwrap_or_default();
+    let phase = claim
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
+    if bound_to == name(seen.wanted) {
+        let owned = reference(seen.wanted).and_then(|claim| claim.uid.as_deref())
+            == claim.metadata.uid.as_deref();
+        return match phase {
+            Some("Bound") if owned => Move::Done,
+            Some("Lost") => Move::Blocked(format!(
+                "the claim {} has lost its volume {}",
+                goal.claim,
+                name(seen.wanted)
+            )),
+            _ => Move::Wait(Watched::Claim),
+        };
+    }
+    if bound_to == name(seen.other) {
+        return match goal.direction {
+            Direction::Back => Move::Fence,
+            Direction::Forward => Move::Blocked(format!(
+                "it is bound to {bound_to} and no longer fenced: somebody has undone that by hand"
+            )),
+        };
+    }
+    if bound_to.is_empty() {
+        // Made by somebody who did not know of the move. It binds to what is reserved for it.
+        return match reserved(goal, seen.wanted) {
+            Reservation::Free => Move::Wait(Watched::Claim),
+            Reservation::Taken | Reservation::Staging | Reservation::Stranger => {
+                freed(goal, seen, None)
+            }
+        };
+    }
+    Move::Blocked(format!(
+        "somebody has re-created the claim {} and it is bound to {bound_to}, a volume that is not \
+         the migration's",
+        goal.claim
+    ))
+}
+
+/// The claim is dying or gone.
+fn freed(goal: Goal<'_>, seen: Observed<'_>, dying: Option<&PersistentVolumeClaim>) -> Move {
+    // The staging claim holds the new volume, whichever of the two that is; it stands in the way
+    // only when that is the wanted one.
+    if let Some(staging) = seen.staging
+        && reserved(goal, seen.wanted) == Reservation::Staging
+    {
+        return if staging.metadata.deletion_timestamp.is_some() {
+            Move::Wait(Watched::Staging)
+        } else {
+            Move::DeleteStaging
+        };
+    }
+    match reserved(goal, seen.wanted) {
+        Reservation::Free => {}
+        Reservation::Taken | Reservation::Staging => return Move::Reserve,
+        Reservation::Stranger => {
+            return Move::Blocked(format!(
+                "the volume {} is bound to {}, which is not the migration's claim",
+                name(seen.wanted),
+                reference(seen.wanted).map_or_else(
+                    || "nothing".to_owned(),
+                    |claim| format!(
+                        "{}/{}",
+                        claim.namespace.as_deref().unwrap_or_default(),
+                        claim.name.as_deref().unwrap_or_default()
+                    )
+                )
+            ));
+        }
+    }
+    if reserved(goal, seen.other) == Reservation::Free {
+        return Move::Park;
+    }
+    let phase = seen
+        .wanted
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
+    if phase != Some("Available") {
+        return Move::Wait(Watched::Wanted);
+    }
+    match (seen.claim, dying) {
+        (_, Some(claim)) => {
+            let finalizers = claim.metadata.finalizers.as_deref().unwrap_or_default();
+            if finalizers.len() == 1 && finalizers.iter().any(|finalizer| finalizer == FENCE) {
+                Move::Lift
+            } else {
+                Move::Wait(Watched::Claim)
+            }
+        }
+        // Unbound and somebody else's: now that the volume is reserved, it binds.
+        (Some(_), None) => Move::Wait(Watched::Claim),
+        (None, None) => Move::Create,
+    }
+}
+
+/// For whom a volume is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Reservation {
+    /// For the claim's name, whoever makes it.
+    Free,
+    /// For a certain claim of that name, one that is dying or gone.
+    Taken,
+    /// For the staging claim.
+    Staging,
+    /// For something else, or for anybody.
+    Stranger,
+}
+
+fn reserved(goal: Goal<'_>, volume: &PersistentVolume) -> Reservation {
+    let Some(claim) = reference(volume) else {
+        return Reservation::Stranger;
+    };
+    let named = claim.name.as_deref().unwrap_or_default();
+    if claim.namespace.as_deref() != Some(goal.namespace) {
+        return Reservation::Stranger;
+    }
+    let of_a_certain_one = claim.uid.as_deref().is_some_and(|uid| !uid.is_empty());
+    match named {
+        named if named == goal.claim && of_a_certain_one => Reservation::Taken,
+        named if named == goal.claim => Reservation::Free,
+        named if named == goal.staging => Reservation::Staging,
+        _ => Reservation::Stranger,
+    }
+}
+
+fn reference(volume: &PersistentVolume) -> Option<&ObjectReference> {
+    volume.spec.as_ref()?.claim_ref.as_ref()
+}
+
+fn name(volume: &PersistentVolume) -> &str {
+    volume.metadata.name.as_deref().unwrap_or_default()
+}
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

@@ -1,0 +1,289 @@
+//! Binding a claim's name to one of two volumes, from whatever state is found.
+
+mod decide;
+
+pub use decide::{Direction, Goal, Move, Observed, Watched, decide};
+
+use std::time::Duration;
+
+use ::kube::api::{DeleteParams, PostParams, Preconditions};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use livmig_engine::result::StepFailure;
+use livmig_proto::ids::Epoch;
+use serde_json::json;
+
+use super::{
+    amend::patch,
+    claims::{ClaimClass, rebound},
+    cluster::{Cluster, ClusterError, call},
+    fence,
+    names::FIELD_MANAGER,
+    watch::await_change,
+};
+
+/// How long nothing may change while something is waited for.
+const STANDSTILL_MAX: Duration = Duration::from_secs(60);
+
+/// Moves after which something is wrong: each of the eight is needed once or twice.
+const MOVES_MAX: usize = 200;
+
+/// One claim's name and the two volumes it can lead to.
+#[derive(Clone)]
+pub struct Rebind<'a> {
+    /// Where.
+    pub cluster: &'a Cluster,
+    /// The claim as it was before the migration.
+    pub original: &'a PersistentVolumeClaim,
+    /// The staging claim's name.
+    pub staging: &'a str,
+    /// The volume that is wanted, by name.
+    pub wanted: &'a str,
+    /// The other one, by name.
+    pub other: &'a str,
+    /// Whether it is the migration's way, or the way back.
+    pub direction: Direction,
+    /// How the claim tells its class.
+    pub class: ClaimClass,
+    /// Who asks.
+    pub epoch: Epoch,
+    /// What a claim that has to be fenced on the way is annotated with.
+    pub mark: &'a fence::Mark,
+}
+
+impl Rebind<'_> {
+    /// Does what is left to do until the claim is bound to the wanted volume.
+    ///
+    /// # Errors
+    /// When somebody else's doing stands in the way, nothing happens any more, or the API server
+    /// cannot be asked.
+    pub async fn run(&self) -> Result<(), StepFailure> {
+        let claim = self.original.metadata.name.clone().unwrap_or_default();
+        let goal = Goal {
+            namespace: self.cluster.namespace(),
+            claim: &claim,
+            staging: self.staging,
+            direction: self.direction,
+        };
+        for _ in 0..MOVES_MAX {
+            let state = self.look(&claim).await?;
+            let next = decide(goal, state.observed());
+            tracing::debug!(%claim, wanted = self.wanted, ?next, "rebind");
+            match self.perform(&claim, &state, next).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                // Somebody was faster: look again.
+                Err(Trouble::Cluster(error)) if error.is_conflict() || error.is_not_found() => {}
+                Err(Trouble::Cluster(error)) => return Err(error.into()),
+                Err(Trouble::Failure(failure)) => return Err(failure),
+            }
+        }
+        Err(StepFailure::transient(format!(
+            "The claim {claim} could not be bound to {}: others keep changing it",
+            self.wanted
+        )))
+    }
+
+    async fn look(&self, claim: &str) -> Result<State, ClusterError> {
+        let claims = self.cluster.api::<PersistentVolumeClaim>();
+        let volumes = self.cluster.cluster_api::<PersistentVolume>();
+        let read = |name: &str| format!("read the volume {name}");
+        let (claim, staging, wanted, other) = tokio::try_join!(
+            call(format!("read the claim {claim}"), claims.get_opt(claim)),
+            call(
+                format!("read the claim {}", self.staging),
+                claims.get_opt(self.staging)
+            ),
+            call(read(self.wanted), volumes.get(self.wanted)),
+            call(read(self.other), volumes.get(self.other)),
+        )?;
+        Ok(State {
+            claim,
+            staging,
+            wanted,
+            other,
+        })
+    }
+
+    /// Makes one move. True when nothing is left to do.
+    async fn perform(&self, claim: &str, state: &State, next: Move) -> Result<bool, Trouble> {
+        let claims = self.cluster.api::<PersistentVolumeClaim>();
+        let volumes = self.cluster.cluster_api::<PersistentVolume>();
+        for object in [&state.wanted, &state.other] {
+            let name = object.metadata.name.as_deref().unwrap_or_default();
+            super::amend::refuse_if_stale(object, "volume", name, self.epoch)?;
+        }
+        match next {
+            Move::Done => return Ok(true),
+            Move::Blocked(why) => {
+                return Err(StepFailure::undecided(format!(
+                    "The claim {claim} cannot be bound to {}: {why}",
+                    self.wanted
+                ))
+                .with_hint(format!(
+                    "look at it: kubectl -n {} describe pvc {claim}",
+                    self.cluster.namespace()
+                ))
+                .into());
+            }
+            Move::Wait(watched) => self.wait(claim, state, watched).await?,
+            Move::DeleteStaging => {
+                if let Some(staging) = &state.staging {
+                    delete(&claims, self.staging, staging).await?;
+                }
+            }
+            Move::Reserve => {
+                patch(
+                    &volumes,
+                    "volume",
+                    self.wanted,
+                    &state.wanted,
+                    reference(self.cluster.namespace(), claim),
+                )
+                .await?;
+            }
+            Move::Park => {
+                patch(
+                    &volumes,
+                    "volume",
+                    self.other,
+                    &state.other,
+                    reference(self.cluster.namespace(), self.staging),
+                )
+                .await?;
+            }
+            Move::Fence => {
+                if let Some(object) = &state.claim {
+                    fence::raise(self.cluster, claim, object, self.mark).await?;
+                }
+            }
+            Move::Lift => {
+                if let Some(object) = &state.claim {
+                    let change = json!({"metadata": {"finalizers": null}});
+                    patch(&claims, "claim", claim, object, change).await?;
+                }
+            }
+            Move::Create => {
+                let object = rebound(self.original, &state.wanted, self.class);
+                let parameters = PostParams {
+                    field_manager: Some(FIELD_MANAGER.to_owned()),
+                    ..PostParams::default()
+                };
+                call(
+                    format!("create the claim {claim}"),
+                    claims.create(&parameters, &object),
+                )
+                .await?;
+            }
+        }
+        Ok(false)
+    }
+
+    async fn wait(&self, claim: &str, state: &State, watched: Watched) -> Result<(), Trouble> {
+        let claims = self.cluster.api::<PersistentVolumeClaim>();
+        let volumes = self.cluster.cluster_api::<PersistentVolume>();
+        let version = |object: &Option<PersistentVolumeClaim>| {
+            object
+                .as_ref()
+                .and_then(|object| object.metadata.resource_version.clone())
+        };
+        let (claim_version, staging_version) = (version(&state.claim), version(&state.staging));
+        let change = async {
+            match watched {
+                Watched::Claim => {
+                    await_change(&claims, "claim", claim, claim_version.as_deref()).await
+                }
+                Watched::Staging => {
+                    let version = staging_version.as_deref();
+                    await_change(&claims, "claim", self.staging, version).await
+                }
+                Watched::Wanted => {
+                    let version = state.wanted.metadata.resource_version.as_deref();
+                    await_change(&volumes, "volume", self.wanted, version).await
+                }
+            }
+        };
+        match tokio::time::timeout(STANDSTILL_MAX, change).await {
+            Ok(changed) => Ok(changed?),
+            Err(_) => Err(StepFailure::transient(format!(
+                "The claim {claim} is on its way to the volume {} and nothing has happened for {} s",
+                self.wanted,
+                STANDSTILL_MAX.as_secs()
+            ))
+            .with_hint(format!(
+                "is the controller manager running? kubectl -n {} describe pvc {claim}",
+                self.cluster.namespace()
+            ))
+            .into()),
+        }
+    }
+}
+
+/// What was read.
+struct State {
+    claim: Option<PersistentVolumeClaim>,
+    staging: Option<PersistentVolumeClaim>,
+    wanted: PersistentVolume,
+    other: PersistentVolume,
+}
+
+impl State {
+    fn observed(&self) -> Observed<'_> {
+        Observed {
+            claim: self.claim.as_ref(),
+            staging: self.staging.as_ref(),
+            wanted: &self.wanted,
+            other: &self.other,
+        }
+    }
+}
+
+/// Why a move was not made.
+enum Trouble {
+    Cluster(ClusterError),
+    Failure(StepFailure),
+}
+
+impl From<ClusterError> for Trouble {
+    fn from(error: ClusterError) -> Self {
+        Self::Cluster(error)
+    }
+}
+
+impl From<StepFailure> for Trouble {
+    fn from(failure: StepFailure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+/// The change that reserves a volume for a name, whoever makes the claim.
+fn reference(namespace: &str, claim: &str) -> serde_json::Value {
+    json!({
+        "metadata": {"annotations": {"pv.kubernetes.io/bound-by-controller": null}},
+        "spec": {"claimRef": {
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "namespace": namespace, "name": claim,
+            "uid": null, "resourceVersion": null,
+        }},
+    })
+}
+
+/// Deletes exactly the claim that was read.
+async fn delete(
+    claims: &::kube::Api<PersistentVolumeClaim>,
+    name: &str,
+    read: &PersistentVolumeClaim,
+) -> Result<(), ClusterError> {
+    let parameters = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: read.metadata.uid.clone(),
+            resource_version: read.metadata.resource_version.clone(),
+        }),
+        ..DeleteParams::default()
+    };
+    call(
+        format!("delete the claim {name}"),
+        claims.delete(name, &parameters),
+    )
+    .await
+    .map(|_| ())
+}

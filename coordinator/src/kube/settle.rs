@@ -1,0 +1,108 @@
+//! The end of a migration, either way: what only it needed goes, what others own is given back.
+
+use futures::future::try_join_all;
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use livmig_engine::{
+    result::{StepFailure, StepOutcome},
+    spec::{ClaimTarget, MigrationSpec},
+};
+
+use super::{
+    by_hand,
+    cluster::{Cluster, call},
+    names::{MIGRATION, Names},
+    platform::KubePlatform,
+    volumes, workload,
+};
+use crate::platform::Context;
+
+impl KubePlatform {
+    /// After the workload runs on its new volumes.
+    pub(super) async fn settle(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
+        self.remove_movers().await?;
+        self.movers.remove_secrets().await?;
+        let api = self.cluster.cluster_api::<PersistentVolume>();
+        let claims = self.cluster.api::<PersistentVolumeClaim>();
+        let (api, claims) = (&api, &claims);
+        let each = self.target.claims.iter().map(|claim| async move {
+            let what = format!("read the claim {}", claim.claim);
+            let found = call(what, claims.get(&claim.claim)).await?;
+            let volume = found
+                .spec
+                .and_then(|spec| spec.volume_name)
+                .unwrap_or_default();
+            let uid = found.metadata.uid.unwrap_or_default();
+            if volume != claim.volume && !volume.is_empty() {
+                volumes::unpin_bound(api, &volume, &uid, context.epoch).await?;
+            }
+            let left = by_hand::left(&self.target, &claim.claim);
+            volumes::note(api, &claim.volume, &left, context.epoch).await
+        });
+        try_join_all(each).await?;
+        workload::clear(&self.cluster, &self.target.workload, context.epoch).await?;
+        Ok(StepOutcome::Done)
+    }
+
+    /// After the workload runs on its old volumes, or was never stopped.
+    pub(super) async fn clear(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
+        self.remove_movers().await?;
+        self.movers.remove_secrets().await?;
+        let api = self.cluster.cluster_api::<PersistentVolume>();
+        let claims = self.cluster.api::<PersistentVolumeClaim>();
+        let (api, claims) = (&api, &claims);
+        let each = self.target.claims.iter().map(|claim| async move {
+            let what = format!("read the claim {}", claim.claim);
+            let Some(found) = call(what, claims.get_opt(&claim.claim)).await? else {
+                return Ok(());
+            };
+            let uid = found.metadata.uid.unwrap_or_default();
+            volumes::unpin_bound(api, &claim.volume, &uid, context.epoch).await
+        });
+        try_join_all::<_>(each).await?;
+        workload::clear(&self.cluster, &self.target.workload, context.epoch).await?;
+        Ok(StepOutcome::Done)
+    }
+}
+
+/// The volume that was provisioned for the claim at `index`: the staging claim's, or, once that is
+/// gone, the one that carries the migration's mark and is for the claim's name.
+///
+/// # Errors
+/// When claims or volumes cannot be read.
+pub async fn new_volume(
+    cluster: &Cluster,
+    spec: &MigrationSpec,
+    index: usize,
+    claim: &ClaimTarget,
+) -> Result<Option<String>, StepFailure> {
+    let staging = Names::new(&spec.name).staging(index);
+    let claims = cluster.api::<PersistentVolumeClaim>();
+    let what = format!("read the claim {staging}");
+    if let Some(found) = call(what, claims.get_opt(&staging)).await?
+        && let Some(volume) = found.spec.and_then(|spec| spec.volume_name)
+        && !volume.is_empty()
+    {
+        return Ok(Some(volume));
+    }
+    let volumes = cluster.cluster_api::<PersistentVolume>();
+    let list = call(
+        "list the volumes",
+        volumes.list(&::kube::api::ListParams::default()),
+    )
+    .await?;
+    let uid = spec.uid.to_string();
+    Ok(list.items.into_iter().find_map(|volume| {
+        let marked = volume
+            .metadata
+            .annotations
+            .as_ref()
+            .and_then(|annotations| annotations.get(MIGRATION))
+            == Some(&uid);
+        let name = volume.metadata.name?;
+        let reference = volume.spec?.claim_ref?;
+        let named = reference.name.as_deref();
+        let ours = reference.namespace.as_deref() == Some(cluster.namespace())
+            && (named == Some(claim.claim.as_str()) || named == Some(staging.as_str()));
+        (marked && ours && name != claim.volume).then_some(name)
+    }))
+}

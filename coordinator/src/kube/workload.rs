@@ -1,0 +1,328 @@
+//! Stopping and starting a workload by its number of replicas.
+//!
+//! The number it had is stored on the workload itself, by the same call that sets it to 0: there
+//! is no moment at which it is stopped and nobody knows what it was.
+
+use std::{fmt::Debug, time::Duration};
+
+use ::kube::api::Resource;
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{
+        apps::v1::{Deployment, StatefulSet},
+        core::v1::{PodSpec, PodTemplateSpec},
+    },
+};
+use livmig_engine::{
+    result::StepFailure,
+    spec::{WorkloadKind, WorkloadRef},
+};
+use livmig_proto::ids::Epoch;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::{
+    amend::{amend, annotation},
+    cluster::{Cluster, call},
+    fence::Mark,
+    names::{BY_HAND, EPOCH, MIGRATION, REPLICAS},
+    watch::await_object,
+};
+
+/// How long a workload may take until it is ready.
+const READY_MAX: Duration = Duration::from_mins(10);
+
+/// What both kinds have.
+trait Scaled:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + Debug
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
+{
+    /// The replicas asked for.
+    fn replicas(&self) -> i32;
+    /// The replicas that are ready, once the controller has seen the last change.
+    fn ready(&self) -> Option<i32>;
+    /// The pods it makes.
+    fn pods(&self) -> Option<&PodTemplateSpec>;
+}
+
+impl Scaled for StatefulSet {
+    fn replicas(&self) -> i32 {
+        self.spec
+            .as_ref()
+            .and_then(|spec| spec.replicas)
+            .unwrap_or(1)
+    }
+
+    fn ready(&self) -> Option<i32> {
+        let status = self.status.as_ref()?;
+        (status.observed_generation? >= self.metadata.generation?)
+            .then(|| status.ready_replicas.unwrap_or(0))
+    }
+
+    fn pods(&self) -> Option<&PodTemplateSpec> {
+        self.spec.as_ref().map(|spec| &spec.template)
+    }
+}
+
+impl Scaled for Deployment {
+    fn replicas(&self) -> i32 {
+        self.spec
+            .as_ref()
+            .and_then(|spec| spec.replicas)
+            .unwrap_or(1)
+    }
+
+    fn ready(&self) -> Option<i32> {
+        let status = self.status.as_ref()?;
+        (status.observed_generation? >= self.metadata.generation?)
+            .then(|| status.ready_replicas.unwrap_or(0))
+    }
+
+    fn pods(&self) -> Option<&PodTemplateSpec> {
+        self.spec.as_ref().map(|spec| &spec.template)
+    }
+}
+
+/// Calls the function for the workload's kind.
+macro_rules! for_kind {
+    ($function:ident, $cluster:expr, $workload:expr $(, $argument:expr)*) => {
+        match $workload.kind {
+            WorkloadKind::StatefulSet => {
+                $function::<StatefulSet>($cluster, $workload $(, $argument)*).await
+            }
+            WorkloadKind::Deployment => {
+                $function::<Deployment>($cluster, $workload $(, $argument)*).await
+            }
+        }
+    };
+}
+
+/// The pods that the workload makes.
+///
+/// # Errors
+/// When it cannot be read, or is another one than was planned for.
+pub async fn template(cluster: &Cluster, workload: &WorkloadRef) -> Result<PodSpec, StepFailure> {
+    for_kind!(template_of, cluster, workload)
+}
+
+/// How many replicas the workload is asked to have now.
+///
+/// # Errors
+/// When it cannot be read, or is another one than was planned for.
+pub async fn replicas(cluster: &Cluster, workload: &WorkloadRef) -> Result<i32, StepFailure> {
+    for_kind!(replicas_of, cluster, workload)
+}
+
+/// Writes on the workload which migration is at work, under which epoch.
+///
+/// # Errors
+/// When another coordinator has taken over, another migration is at work, or it cannot be changed.
+pub async fn stamp(
+    cluster: &Cluster,
+    workload: &WorkloadRef,
+    mark: &Mark,
+) -> Result<(), StepFailure> {
+    for_kind!(stamp_of, cluster, workload, mark)
+}
+
+/// Asks for no replicas, and stores how many there were.
+///
+/// # Errors
+/// When another coordinator has taken over, or it cannot be changed.
+pub async fn stop(
+    cluster: &Cluster,
+    workload: &WorkloadRef,
+    epoch: Epoch,
+) -> Result<(), StepFailure> {
+    for_kind!(stop_of, cluster, workload, epoch)
+}
+
+/// Asks for the replicas that there were, and waits until all of them are ready.
+///
+/// # Errors
+/// When another coordinator has taken over, it cannot be changed, or does not become ready.
+pub async fn start(
+    cluster: &Cluster,
+    workload: &WorkloadRef,
+    epoch: Epoch,
+) -> Result<(), StepFailure> {
+    for_kind!(start_of, cluster, workload, epoch)
+}
+
+/// Takes everything of the migration off the workload.
+///
+/// # Errors
+/// When another coordinator has taken over, or it cannot be changed.
+pub async fn clear(
+    cluster: &Cluster,
+    workload: &WorkloadRef,
+    epoch: Epoch,
+) -> Result<(), StepFailure> {
+    for_kind!(clear_of, cluster, workload, epoch)
+}
+
+async fn template_of<K: Scaled>(
+    cluster: &Cluster,
+    workload: &WorkloadRef,
+) -> Result<PodSpec, StepFailure> {
+    let object = read::<K>(cluster, workload).await?;
+    Ok(object
+        .pods()
+        .and_then(|template| template.spec.clone())
+        .unwrap_or_default())
+}
+
+async fn replicas_of<K: Scaled>(
+    cluster: &Cluster,
+    workload: &WorkloadRef,
+) -> Result<i32, StepFailure> {
+    Ok(read::<K>(cluster, workload).await?.replicas())
+}
+
+async fn read<K: Scaled>(cluster: &Cluster, workload: &WorkloadRef) -> Result<K, StepFailure> {
+    let object = call(
+        format!("read {workload}"),
+        cluster.api::<K>().get(&workload.name),
+    )
+    .await?;
+    expect(&object, workload)?;
+    Ok(object)
+}
+
+async fn stamp_of<K: Scaled>(
+    cluster: &Cluster,
+    workload: &WorkloadRef,
+    mark: &Mark,
+) -> Result<(), StepFailure> {
+    change::<K>(cluster, workload, mark.epoch, |object| {
+        if annotation(object, MIGRATION).is_some_and(|other| other != mark.uid) {
+            return Err(StepFailure::permanent(format!(
+                "Another migration is at work on {workload}"
+            ))
+            .with_hint("livmig-coord get"));
+        }
+        Ok(Some(json!({"metadata": {"annotations": {
+            MIGRATION: mark.uid,
+            EPOCH: mark.epoch.0.to_string(),
+        }}})))
+    })
+    .await
+}
+
+async fn stop_of<K: Scaled>(
+    cluster: &Cluster,
+    workload: &WorkloadRef,
+    epoch: Epoch,
+) -> Result<(), StepFailure> {
+    change::<K>(cluster, workload, epoch, |object| {
+        let replicas = object.replicas();
+        let stored = annotation(object, REPLICAS).is_some();
+        Ok(match (replicas, stored) {
+            (0, true) => None,
+            // Somebody has scaled it up since: what they want now is what it gets again.
+            _ => Some(json!({
+                "metadata": {"annotations": {
+                    REPLICAS: replicas.to_string(),
+                    BY_HAND: format!("kubectl -n {} scale {workload} --replicas={replicas}",
+                        cluster.namespace()),
+                }},
+                "spec": {"replicas": 0},
+            })),
+        })
+    })
+    .await
+}
+
+async fn start_of<K: Scaled>(
+    cluster: &Cluster,
+    workload: &WorkloadRef,
+    epoch: Epoch,
+) -> Result<(), StepFailure> {
+    let mut wanted = 0;
+    change::<K>(cluster, workload, epoch, |object| {
+        let stored = annotation(object, REPLICAS).and_then(|text| text.parse::<i32>().ok());
+        // More than none is what somebody else asks for by now, and theirs to decide.
+        wanted = match (object.replicas(), stored) {
+            (0, Some(stored)) => stored,
+            (asked, _) => asked,
+        };
+        Ok(stored.map(|_| {
+            json!({
+                "metadata": {"annotations": {REPLICAS: null, BY_HAND: null}},
+                "spec": {"replicas": wanted},
+            })
+        }))
+    })
+    .await?;
+    let api = cluster.api::<K>();
+    let ready = await_object(
+        &api,
+        workload.kind.resource(),
+        &workload.name,
+        |object| match object {
+            None => Some(false),
+            Some(object) => (object.ready()? >= object.replicas()).then_some(true),
+        },
+    );
+    match tokio::time::timeout(READY_MAX, ready).await {
+        Ok(Ok(true)) => Ok(()),
+        Ok(Ok(false)) => Err(StepFailure::undecided(format!(
+            "{workload} is gone: somebody has deleted it"
+        ))),
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(StepFailure::transient(format!(
+            "{workload} was asked for {wanted} replicas and is not ready after {} s",
+            READY_MAX.as_secs()
+        ))
+        .with_hint(format!(
+            "look at its pods: kubectl -n {} describe pods",
+            cluster.namespace()
+        ))),
+    }
+}
+
+async fn clear_of<K: Scaled>(
+    cluster: &Cluster,
+    workload: &WorkloadRef,
+    epoch: Epoch,
+) -> Result<(), StepFailure> {
+    change::<K>(cluster, workload, epoch, |object| {
+        let marked = annotation(object, MIGRATION).is_some();
+        Ok(marked.then(|| {
+            json!({"metadata": {"annotations": {
+                MIGRATION: null, EPOCH: null, REPLICAS: null, BY_HAND: null,
+            }}})
+        }))
+    })
+    .await
+}
+
+async fn change<K: Scaled>(
+    cluster: &Cluster,
+    workload: &WorkloadRef,
+    epoch: Epoch,
+    mut decide: impl FnMut(&K) -> Result<Option<Value>, StepFailure> + Send,
+) -> Result<(), StepFailure> {
+    let kind = workload.kind.resource();
+    amend(&cluster.api::<K>(), kind, &workload.name, epoch, |object| {
+        expect(object, workload)?;
+        decide(object)
+    })
+    .await
+    .map(|_| ())
+}
+
+/// Fails unless `object` is the one that was planned for.
+fn expect<K: Resource>(object: &K, workload: &WorkloadRef) -> Result<(), StepFailure> {
+    if object.meta().uid.as_ref() == Some(&workload.uid) {
+        return Ok(());
+    }
+    Err(StepFailure::undecided(format!(
+        "{workload} is not the one the migration was planned for: somebody has re-created it"
+    )))
+}
