@@ -22,6 +22,41 @@ pub trait Journal: Send {
     fn append(&mut self, record: &Record) -> impl Future<Output = Result<(), JournalError>> + Send;
 }
 
+/// A journal of which everything that was read and stored is also kept in memory, for whoever
+/// tells about the run at its end.
+#[derive(Debug)]
+pub struct Recorded<J> {
+    journal: J,
+    records: Arc<Mutex<Vec<Record>>>,
+}
+
+impl<J> Recorded<J> {
+    /// The journal, and what it holds as it grows.
+    pub fn new(journal: J) -> (Self, Arc<Mutex<Vec<Record>>>) {
+        let records = Arc::<Mutex<Vec<Record>>>::default();
+        let kept = Arc::clone(&records);
+        (Self { journal, records }, kept)
+    }
+
+    fn records(&self) -> std::sync::MutexGuard<'_, Vec<Record>> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<J: Journal> Journal for Recorded<J> {
+    async fn load(&mut self) -> Result<Vec<Record>, JournalError> {
+        let loaded = self.journal.load().await?;
+        self.records().clone_from(&loaded);
+        Ok(loaded)
+    }
+
+    async fn append(&mut self, record: &Record) -> Result<(), JournalError> {
+        self.journal.append(record).await?;
+        self.records().push(record.clone());
+        Ok(())
+    }
+}
+
 /// Why a journal cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]

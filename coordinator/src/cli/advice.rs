@@ -11,6 +11,8 @@ pub(super) enum MadeBy {
     MigrateDir,
     /// `demo`.
     Demo,
+    /// `migrate`.
+    Migrate,
 }
 
 impl MadeBy {
@@ -25,7 +27,7 @@ impl MadeBy {
 
     fn more_time(self) -> &'static str {
         match self {
-            Self::MigrateDir => {
+            Self::MigrateDir | Self::Migrate => {
                 "allow more with --max-downtime, or choose --on-overrun wait or proceed"
             }
             Self::Demo => {
@@ -44,6 +46,19 @@ impl MadeBy {
             }
             (FaultCode::NoSpace, Self::Demo) => {
                 "make room, or make less data with --size, or make it elsewhere with --dir"
+            }
+            (FaultCode::NoSpace, Self::Migrate) => {
+                "choose a class whose volumes are larger than they are asked to be, or resize the \
+                 claim first; then migrate again"
+            }
+            (FaultCode::Permission | FaultCode::NotEmpty, Self::Migrate) => {
+                "look at the mover's log: livmig-coord logs"
+            }
+            (FaultCode::Unsupported, Self::Migrate) => {
+                "choose a class whose volumes can hold it with --to-class"
+            }
+            (FaultCode::StillWritten, Self::Migrate) => {
+                "find out what writes to the volume behind the fence (a node that was cut off?)"
             }
             (FaultCode::Permission, _) => "run livmig-coord as the owner of the data, or as root",
             (FaultCode::Unsupported, Self::MigrateDir) => {
@@ -90,7 +105,7 @@ mod tests {
     use livmig_proto::control::{Fault, Side};
 
     use super::*;
-    use crate::cli::{demo, migrate_dir};
+    use crate::cli::{demo, migrate, migrate_dir};
 
     const CODES: [FaultCode; 15] = [
         FaultCode::NoSpace,
@@ -143,6 +158,7 @@ mod tests {
         for (made_by, command) in [
             (MadeBy::MigrateDir, migrate_dir::Args::augment_args(none())),
             (MadeBy::Demo, demo::Args::augment_args(none())),
+            (MadeBy::Migrate, migrate::Args::augment_args(none())),
         ] {
             let accepted: Vec<&str> = command
                 .get_arguments()

@@ -1,25 +1,32 @@
 //! `cleanup`: forgets a finished migration. The old volume is removed only when that is asked for
 //! in so many words.
 
+mod in_cluster;
+
 use std::{collections::BTreeSet, fs, io, path::Path};
 
 use livmig_engine::{document::Document, outcome::ExitCode, spec::HostTarget};
 
 use super::{
-    drive::{load, ways_on},
-    find::{find, host_target},
+    cluster_flags::ClusterFlags,
+    drive::{told, ways_on},
+    find::host_target,
+    home::Home,
     out,
     report::Trouble,
 };
 use crate::{
     host::{link, writers},
-    store::folder::StateRoot,
+    store::{
+        folder::{MigrationFolder, StateRoot},
+        journal,
+    },
 };
 
 /// Forget a finished migration; on request, remove the old volume
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The migration's name, or the PATH it migrates
+    /// The migration's name, the PATH it migrates, or the workload's KIND/NAME
     migration: String,
     /// Remove the directory that the workload has left, with all it holds
     #[arg(long, requires = "confirm")]
@@ -27,13 +34,15 @@ pub(super) struct Args {
     /// The migration's name once more
     #[arg(long, value_name = "MIGRATION", requires = "delete_old_volumes")]
     confirm: Option<String>,
+    #[command(flatten)]
+    cluster: ClusterFlags,
 }
 
 /// Runs the command.
-pub(super) fn run(args: &Args) -> Result<ExitCode, Trouble> {
+pub(super) async fn run(args: &Args) -> Result<ExitCode, Trouble> {
     let root = StateRoot::from_environment()?;
-    let folder = find(&root, &args.migration)?;
-    let name = folder.name().to_string();
+    let home = Home::find(&root, &args.migration, &args.cluster).await?;
+    let name = home.name().to_string();
     if args.delete_old_volumes && args.confirm.as_ref() != Some(&name) {
         return Err(Trouble::new(
             ExitCode::Usage,
@@ -41,21 +50,20 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Trouble> {
         )
         .with_state("nothing was removed"));
     }
-    let lock = folder.lock()?;
-    let document = load(&folder)?;
-    if matches!(
-        document.status.outcome,
-        "running" | "halted" | "interrupted"
-    ) {
-        return Err(Trouble::new(
-            ExitCode::Refused,
-            format!("The migration {name} has not ended"),
-        )
-        .with_state(format!("nothing was removed; {}", document.status.workload))
-        .with_next(ways_on(&folder)));
+    match home {
+        Home::Folder(folder) => on_host(folder, args.delete_old_volumes),
+        Home::Cluster(found) => in_cluster::run(&found, args.delete_old_volumes).await,
     }
+}
+
+fn on_host(folder: MigrationFolder, delete: bool) -> Result<ExitCode, Trouble> {
+    let lock = folder.lock()?;
+    let loaded = journal::read(&folder.journal())?;
+    let document = told(folder.name(), &loaded.records)?;
+    refuse_unfinished(&document, &ways_on(folder.name(), &loaded.records))?;
+    let name = folder.name().clone();
     let target = host_target(&document.spec)?;
-    let told = if args.delete_old_volumes {
+    let told = if delete {
         remove_source(&document, target)?;
         format!("removed {}\n", target.source.display())
     } else if document.status.outcome == "completed" {
@@ -69,6 +77,22 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Trouble> {
     folder.remove(lock)?;
     out::text(&format!("{told}forgot the migration {name}\n"))?;
     Ok(ExitCode::Done)
+}
+
+/// Fails while the migration has not ended.
+fn refuse_unfinished(document: &Document, ways_on: &str) -> Result<(), Trouble> {
+    if matches!(
+        document.status.outcome,
+        "running" | "halted" | "interrupted"
+    ) {
+        return Err(Trouble::new(
+            ExitCode::Refused,
+            format!("The migration {} has not ended", document.metadata.name),
+        )
+        .with_state(format!("nothing was removed; {}", document.status.workload))
+        .with_next(ways_on));
+    }
+    Ok(())
 }
 
 /// Removes the old volume once it is certain that nobody needs it.

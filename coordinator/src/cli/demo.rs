@@ -40,7 +40,7 @@ use crate::{
         platform::HostPlatform,
         registration::{Planned, Wish, plan},
     },
-    store::folder::StateRoot,
+    store::{folder::StateRoot, journal::FileJournal},
 };
 
 /// Show a whole migration on this machine, under a workload that never stops writing
@@ -295,8 +295,10 @@ async fn roll_back(planned: &Planned, root: &StateRoot) -> Result<Driven, Troubl
     )
     .map_err(|error| Trouble::because(ExitCode::Failed, &error))?;
     drive(Drive {
-        folder,
-        lock,
+        name: folder.name().clone(),
+        journal: FileJournal::new(&folder, lock),
+        folder: folder.path().to_owned(),
+        made_by: MadeBy::Demo,
         registration: None,
         platform,
         start: Start::Resume {

@@ -3,6 +3,8 @@
 
 use std::{
     io::{self, BufRead as _},
+    path::PathBuf,
+    sync::PoisonError,
     thread,
 };
 
@@ -10,6 +12,7 @@ use livmig_engine::{
     document::{Document, document},
     machine::{Machine, Question},
     outcome::{ExitCode, Outcome},
+    record::Record,
     request::Request,
     spec::MigrationName,
 };
@@ -24,25 +27,30 @@ use super::{
 use crate::{
     driver::{Clock as _, Driver, Handle, RequestError, Start, Status, SystemClock},
     failure::chain,
-    host::platform::HostPlatform,
+    journal::{Journal, Recorded},
+    platform::Platform,
     store::{
         folder::{Lock, MigrationFolder},
-        journal::{self, FileJournal},
+        journal,
     },
 };
 
 /// A migration that is about to be driven.
-pub(super) struct Drive {
-    /// Where its state lies.
-    pub(super) folder: MigrationFolder,
-    /// The right to act for it.
-    pub(super) lock: Lock,
+pub(super) struct Drive<P, J> {
+    /// What people call it.
+    pub(super) name: MigrationName,
+    /// Where its log goes.
+    pub(super) folder: PathBuf,
+    /// Where its records go.
+    pub(super) journal: J,
     /// Held until the first record is stored.
     pub(super) registration: Option<Lock>,
     /// What carries it out.
-    pub(super) platform: HostPlatform,
+    pub(super) platform: P,
     /// How it begins.
     pub(super) start: Start,
+    /// The command that made it.
+    pub(super) made_by: MadeBy,
 }
 
 /// How it ended.
@@ -51,31 +59,36 @@ pub(super) struct Driven {
     pub(super) outcome: Outcome,
     /// All of it.
     pub(super) document: Document,
+    /// The command that made it.
+    pub(super) made_by: MadeBy,
 }
 
 /// Drives until there is an outcome.
-pub(super) async fn drive(drive: Drive) -> Result<Driven, Trouble> {
+pub(super) async fn drive<P, J>(drive: Drive<P, J>) -> Result<Driven, Trouble>
+where
+    P: Platform + 'static,
+    J: Journal + 'static,
+{
     let Drive {
+        name,
         folder,
-        lock,
+        journal,
         registration,
         platform,
         start,
+        made_by,
     } = drive;
-    if let Err(error) = log::open(folder.path()) {
+    if let Err(error) = log::open(&folder) {
         return Err(Trouble::new(
             ExitCode::Failed,
-            format!(
-                "Could not open the log below {}: {error}",
-                folder.path().display()
-            ),
+            format!("Could not open the log below {}: {error}", folder.display()),
         ));
     }
-    let journal = FileJournal::new(&folder, lock);
+    let (journal, records) = Recorded::new(journal);
     let (driver, handle) = Driver::new(platform, journal, SystemClock::new());
     // On a task of its own: a request waits for the driver's answer.
     let mut driver = tokio::spawn(driver.run(start));
-    let mut terminal = Terminal::new(handle, folder.name().clone(), registration)?;
+    let mut terminal = Terminal::new(handle, name.clone(), registration)?;
     let ended = loop {
         tokio::select! {
             biased;
@@ -84,19 +97,21 @@ pub(super) async fn drive(drive: Drive) -> Result<Driven, Trouble> {
         }
     };
     terminal.finish();
+    let records = records.lock().unwrap_or_else(PoisonError::into_inner);
     let outcome = ended
         .map_err(|error| {
             Trouble::new(ExitCode::Halted, format!("The driver broke off: {error}"))
                 .with_state("everything up to then is in the journal")
-                .with_next(format!("livmig-coord resume {}", folder.name()))
+                .with_next(format!("livmig-coord resume {name}"))
         })?
         .map_err(|error| {
             tracing::error!(error = %chain(&error), "driver stopped");
-            report::of_driver(&error, &ways_on(&folder))
+            report::of_driver(&error, &ways_on(&name, &records))
         })?;
     Ok(Driven {
-        document: load(&folder)?,
+        document: told(&name, &records)?,
         outcome,
+        made_by,
     })
 }
 
@@ -110,32 +125,40 @@ pub(super) fn conclude(driven: &Driven, output: Output) -> Result<ExitCode, Trou
             summary::leftover(&driven.document)
         ))?,
     }
-    match report::of_outcome(&driven.outcome, &driven.document, MadeBy::MigrateDir) {
+    match report::of_outcome(&driven.outcome, &driven.document, driven.made_by) {
         None => Ok(ExitCode::Done),
         Some(trouble) => Err(trouble),
     }
 }
 
-/// The document of a migration as its journal tells it now.
-pub(super) fn load(folder: &MigrationFolder) -> Result<Document, Trouble> {
-    let loaded = journal::read(&folder.journal())?;
-    document(&loaded.records, SystemClock::new().now()).map_err(|error| {
+/// The document that the records of the migration `name` make now.
+pub(super) fn told(name: &MigrationName, records: &[Record]) -> Result<Document, Trouble> {
+    document(records, SystemClock::new().now()).map_err(|error| {
         Trouble::because(ExitCode::Failed, &error)
-            .with_next(format!("look at {}", folder.journal().display()))
+            .with_next(format!("look at it: livmig-coord logs {name}"))
     })
 }
 
+/// The document of a migration of this machine as its journal tells it now.
+pub(super) fn load(folder: &MigrationFolder) -> Result<Document, Trouble> {
+    told(folder.name(), &journal::read(&folder.journal())?.records)
+}
+
 /// The commands with which a migration that has not ended goes on.
-pub(super) fn ways_on(folder: &MigrationFolder) -> String {
-    let name = folder.name();
-    let past_return = journal::read(&folder.journal())
-        .ok()
-        .and_then(|loaded| Machine::replay(&loaded.records).ok())
+pub(super) fn ways_on(name: &MigrationName, records: &[Record]) -> String {
+    let machine = Machine::replay(records).ok();
+    let past_return = machine
+        .as_ref()
         .is_some_and(|machine| machine.is_past_return());
-    if past_return {
-        format!("livmig-coord resume {name}, if need be with another --start-cmd")
-    } else {
-        format!("livmig-coord resume {name}, or livmig-coord rollback {name}")
+    let on_host = machine
+        .as_ref()
+        .is_some_and(|machine| machine.spec().target.host().is_some());
+    match (past_return, on_host) {
+        (true, true) => {
+            format!("livmig-coord resume {name}, if need be with another --start-cmd")
+        }
+        (true, false) => format!("livmig-coord resume {name}"),
+        (false, _) => format!("livmig-coord resume {name}, or livmig-coord rollback {name}"),
     }
 }
 

@@ -6,25 +6,34 @@ use livmig_engine::{
 };
 
 use super::{
-    drive::load, find::find, out, report::Trouble, summary, table::aligned, values::Listing,
+    cluster_flags::ClusterFlags,
+    drive::{load, told},
+    home::Home,
+    out,
+    report::Trouble,
+    summary,
+    table::aligned,
+    values::Listing,
 };
-use crate::store::folder::StateRoot;
+use crate::{kube::migrations, store::folder::StateRoot};
 
 /// List migrations, or show one
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The migration's name, or the PATH it migrates
+    /// The migration's name, the PATH it migrates, or the workload's KIND/NAME
     migration: Option<String>,
     /// What to print
     #[arg(short, long, value_enum, default_value_t)]
     output: Listing,
+    #[command(flatten)]
+    cluster: ClusterFlags,
 }
 
 /// Runs the command.
-pub(super) fn run(args: &Args) -> Result<ExitCode, Trouble> {
+pub(super) async fn run(args: &Args) -> Result<ExitCode, Trouble> {
     let root = StateRoot::from_environment()?;
     if let Some(name) = &args.migration {
-        let document = load(&find(&root, name)?)?;
+        let document = Home::find(&root, name, &args.cluster).await?.document()?;
         match args.output {
             Listing::Json => out::json(&document)?,
             Listing::Wide => out::text(&summary::text(&document))?,
@@ -41,12 +50,30 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Trouble> {
             Err(trouble) => unreadable = Some(trouble),
         }
     }
+    match of_cluster(&args.cluster).await {
+        Ok(found) => documents.extend(found),
+        // A machine that knows no cluster has no migrations there.
+        Err(trouble) if args.cluster.names_one() => unreadable = Some(trouble),
+        Err(_) => {}
+    }
     match args.output {
         Listing::Json => out::json(&List::new(documents))?,
         Listing::Text => out::text(&table(&documents, false))?,
         Listing::Wide => out::text(&table(&documents, true))?,
     }
     unreadable.map_or(Ok(ExitCode::Done), Err)
+}
+
+/// The migrations of the namespace.
+async fn of_cluster(flags: &ClusterFlags) -> Result<Vec<Document>, Trouble> {
+    let cluster = flags.clone().connect().await?;
+    let stored = migrations::all(&cluster)
+        .await
+        .map_err(|error| Trouble::because(ExitCode::Failed, &error))?;
+    stored
+        .iter()
+        .map(|stored| told(&stored.name, &stored.records))
+        .collect()
 }
 
 /// A line for each migration.

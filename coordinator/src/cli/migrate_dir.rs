@@ -12,6 +12,7 @@ use livmig_engine::{
 };
 
 use super::{
+    advice::MadeBy,
     drive::{Drive, conclude, drive},
     out,
     report::Trouble,
@@ -24,7 +25,7 @@ use crate::{
         platform::HostPlatform,
         registration::{Planned, Wish, plan, register},
     },
-    store::folder::StateRoot,
+    store::{folder::StateRoot, journal::FileJournal},
 };
 
 /// Migrate a workload's directory to another one of this host
@@ -113,7 +114,10 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, Trouble> {
 }
 
 /// Registers a planned migration, ready to be driven.
-pub(super) fn begin(planned: &Planned, root: &StateRoot) -> Result<Drive, Trouble> {
+pub(super) fn begin(
+    planned: &Planned,
+    root: &StateRoot,
+) -> Result<Drive<HostPlatform, FileJournal>, Trouble> {
     let registered = register(planned, root)?;
     let folder = registered.folder;
     let platform = HostPlatform::new(
@@ -124,8 +128,10 @@ pub(super) fn begin(planned: &Planned, root: &StateRoot) -> Result<Drive, Troubl
     )
     .map_err(|error| Trouble::new(ExitCode::Failed, chain(&error)))?;
     Ok(Drive {
-        folder,
-        lock: registered.lock,
+        name: folder.name().clone(),
+        journal: FileJournal::new(&folder, registered.lock),
+        folder: folder.path().to_owned(),
+        made_by: MadeBy::MigrateDir,
         registration: Some(registered.registration),
         platform,
         start: Start::New(Box::new(planned.spec.clone())),

@@ -2,16 +2,21 @@
 
 mod advice;
 mod cleanup;
+mod cluster_flags;
 mod demo;
 mod drive;
 mod events;
 mod find;
+mod findings;
 mod get;
+mod home;
 mod images;
 mod log;
 mod logs;
+mod migrate;
 mod migrate_dir;
 mod out;
+mod plan;
 mod progress;
 mod report;
 mod resume;
@@ -19,6 +24,7 @@ mod status;
 mod summary;
 mod table;
 mod values;
+mod wish_args;
 
 use std::{ffi::OsString, io::Write as _};
 
@@ -40,6 +46,10 @@ struct Cli {
 enum Command {
     /// Show a whole migration on this machine, under a workload that never stops writing
     Demo(demo::Args),
+    /// Check whether a workload's claims can move to another class, and show how
+    Plan(plan::Args),
+    /// Migrate a workload's claims to another storage class
+    Migrate(migrate::Args),
     /// Migrate a workload's directory to another one of this host
     MigrateDir(migrate_dir::Args),
     /// List migrations, or show one
@@ -98,13 +108,15 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 async fn dispatch(command: Command) -> Result<ExitCode, Trouble> {
     match command {
         Command::Demo(args) => demo::run(args).await,
+        Command::Plan(args) => plan::run(args).await,
+        Command::Migrate(args) => Box::pin(migrate::run(args)).await,
         Command::MigrateDir(args) => migrate_dir::run(args).await,
-        Command::Get(args) => get::run(&args),
+        Command::Get(args) => get::run(&args).await,
         Command::Status(args) => status::run(&args).await,
         Command::Logs(args) => logs::run(&args),
-        Command::Resume(args) => resume::resume(args).await,
-        Command::Rollback(args) => resume::rollback(args).await,
-        Command::Cleanup(args) => cleanup::run(&args),
+        Command::Resume(args) => Box::pin(resume::resume(args)).await,
+        Command::Rollback(args) => Box::pin(resume::rollback(args)).await,
+        Command::Cleanup(args) => cleanup::run(&args).await,
         Command::Images(args) => images::run(&args),
         Command::DemoWorkload(args) => demo::workload(args).await,
     }

@@ -8,8 +8,12 @@ use livmig_engine::{
 };
 
 use super::{
-    drive::{Drive, Driven, conclude, drive, load},
-    find::{find, host_target},
+    advice::MadeBy,
+    cluster_flags::ClusterFlags,
+    drive::{Drive, Driven, conclude, drive, load, told},
+    find::host_target,
+    home::{Home, InCluster},
+    migrate,
     report::Trouble,
     values::Output,
 };
@@ -17,13 +21,16 @@ use crate::{
     driver::Start,
     failure::chain,
     host::{movers::find_program, platform::HostPlatform, settings::Settings},
-    store::{folder::StateRoot, journal},
+    store::{
+        folder::{MigrationFolder, StateRoot},
+        journal::{self, FileJournal},
+    },
 };
 
 /// Go on with a migration that was interrupted, killed or halted
 #[derive(Debug, clap::Args)]
 pub(super) struct ResumeArgs {
-    /// The migration's name, or the PATH it migrates
+    /// The migration's name, the PATH it migrates, or the workload's KIND/NAME
     migration: String,
     /// Start the workload by this command from now on, when the first one turned out to be wrong
     #[arg(long, value_name = "CMD")]
@@ -31,12 +38,14 @@ pub(super) struct ResumeArgs {
     /// What to print at the end
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
+    #[command(flatten)]
+    cluster: ClusterFlags,
 }
 
 /// Undo a migration that has not passed the point of no return
 #[derive(Debug, clap::Args)]
 pub(super) struct RollbackArgs {
-    /// The migration's name, or the PATH it migrates
+    /// The migration's name, the PATH it migrates, or the workload's KIND/NAME
     migration: String,
     /// Start the workload by this command from now on, when the first one turned out to be wrong
     #[arg(long, value_name = "CMD")]
@@ -44,18 +53,20 @@ pub(super) struct RollbackArgs {
     /// What to print at the end
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
+    #[command(flatten)]
+    cluster: ClusterFlags,
 }
 
 /// Runs `resume`.
 pub(super) async fn resume(args: ResumeArgs) -> Result<ExitCode, Trouble> {
-    let driven = take_over(&args.migration, args.start_cmd, None).await?;
+    let driven = take_over(&args.migration, &args.cluster, args.start_cmd, None).await?;
     conclude(&driven, args.output)
 }
 
 /// Runs `rollback`.
 pub(super) async fn rollback(args: RollbackArgs) -> Result<ExitCode, Trouble> {
     let request = Some(Request::RollBack);
-    let driven = take_over(&args.migration, args.start_cmd, request).await?;
+    let driven = take_over(&args.migration, &args.cluster, args.start_cmd, request).await?;
     let ended = conclude(&driven, args.output);
     match driven.outcome {
         // Undone is what was asked for.
@@ -75,11 +86,36 @@ pub(super) async fn rollback(args: RollbackArgs) -> Result<ExitCode, Trouble> {
 /// Runs the migration on. One that has ended is only told about.
 async fn take_over(
     migration: &str,
+    flags: &ClusterFlags,
     start_command: Option<String>,
     request: Option<Request>,
 ) -> Result<Driven, Trouble> {
     let root = StateRoot::from_environment()?;
-    let folder = find(&root, migration)?;
+    match Home::find(&root, migration, flags).await? {
+        Home::Folder(folder) => on_host(folder, start_command, request).await,
+        Home::Cluster(found) => in_cluster(*found, request).await,
+    }
+}
+
+async fn in_cluster(found: InCluster, request: Option<Request>) -> Result<Driven, Trouble> {
+    let document = told(&found.name, &found.records)?;
+    let machine = Machine::replay(&found.records)
+        .map_err(|error| Trouble::because(ExitCode::Failed, &error))?;
+    if let Some(outcome) = machine.outcome().filter(Outcome::is_final) {
+        return Ok(Driven {
+            outcome,
+            document,
+            made_by: MadeBy::Migrate,
+        });
+    }
+    migrate::take_over(&found.cluster, machine.spec(), request).await
+}
+
+async fn on_host(
+    folder: MigrationFolder,
+    start_command: Option<String>,
+    request: Option<Request>,
+) -> Result<Driven, Trouble> {
     let lock = folder.lock()?;
     let loaded = journal::read(&folder.journal())?;
     let Some(spec) = spec_of(&loaded.records) else {
@@ -98,7 +134,11 @@ async fn take_over(
     let machine = Machine::replay(&loaded.records)
         .map_err(|error| Trouble::because(ExitCode::Failed, &error))?;
     if let Some(outcome) = machine.outcome().filter(Outcome::is_final) {
-        return Ok(Driven { outcome, document });
+        return Ok(Driven {
+            outcome,
+            document,
+            made_by: MadeBy::MigrateDir,
+        });
     }
     let unusable = |error| {
         let path = Settings::path(folder.path());
@@ -120,8 +160,10 @@ async fn take_over(
                 .with_state("nothing was changed by this command")
         })?;
     drive(Drive {
-        folder,
-        lock,
+        name: folder.name().clone(),
+        journal: FileJournal::new(&folder, lock),
+        folder: folder.path().to_owned(),
+        made_by: MadeBy::MigrateDir,
         registration: None,
         platform,
         start: Start::Resume { request },

@@ -1,5 +1,7 @@
 //! `status`: how far a migration is; with `--watch`, every change until it ends.
 
+mod in_cluster;
+
 use std::fmt::Write as _;
 use std::io;
 
@@ -7,8 +9,9 @@ use livmig_engine::{document::Document, outcome::ExitCode};
 use rustix::fs::inotify;
 
 use super::{
+    cluster_flags::ClusterFlags,
     drive::{load, ways_on},
-    find::find,
+    home::Home,
     out,
     report::Trouble,
     summary,
@@ -20,13 +23,16 @@ use crate::{
         settings::Settings,
     },
     readiness::Readiness,
-    store::folder::{MigrationFolder, StateRoot},
+    store::{
+        folder::{MigrationFolder, StateRoot},
+        journal,
+    },
 };
 
 /// Show how far a migration is
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The migration's name, or the PATH it migrates
+    /// The migration's name, the PATH it migrates, or the workload's KIND/NAME
     migration: String,
     /// Show every change until the migration ends
     #[arg(short, long)]
@@ -34,12 +40,17 @@ pub(super) struct Args {
     /// What to print; with --watch, json is one document a line
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
+    #[command(flatten)]
+    cluster: ClusterFlags,
 }
 
 /// Runs the command.
 pub(super) async fn run(args: &Args) -> Result<ExitCode, Trouble> {
     let root = StateRoot::from_environment()?;
-    let folder = find(&root, &args.migration)?;
+    let folder = match Home::find(&root, &args.migration, &args.cluster).await? {
+        Home::Folder(folder) => folder,
+        Home::Cluster(found) => return in_cluster::run(&found, args.watch, args.output).await,
+    };
     if !args.watch {
         let document = load(&folder)?;
         match args.output {
@@ -120,12 +131,18 @@ fn driven(folder: &MigrationFolder, document: &Document) -> String {
         ("running" | "halted" | "interrupted", None) => {
             format!(
                 "\nno coordinator works on it; next: {}\n{}",
-                ways_on(folder),
+                next(folder),
                 by_hand(folder, document).unwrap_or_default()
             )
         }
         _ => format!("\nfinished; next: livmig-coord cleanup {name}\n"),
     }
+}
+
+/// The commands with which the migration goes on.
+fn next(folder: &MigrationFolder) -> String {
+    let loaded = journal::read(&folder.journal()).unwrap_or_default();
+    ways_on(folder.name(), &loaded.records)
 }
 
 /// The commands with which a person without livmig would lift a fence.

@@ -1,0 +1,80 @@
+//! Forgetting a migration of a cluster.
+
+use std::fmt::Write as _;
+
+use livmig_engine::outcome::ExitCode;
+use livmig_proto::ids::Epoch;
+
+use super::{
+    super::{
+        drive::{told, ways_on},
+        home::InCluster,
+        out,
+        report::Trouble,
+    },
+    refuse_unfinished,
+};
+use crate::kube::{
+    lease,
+    migrations::{self, Leftover},
+    names::Names,
+};
+
+/// Forgets the migration; with `delete`, lets the volumes go that the workload has left.
+pub(super) async fn run(found: &InCluster, delete: bool) -> Result<ExitCode, Trouble> {
+    let document = told(&found.name, &found.records)?;
+    refuse_unfinished(&document, &ways_on(&found.name, &found.records))?;
+    let Some(target) = document.spec.target.kubernetes() else {
+        return Err(Trouble::new(
+            ExitCode::Failed,
+            format!("The migration {} is not one of a cluster", found.name),
+        ));
+    };
+    let completed = document.status.outcome == "completed";
+    if delete && !completed {
+        return Err(Trouble::new(
+            ExitCode::Refused,
+            format!(
+                "The migration {} did not complete: the workload still needs its volumes",
+                found.name
+            ),
+        )
+        .with_state("nothing was removed")
+        .with_next(format!("livmig-coord cleanup {}", found.name)));
+    }
+    let leftover = match (completed, delete) {
+        (true, true) => Leftover::OldVolumes,
+        (true, false) => Leftover::Keep,
+        (false, _) => Leftover::Copies,
+    };
+    let lease = lease::acquire(
+        &found.cluster,
+        &Names::new(&found.name).lease(),
+        "livmig-coord cleanup",
+    )
+    .await
+    .map_err(|error| {
+        Trouble::because(ExitCode::Failed, &error).with_state("nothing was removed")
+    })?;
+    let epoch = Epoch(document.status.epoch);
+    let removed = migrations::forget(&found.cluster, &document.spec, target, epoch, leftover).await;
+    lease.release().await;
+    let removed = removed.map_err(|failure| {
+        let trouble = Trouble::new(ExitCode::Failed, failure.to_string())
+            .with_state("removed in part; the workload does not use what is left");
+        match failure.hint {
+            Some(hint) => trouble.with_next(hint),
+            None => trouble.with_next(format!("livmig-coord cleanup {}", found.name)),
+        }
+    })?;
+    let mut text = String::new();
+    for volume in &removed.volumes {
+        let _ = writeln!(text, "let the volume {volume} go");
+    }
+    for volume in &removed.kept {
+        let _ = writeln!(text, "the old data is still on the volume {volume}");
+    }
+    let _ = writeln!(text, "forgot the migration {}", found.name);
+    out::text(&text)?;
+    Ok(ExitCode::Done)
+}

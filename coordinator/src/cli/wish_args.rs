@@ -1,0 +1,136 @@
+//! The flags that say what is to move where in a cluster, and how: of `plan` and of `migrate`.
+
+use std::time::Duration;
+
+use livmig_engine::{
+    outcome::ExitCode,
+    spec::{OnOverrun, Options},
+};
+use livmig_proto::ids::MigrationUid;
+use ring::rand::{SecureRandom as _, SystemRandom};
+
+use super::{
+    report::Trouble,
+    values::{Overrun, Verify, duration},
+};
+use crate::{
+    images::DEFAULT_MOVER_IMAGE,
+    kube::plan::wish::{ToClasses, Wish, WorkloadName},
+};
+
+/// What is to move where, and how.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct WishArgs {
+    /// The workload, as statefulset/NAME or deployment/NAME
+    #[arg(value_name = "KIND/NAME")]
+    workload: WorkloadName,
+    /// The class to move to; or one for each claim or claim template, as in data=fast,wal=nvme
+    #[arg(long, value_name = "CLASS")]
+    to_class: ToClasses,
+    /// Move only claims of this class [default: all that are not of the wanted one]
+    #[arg(long, value_name = "CLASS")]
+    from_class: Option<String>,
+    /// Move only this claim; may be repeated
+    #[arg(long, value_name = "NAME")]
+    claim: Vec<String>,
+    /// Give a statefulset's claim templates the new class too, so that later pods get it
+    #[arg(long)]
+    update_template: bool,
+    /// Keep the class name in the claims as it is, for claims that a repository describes
+    #[arg(long)]
+    keep_claim_spec: bool,
+    /// Run by `sh -c` in the first container of every pod just before the stop
+    #[arg(long, value_name = "CMD")]
+    pre_stop_exec: Option<String>,
+    /// The image of the movers' pods
+    #[arg(long, value_name = "REF", default_value = DEFAULT_MOVER_IMAGE)]
+    mover_image: String,
+    /// The Secret of the namespace with which that image is pulled
+    #[arg(long, value_name = "NAME")]
+    image_pull_secret: Option<String>,
+    /// The longest downtime to accept
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    max_downtime: Duration,
+    /// What to do when that cannot be met; without it, a terminal is asked and anything else aborts
+    #[arg(long, value_enum)]
+    on_overrun: Option<Overrun>,
+    /// How the destination is proven
+    #[arg(long, value_enum, default_value_t)]
+    verify: Verify,
+    /// Take over a destination that already holds something; what the source lacks is deleted there
+    #[arg(long)]
+    adopt: bool,
+}
+
+impl WishArgs {
+    /// The wish, under a new identity. Without `--on-overrun`, `somebody` there to answer is asked.
+    pub(super) fn wish(self, somebody: bool) -> Result<Wish, Trouble> {
+        let otherwise = if somebody {
+            OnOverrun::Ask
+        } else {
+            OnOverrun::Abort
+        };
+        let mut uid = [0; 16];
+        SystemRandom::new().fill(&mut uid).map_err(|_| {
+            Trouble::new(
+                ExitCode::Failed,
+                "Could not make an identity for the migration",
+            )
+        })?;
+        Ok(Wish {
+            uid: MigrationUid(uid),
+            workload: self.workload,
+            to: self.to_class,
+            from_class: self.from_class,
+            claims: self.claim,
+            update_template: self.update_template,
+            keep_claim_spec: self.keep_claim_spec,
+            pre_stop: self.pre_stop_exec,
+            mover_image: self.mover_image,
+            pull_secret: self.image_pull_secret,
+            options: Options {
+                max_downtime: self.max_downtime,
+                on_overrun: self.on_overrun.map_or(otherwise, OnOverrun::from),
+                verify: self.verify.into(),
+                adopt: self.adopt,
+                ..Options::default()
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Only {
+        #[command(flatten)]
+        wish: WishArgs,
+    }
+
+    #[test]
+    fn a_wish_is_what_the_flags_say() {
+        let line = "x sts/db --to-class data=fast --claim a --claim b --max-downtime 5s --adopt";
+        let parsed = Only::try_parse_from(line.split(' ')).unwrap();
+        let wish = parsed.wish.clone().wish(false).unwrap();
+        assert_eq!(wish.workload.name, "db");
+        assert_eq!(wish.to.of("data-db-0", Some("data")), Some("fast"));
+        assert_eq!(wish.claims, ["a", "b"]);
+        assert_eq!(wish.options.max_downtime, Duration::from_secs(5));
+        assert_eq!(wish.options.on_overrun, OnOverrun::Abort);
+        assert!(wish.options.adopt);
+        let another = parsed.wish.wish(true).unwrap();
+        assert_eq!(another.options.on_overrun, OnOverrun::Ask);
+        assert_ne!(another.uid, wish.uid);
+    }
+
+    #[test]
+    fn a_mistyped_workload_is_told_before_a_cluster_is_asked() {
+        let line = "x job/db --to-class fast";
+        let error = Only::try_parse_from(line.split(' ')).unwrap_err();
+        assert!(error.to_string().contains("statefulset"), "{error}");
+    }
+}
