@@ -25,7 +25,7 @@ pub(super) fn files(root: &Path, images: &[&Image]) -> Result<Vec<Entry>> {
     Ok(files)
 }
 
-/// Every manifest below `folder`, in order of their paths.
+/// Every manifest below `folder`, and the scripts that they name, in order of their paths.
 fn manifests(folder: &Path) -> Result<Vec<Entry>> {
     let mut found = BTreeMap::new();
     let mut ahead = vec![(folder.to_owned(), "deploy".to_owned())];
@@ -37,7 +37,10 @@ fn manifests(folder: &Path) -> Result<Vec<Entry>> {
             let name = format!("{name}/{}", entry.file_name().to_string_lossy());
             if entry.file_type()?.is_dir() {
                 ahead.push((path, name));
-            } else if path.extension().is_some_and(|end| end == "yaml") {
+            } else if path
+                .extension()
+                .is_some_and(|end| end == "yaml" || end == "sh")
+            {
                 let bytes = fs::read(&path);
                 found.insert(name, bytes.context("reading a manifest")?);
             }
@@ -65,6 +68,7 @@ mod tests {
         write("images/bundle/README.md", "load\n@IMAGES@\nthus\n");
         write("deploy/z.yaml", "z");
         write("deploy/inner/a.yaml", "a");
+        write("deploy/inner/b.sh", "b");
         write("deploy/README.md", "not a manifest");
         let image = Image::of(&program("p")).unwrap();
         let files = files(root.path(), &[&image]).unwrap();
@@ -73,6 +77,7 @@ mod tests {
             Entry::file("README.md", readme),
             Entry::file("LICENSE", "the licence"),
             Entry::file("deploy/inner/a.yaml", "a"),
+            Entry::file("deploy/inner/b.sh", "b"),
             Entry::file("deploy/z.yaml", "z"),
         ];
         assert_eq!(files, expected);
