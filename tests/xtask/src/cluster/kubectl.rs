@@ -16,6 +16,12 @@ pub(super) fn run(layout: &Layout, arguments: &[&str]) -> Result<String> {
     output(command(layout).args(arguments))
 }
 
+/// The JSON that kubectl prints for `arguments` and `-o json`.
+pub(super) fn json(layout: &Layout, arguments: &[&str]) -> Result<serde_json::Value> {
+    let said = output(command(layout).args(arguments).args(["-o", "json"]))?;
+    serde_json::from_str(&said).context("kubectl printed no JSON")
+}
+
 /// Creates the objects of the JSON document `objects`.
 pub(super) fn create(layout: &Layout, objects: &serde_json::Value) -> Result<()> {
     let mut child = command(layout)
@@ -49,7 +55,8 @@ pub(super) fn become_it(layout: &Layout, arguments: &[OsString]) -> Result<ExitC
     Err(error).context("kubectl could not be started")
 }
 
-fn command(layout: &Layout) -> Command {
+/// kubectl as the administrator, with no arguments yet.
+pub(super) fn command(layout: &Layout) -> Command {
     let mut command = Command::new(layout.program("kubectl"));
     // The API is on this machine, whatever proxy leads elsewhere.
     command

@@ -4,6 +4,7 @@ mod cache;
 mod cgroups;
 mod control;
 mod down;
+mod example;
 mod images;
 mod kubectl;
 mod layout;
@@ -55,6 +56,8 @@ pub(crate) enum Command {
     },
     /// Judge the CSI test driver by its own tests and by csi-sanity; needs no cluster
     Sanity,
+    /// The example of deploy/example from start to clean-up; prints one JSON document
+    Example(example::Options),
     /// Import image archives (OCI) on both nodes, for pods that do not pull
     Load {
         /// The archives
@@ -73,6 +76,7 @@ pub(crate) fn run(command: &Command) -> Result<ExitCode> {
         Command::Kubectl { arguments } => return kubectl::become_it(&layout, arguments),
         Command::Start { machine, piece } => start(&layout, *machine, piece)?,
         Command::Sanity => sanity::run(&layout, &sources()?)?,
+        Command::Example(options) => return example::run(&layout, &sources()?, options),
         Command::Load { archives } => load(&layout, archives)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -1,0 +1,182 @@
+//! The app in a namespace of its own: to start it, to ask it what it has, to judge that.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context as _, Result};
+use ring::rand::{SecureRandom as _, SystemRandom};
+use serde_json::{Value, json};
+
+use super::{
+    super::{cache::hex, kubectl, layout::Layout},
+    size::Mebibytes,
+};
+
+/// The `StatefulSet`, its only pod, and the pod's claims.
+pub(super) const NAME: &str = "testapp";
+/// See [`NAME`].
+pub(super) const POD: &str = "testapp-0";
+/// The claim that is migrated.
+pub(super) const CLAIM: &str = "data-testapp-0";
+/// The claim that is not.
+pub(super) const VERIFY_CLAIM: &str = "testapp-verify";
+
+/// How the image is told to run a part of the script.
+const SCRIPT: [&str; 2] = ["bash", "/app/app.sh"];
+
+/// The app in its namespace.
+pub(super) struct App<'a> {
+    /// The cluster.
+    pub(super) layout: &'a Layout,
+    namespace: String,
+    size: Mebibytes,
+}
+
+impl<'a> App<'a> {
+    /// Makes a namespace for an app with `size` of random data.
+    pub(super) fn create(layout: &'a Layout, size: Mebibytes) -> Result<Self> {
+        let mut random = [0; 4];
+        SystemRandom::new()
+            .fill(&mut random)
+            .ok()
+            .context("This machine gives no random numbers")?;
+        let namespace = format!("livmig-example-{}", hex(&random));
+        let object = json!({
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {
+                "name": namespace,
+                // Whatever runs here, movers too, keeps to it.
+                "labels": {"pod-security.kubernetes.io/enforce": "baseline"},
+            },
+        });
+        kubectl::create(layout, &object)?;
+        Ok(Self {
+            layout,
+            namespace,
+            size,
+        })
+    }
+
+    /// Its namespace.
+    pub(super) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Runs kubectl in the namespace; what it prints.
+    pub(super) fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        kubectl::run(self.layout, &self.scoped(arguments))
+    }
+
+    /// The object or list that kubectl gets in the namespace.
+    pub(super) fn get(&self, arguments: &[&str]) -> Result<Value> {
+        let mut words = vec!["get"];
+        words.extend(arguments);
+        kubectl::json(self.layout, &self.scoped(&words))
+    }
+
+    fn scoped<'w>(&'w self, arguments: &[&'w str]) -> Vec<&'w str> {
+        let mut words = vec!["-n", &self.namespace];
+        words.extend(arguments);
+        words
+    }
+
+    /// Deploys the manifests of `deploy/example` and waits until the app is ready: filled, and with
+    /// a commit in both volumes.
+    pub(super) fn start(&self) -> Result<()> {
+        let example = crate::cargo::root()?.join("deploy/example");
+        let folder = tempfile::tempdir()?;
+        let at = folder.path().canonicalize()?;
+        let overlay = overlay(&relative(&at, &example), &self.namespace, self.size);
+        fs::write(at.join("kustomization.yaml"), overlay.to_string())?;
+        eprintln!(
+            "Starting the app and filling its volume with {}.",
+            self.size
+        );
+        kubectl::run(self.layout, &["apply", "-k", &at.to_string_lossy()])?;
+        let stateful_set = format!("statefulset/{NAME}");
+        self.kubectl(&["rollout", "status", &stateful_set, "--timeout=15m"])?;
+        Ok(())
+    }
+
+    /// Lets the app judge itself: git fsck of both repositories, both counters, every page. What
+    /// it has counted to.
+    pub(super) fn check(&self) -> Result<u64> {
+        let said = self
+            .script("check")
+            .context("the app's own check says that not everything is there")?;
+        counter(&said, "data").context("the app's own check printed no counter")
+    }
+
+    /// What is committed to the migrated volume at this moment.
+    pub(super) fn count(&self) -> Result<u64> {
+        counter(&self.script("counts")?, "data").context("the app printed no counter")
+    }
+
+    fn script(&self, part: &str) -> Result<String> {
+        let [shell, script] = SCRIPT;
+        self.kubectl(&["exec", POD, "--", shell, script, part])
+    }
+}
+
+/// The kustomization that makes of the example at `example` what this cluster is to run.
+fn overlay(example: &str, namespace: &str, size: Mebibytes) -> Value {
+    let volume = size.volume().to_string();
+    let env = json!({
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": {"name": NAME},
+        "spec": {"template": {"spec": {"containers": [{
+            "name": NAME,
+            "env": [{"name": "APP_FILL_MB", "value": size.0.to_string()}],
+        }]}}},
+    });
+    let request = |path: &str| json!([{"op": "replace", "path": path, "value": volume}]);
+    let patch = |kind: &str, name: &str, patch: &Value| json!({"target": {"kind": kind, "name": name}, "patch": patch.to_string()});
+    let template = request("/spec/volumeClaimTemplates/0/spec/resources/requests/storage");
+    let claim = request("/spec/resources/requests/storage");
+    json!({
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "namespace": namespace,
+        "resources": [example],
+        "patches": [
+            patch("StatefulSet", NAME, &env),
+            patch("StatefulSet", NAME, &template),
+            patch("PersistentVolumeClaim", VERIFY_CLAIM, &claim),
+        ],
+    })
+}
+
+/// The absolute path `to` as seen from the absolute folder `from`: kustomize takes no other.
+fn relative(from: &Path, to: &Path) -> String {
+    let up = "../".repeat(from.components().count() - 1);
+    format!("{up}{}", to.to_string_lossy().trim_start_matches('/'))
+}
+
+/// The number in the line `name: number` of what the script printed.
+fn counter(said: &str, name: &str) -> Option<u64> {
+    said.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))?
+        .parse()
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_is_found_by_its_whole_name() {
+        let said = "metadata: 1\ndata: 42\nverify: 41\n";
+        assert_eq!(counter(said, "data"), Some(42));
+        assert_eq!(counter(said, "verify"), Some(41));
+        assert_eq!(counter(said, "veri"), None);
+        assert_eq!(counter("data: \n", "data"), None);
+    }
+
+    #[test]
+    fn the_example_is_found_from_anywhere() {
+        let path = relative(Path::new("/tmp/a"), Path::new("/src/deploy/example"));
+        assert_eq!(path, "../../src/deploy/example");
+    }
+}
