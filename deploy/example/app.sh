@@ -70,7 +70,7 @@ compare_counters() {
 fsck() {
     local volume
     for volume in "$DATA" "$VERIFY"; do
-        git -C "$volume/repository" fsck --full --strict --no-progress ||
+        git -C "$volume/repository" fsck --full --strict --no-progress --no-dangling ||
             fail 2 "git fsck found damage in $volume/repository"
     done
 }
@@ -177,6 +177,8 @@ run() {
     local count writer="" terminated=""
     # As process 1 we get no signal that we do not ask for.
     trap 'terminated=yes' TERM INT
+    # However the app ends, the writer of pages does not write on.
+    trap 'touch "$FLAGS/stop"' EXIT
     mkdir -p "$FLAGS"
     rm -f "$FLAGS"/*
     open_repositories
