@@ -92,14 +92,20 @@ fn migrate(
     problems.extend(judge::of_document(&finished));
     let completed = finished.completed();
     let Finished { mut document, .. } = finished;
-    let mut on_destination = Vec::new();
     if completed {
         problems.extend(before.judge(app)?);
-        on_destination = restarts(app).context("timing plain restarts on the destination class")?;
+    }
+    // What is wrong so far would only be found again.
+    let mut on_destination = Vec::new();
+    if problems.is_empty() {
+        match restarts(app) {
+            Ok(seconds) => on_destination = seconds,
+            Err(error) => problems.push(format!("a plain restart after the migration: {error:#}")),
+        }
     }
     document::add_restarts(&mut document, &on_source, &on_destination)?;
     eprint!("{}", document::summary(&document));
-    if completed {
+    if problems.is_empty() {
         program.clean_up(app, &document)?;
         problems.extend(before.judge_cleaned_up(app)?);
     }
