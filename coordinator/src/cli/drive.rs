@@ -147,9 +147,7 @@ pub(super) fn load(folder: &MigrationFolder) -> Result<Document, Trouble> {
 /// The commands with which a migration that has not ended goes on.
 pub(super) fn ways_on(name: &MigrationName, records: &[Record]) -> String {
     let machine = Machine::replay(records).ok();
-    let past_return = machine
-        .as_ref()
-        .is_some_and(|machine| machine.is_past_return());
+    let past_return = machine.as_ref().is_some_and(Machine::is_past_return);
     let on_host = machine
         .as_ref()
         .is_some_and(|machine| machine.spec().target.host().is_some());

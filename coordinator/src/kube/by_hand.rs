@@ -1,5 +1,7 @@
 //! How a person undoes by kubectl alone what a migration leaves in an unusual state.
 
+use std::fmt::Write as _;
+
 use livmig_engine::spec::KubernetesTarget;
 
 /// How the fence on the claims is lifted and the old volumes are bound again.
@@ -11,18 +13,20 @@ pub fn fence(target: &KubernetesTarget) -> String {
          the ConfigMap whose name ends in -before), then scale the workload up. ",
     );
     for claim in &target.claims {
-        text.push_str(&format!(
+        let _ = write!(
+            text,
             "kubectl patch pv {} --type=merge -p \
              '{{\"spec\":{{\"claimRef\":{{\"uid\":null,\"resourceVersion\":null}}}}}}'; \
              kubectl -n {namespace} patch pvc {} --type=merge -p \
              '{{\"metadata\":{{\"finalizers\":null}}}}'; ",
             claim.volume, claim.claim
-        ));
+        );
     }
-    text.push_str(&format!(
+    let _ = write!(
+        text,
         "kubectl -n {namespace} scale {} --replicas=N",
         target.workload
-    ));
+    );
     text
 }
 

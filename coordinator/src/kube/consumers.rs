@@ -184,7 +184,7 @@ mod tests {
 
     use super::*;
 
-    fn pod(uid: &str, state: serde_json::Value) -> Pod {
+    fn pod(uid: &str, state: &serde_json::Value) -> Pod {
         serde_json::from_value(json!({
             "metadata": {"name": uid, "uid": uid},
             "spec": {"nodeName": "n", "containers": [], "volumes": [
@@ -199,14 +199,14 @@ mod tests {
     fn only_a_pod_whose_containers_ended_has_gone_for_certain() {
         let claims = ["data".to_owned()];
         let mut seen = Seen::default();
-        let running = pod("a", json!({"running": {}}));
+        let running = pod("a", &json!({"running": {}}));
         seen.list(std::slice::from_ref(&running), false);
         assert_eq!(seen.consumers(&claims, "m").len(), 1);
-        seen.forget(&pod("a", json!({"terminated": {"exitCode": 0}})));
+        seen.forget(&pod("a", &json!({"terminated": {"exitCode": 0}})));
         assert!(seen.consumers(&claims, "m").is_empty());
         assert!(seen.went_unproven(&claims, "m").is_empty());
-        seen.note(&pod("b", json!({"running": {}})));
-        seen.forget(&pod("b", json!({"running": {}})));
+        seen.note(&pod("b", &json!({"running": {}})));
+        seen.forget(&pod("b", &json!({"running": {}})));
         assert_eq!(seen.went_unproven(&claims, "m").len(), 1);
         seen.list(&[], true);
         assert_eq!(seen.gaps, 1);

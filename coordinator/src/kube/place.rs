@@ -33,8 +33,7 @@ pub async fn find(
     let ipv6 = now
         .pods
         .values()
-        .filter_map(|pod| pod.address.as_deref())
-        .next()
+        .find_map(|pod| pod.address.as_deref())
         .is_some_and(|address| address.contains(':'));
     let place = |node| Place { node, ipv6 };
     if stopping {

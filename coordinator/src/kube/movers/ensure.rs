@@ -154,27 +154,25 @@ fn state(pod: &Pod) -> State {
         return State::Broken(format!("{reason}: {message} {ended}").trim().to_owned());
     }
     let ended = container_state.and_then(|state| state.terminated.as_ref());
-    match status.and_then(|status| status.phase.as_deref()) {
-        Some(phase @ ("Failed" | "Succeeded")) => {
-            let message = ended
-                .and_then(|ended| ended.message.clone())
-                .unwrap_or_default();
-            State::Broken(
-                format!("it has ended ({phase}) {message}")
-                    .trim()
-                    .to_owned(),
-            )
-        }
-        _ => {
-            let unscheduled = status
-                .and_then(|status| status.conditions.as_ref())
-                .into_iter()
-                .flatten()
-                .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")
-                .and_then(|condition| condition.message.clone());
-            State::Pending(unscheduled.unwrap_or_else(|| format!("{reason} {message}")))
-        }
+    if let Some(phase @ ("Failed" | "Succeeded")) =
+        status.and_then(|status| status.phase.as_deref())
+    {
+        let message = ended
+            .and_then(|ended| ended.message.clone())
+            .unwrap_or_default();
+        return State::Broken(
+            format!("it has ended ({phase}) {message}")
+                .trim()
+                .to_owned(),
+        );
     }
+    let unscheduled = status
+        .and_then(|status| status.conditions.as_ref())
+        .into_iter()
+        .flatten()
+        .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")
+        .and_then(|condition| condition.message.clone());
+    State::Pending(unscheduled.unwrap_or_else(|| format!("{reason} {message}")))
 }
 
 /// Deletes the pod `name` if it is there and waits until it is gone; at once when `grace` is 0.

@@ -238,7 +238,7 @@ impl Movers {
         try_join_all(names.iter().map(|name| async move {
             let what = format!("delete the secret {name}");
             absent_is_fine(
-                call(what, secrets.delete(name, &parameters))
+                call(what, secrets.delete(name, parameters))
                     .await
                     .map(|_| ()),
             )

@@ -173,9 +173,8 @@ impl KubePlatform {
                     return Ok(pair);
                 }
                 let place = self.place(claim, consumers).await?;
-                self.movers
-                    .ensure(index, before, &place, owner, epoch)
-                    .await
+                // A large future; callers hold a pointer to it.
+                Box::pin(self.movers.ensure(index, before, &place, owner, epoch)).await
             });
         let pairs = try_join_all(ensured).await?;
         let mut guard = self.guard.lock().await;

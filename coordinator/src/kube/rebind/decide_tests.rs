@@ -219,10 +219,13 @@ impl World {
             .into_iter()
             .filter(|volume| volume.claim == "data" && volume.uid.is_none())
             .count();
-        assert!(reserved <= 1, "two volumes compete: {from:?} by {step:?}");
+        // On the way back both are equal, and a free name that nothing is reserved for is worse.
+        if wanted == "new" {
+            assert!(reserved <= 1, "two volumes compete: {from:?} by {step:?}");
+        }
         if self.claim.is_none() {
-            assert_eq!(
-                reserved, 1,
+            assert!(
+                reserved > 0,
                 "the name is free and nothing reserved: {from:?} by {step:?}"
             );
         }
@@ -242,7 +245,6 @@ fn follow(world: World, wanted: &'static str) -> BTreeSet<World> {
             Move::Done => {
                 let bound = world.claim.as_ref().unwrap();
                 assert_eq!(bound.volume, Some(wanted));
-                continue;
             }
             Move::Blocked(ref why) => panic!("{why}: {world:?}"),
             Move::Wait(_) => {

@@ -22,7 +22,7 @@ use super::{
 };
 
 /// How long nothing may change while something is waited for.
-const STANDSTILL_MAX: Duration = Duration::from_secs(60);
+const STANDSTILL_MAX: Duration = Duration::from_mins(1);
 
 /// Moves after which something is wrong: each of the eight is needed once or twice.
 const MOVES_MAX: usize = 200;
