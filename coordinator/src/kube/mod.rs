@@ -24,6 +24,7 @@ pub mod pre_image;
 pub mod rebind;
 pub mod settle;
 pub mod survey;
+pub mod template;
 pub mod volumes;
 pub mod watch;
 pub mod workload;

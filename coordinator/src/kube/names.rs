@@ -93,6 +93,11 @@ impl Names {
         format!("{}-{index}", self.base)
     }
 
+    /// The `ConfigMap` with a `StatefulSet` that is made anew.
+    pub fn template(&self) -> String {
+        format!("{}-template", self.base)
+    }
+
     /// A name under which the final claim at `index` is tried without being made.
     pub fn trial(&self, index: usize) -> String {
         format!("{}-{index}-try", self.base)

@@ -12,7 +12,7 @@ use super::{
     cluster::{Cluster, call},
     names::{MIGRATION, Names},
     platform::KubePlatform,
-    volumes, workload,
+    template, volumes, workload,
 };
 use crate::platform::Context;
 
@@ -39,7 +39,14 @@ impl KubePlatform {
             volumes::note(api, &claim.volume, &left, context.epoch).await
         });
         try_join_all(each).await?;
-        workload::clear(&self.cluster, &self.target.workload, context.epoch).await?;
+        // Made anew, the workload has another UID: whoever comes here again is past this.
+        let current = workload::is_current(&self.cluster, &self.target.workload).await?;
+        if current || !self.target.update_template {
+            workload::clear(&self.cluster, &self.target.workload, context.epoch).await?;
+        }
+        let owner = self.movers.owner().await?;
+        let (stored, labels) = (self.names.template(), self.movers.labels("template"));
+        template::update(&self.cluster, &self.target, &stored, labels, owner).await?;
         Ok(StepOutcome::Done)
     }
 

@@ -118,6 +118,14 @@ pub async fn replicas(cluster: &Cluster, workload: &WorkloadRef) -> Result<i32, 
     for_kind!(replicas_of, cluster, workload)
 }
 
+/// Whether the workload is still the one that was planned for.
+///
+/// # Errors
+/// When it cannot be read.
+pub async fn is_current(cluster: &Cluster, workload: &WorkloadRef) -> Result<bool, StepFailure> {
+    for_kind!(is_current_of, cluster, workload)
+}
+
 /// Writes on the workload which migration is at work, under which epoch.
 ///
 /// # Errors
@@ -182,6 +190,15 @@ async fn replicas_of<K: Scaled>(
     workload: &WorkloadRef,
 ) -> Result<i32, StepFailure> {
     Ok(read::<K>(cluster, workload).await?.replicas())
+}
+
+async fn is_current_of<K: Scaled>(
+    cluster: &Cluster,
+    workload: &WorkloadRef,
+) -> Result<bool, StepFailure> {
+    let api = cluster.api::<K>();
+    let found = call(format!("read {workload}"), api.get_opt(&workload.name)).await?;
+    Ok(found.is_some_and(|object| object.meta().uid.as_ref() == Some(&workload.uid)))
 }
 
 async fn read<K: Scaled>(cluster: &Cluster, workload: &WorkloadRef) -> Result<K, StepFailure> {
