@@ -12,7 +12,7 @@ use livmig_engine::record::Record;
 ///
 /// Opening a store takes whatever lock keeps a second coordinator away; dropping it gives the
 /// lock back.
-pub trait Journal: Send {
+pub trait Journal: Send + Sync {
     /// Every record, in order. A torn last line (a crash during an append) is left out and
     /// removed before the next append; damage anywhere else is an error.
     fn load(&mut self) -> impl Future<Output = Result<Vec<Record>, JournalError>> + Send;
@@ -20,6 +20,20 @@ pub trait Journal: Send {
     /// Appends `record`. `Ok` means it survives a crash of the machine. After an error it is
     /// unknown whether the record is stored, so the driver stops and never appends again.
     fn append(&mut self, record: &Record) -> impl Future<Output = Result<(), JournalError>> + Send;
+
+    /// Appends `records` in order, where the store can by one write. After an error it is unknown
+    /// how many of them are stored; never a later one without an earlier one.
+    fn append_all(
+        &mut self,
+        records: &[Record],
+    ) -> impl Future<Output = Result<(), JournalError>> + Send {
+        async move {
+            for record in records {
+                self.append(record).await?;
+            }
+            Ok(())
+        }
+    }
 }
 
 /// A journal of which everything that was read and stored is also kept in memory, for whoever
@@ -51,8 +65,12 @@ impl<J: Journal> Journal for Recorded<J> {
     }
 
     async fn append(&mut self, record: &Record) -> Result<(), JournalError> {
-        self.journal.append(record).await?;
-        self.records().push(record.clone());
+        self.append_all(std::slice::from_ref(record)).await
+    }
+
+    async fn append_all(&mut self, records: &[Record]) -> Result<(), JournalError> {
+        self.journal.append_all(records).await?;
+        self.records().extend_from_slice(records);
         Ok(())
     }
 }

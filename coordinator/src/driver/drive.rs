@@ -34,6 +34,11 @@ pub(super) struct Drive<'a, P, J, C> {
     /// How far the journal's last record lay ahead of this clock.
     pub(super) lead: Duration,
     pub(super) machine: Machine,
+    /// The machine as far as its records are stored.
+    pub(super) stored: Machine,
+    /// Records that are decided on and not stored yet. They are before anything is done, waited
+    /// for or answered: what leads to the next step is written with that step's intent.
+    pub(super) queued: Vec<Record>,
     pub(super) status: watch::Sender<Status>,
     /// None once every handle is gone.
     pub(super) requests: Option<mpsc::Receiver<Asked>>,
@@ -43,8 +48,8 @@ pub(super) struct Drive<'a, P, J, C> {
 impl<'a, P: Platform, J: Journal, C: Clock> Drive<'a, P, J, C> {
     pub(super) async fn run(&mut self) -> Result<Outcome, DriverError> {
         let mut tasks = Tasks::default();
+        self.publish();
         loop {
-            self.publish();
             // A probe whose step is no longer in doubt has nothing to tell any more.
             let doubts = self.machine.in_doubt();
             tasks.keep(|purpose| match purpose {
@@ -53,30 +58,38 @@ impl<'a, P: Platform, J: Journal, C: Clock> Drive<'a, P, J, C> {
             });
             match self.machine.next(self.now()) {
                 Next::Perform(step) => {
-                    self.append(Event::Intent { step }).await?;
+                    self.append(Event::Intent { step })?;
+                    self.flush().await?;
                     self.perform(&mut tasks, step);
                 }
                 Next::Probe(step) if tasks.has(Purpose::Probe(step)) => {
                     let limit = self.machine.limit();
                     self.wait(&mut tasks, limit).await?;
                 }
-                Next::Probe(step) => self.probe(&mut tasks, step),
-                Next::Record(event) => self.append(event).await?,
+                Next::Probe(step) => {
+                    self.flush().await?;
+                    self.probe(&mut tasks, step);
+                }
+                Next::Record(event) => self.append(event)?,
                 Next::Abandon(step) => {
                     if let Step::Pass { number, .. } = step {
                         self.ask_to_stop(&mut tasks, number);
                     }
                     tasks.keep(|purpose| purpose != Purpose::Perform(step));
-                    self.append(Event::Abandoned { step }).await?;
+                    self.append(Event::Abandoned { step })?;
                 }
                 Next::Await { stop, until } => {
                     if let Some(pass) = stop {
+                        self.flush().await?;
                         self.ask_to_stop(&mut tasks, pass);
                     }
                     self.wait(&mut tasks, until).await?;
                 }
                 Next::Ask(_) => self.wait(&mut tasks, None).await?,
-                Next::Finished(outcome) => return Ok(outcome),
+                Next::Finished(outcome) => {
+                    self.flush().await?;
+                    return Ok(outcome);
+                }
             }
         }
     }
@@ -113,13 +126,14 @@ impl<'a, P: Platform, J: Journal, C: Clock> Drive<'a, P, J, C> {
         tasks: &mut Tasks<'a>,
         until: Option<Timestamp>,
     ) -> Result<(), DriverError> {
+        self.flush().await?;
         let pause = until.map(|until| until.since(self.now()));
         let clock = self.clock;
         let requests = &mut self.requests;
         tokio::select! {
             biased;
             asked = next_request(requests) => self.asked(asked).await,
-            answer = tasks.next() => self.answered(answer).await,
+            answer = tasks.next() => self.answered(answer),
             () = sleep(clock, pause) => Ok(()),
         }
     }
@@ -130,13 +144,14 @@ impl<'a, P: Platform, J: Journal, C: Clock> Drive<'a, P, J, C> {
             // Nobody is left to answer a question: leave it for a resume.
             if matches!(self.machine.next(self.now()), Next::Ask(_)) {
                 let event = self.machine.request(Request::Interrupt)?;
-                self.append(event).await?;
+                self.append(event)?;
             }
             return Ok(());
         };
         let taken = match self.machine.request(request) {
             Ok(event) => {
-                self.append(event).await?;
+                self.append(event)?;
+                self.flush().await?;
                 Ok(())
             }
             Err(refusal) => Err(refusal),
@@ -146,24 +161,24 @@ impl<'a, P: Platform, J: Journal, C: Clock> Drive<'a, P, J, C> {
         Ok(())
     }
 
-    async fn answered(&mut self, answer: Answer) -> Result<(), DriverError> {
+    fn answered(&mut self, answer: Answer) -> Result<(), DriverError> {
         match answer {
             Answer::Performed(step, Ok(outcome)) if outcome.fits(step) => {
-                self.append(Event::Outcome { step, outcome }).await
+                self.append(Event::Outcome { step, outcome })
             }
             Answer::Performed(step, Ok(_)) => {
                 let failure = misfit(step);
-                self.append(Event::Failure { step, failure }).await
+                self.append(Event::Failure { step, failure })
             }
             Answer::Performed(step, Err(failure)) | Answer::Probed(step, Err(failure)) => {
                 tracing::warn!(%step, %failure, "step failed");
-                self.append(Event::Failure { step, failure }).await
+                self.append(Event::Failure { step, failure })
             }
             Answer::Probed(step, Ok(Probe::Done { outcome })) if !outcome.fits(step) => {
                 let failure = misfit(step);
-                self.append(Event::Failure { step, failure }).await
+                self.append(Event::Failure { step, failure })
             }
-            Answer::Probed(step, Ok(found)) => self.append(Event::Probed { step, found }).await,
+            Answer::Probed(step, Ok(found)) => self.append(Event::Probed { step, found }),
             Answer::Stopped(pass, result) => {
                 if let Err(failure) = result {
                     tracing::warn!(%pass, %failure, "the pass could not be asked to stop");
@@ -175,18 +190,19 @@ impl<'a, P: Platform, J: Journal, C: Clock> Drive<'a, P, J, C> {
 
     pub(super) async fn store_first(&mut self, first: First) -> Result<(), DriverError> {
         match first {
-            First::Planned(record) => self.store(&record).await,
-            First::Adopted => self.append(Event::Adopted).await,
+            First::Planned(record) => self.queued.push(*record),
+            First::Adopted => self.append(Event::Adopted)?,
         }
+        self.flush().await
     }
 
-    /// Stores the record of `event`, then takes it into account.
-    pub(super) async fn append(&mut self, event: Event) -> Result<(), DriverError> {
+    /// Takes the record of `event` into account; it is stored before anything else is done.
+    pub(super) fn append(&mut self, event: Event) -> Result<(), DriverError> {
         let record = self.machine.record(event, self.now());
         // Refused before it is stored: a journal must never hold what cannot be replayed.
         let mut after = self.machine.clone();
         after.apply(&record)?;
-        self.store(&record).await?;
+        self.queued.push(record);
         let (before, now) = (self.machine.phase(), after.phase());
         if before.name() != now.name() {
             tracing::info!(from = before.name(), to = now.name(), "phase");
@@ -195,11 +211,19 @@ impl<'a, P: Platform, J: Journal, C: Clock> Drive<'a, P, J, C> {
         Ok(())
     }
 
-    async fn store(&mut self, record: &Record) -> Result<(), DriverError> {
-        self.journal
-            .append(record)
-            .await
-            .map_err(|source| DriverError::append(&self.machine, source))
+    /// Stores what is decided on and not stored yet.
+    pub(super) async fn flush(&mut self) -> Result<(), DriverError> {
+        if !self.queued.is_empty() {
+            self.journal
+                .append_all(&self.queued)
+                .await
+                // Only what is stored says where the workload is.
+                .map_err(|source| DriverError::append(&self.stored, source))?;
+            self.queued.clear();
+            self.stored = self.machine.clone();
+        }
+        self.publish();
+        Ok(())
     }
 
     fn now(&self) -> Timestamp {

@@ -8,7 +8,8 @@
 //!                        platform ◄──────────────┘
 //! ```
 //!
-//! A step's intent is stored before it is performed and its outcome after. A record that cannot
+//! A step's intent is stored before it is performed and its outcome after, together with what the
+//! machine decides on it. A record that cannot
 //! be stored stops the driver: it must never act on what a later coordinator would not know. The
 //! driver decides nothing; everything it does follows from the journal, the time and requests.
 
@@ -106,7 +107,9 @@ impl<P: Platform, J: Journal, C: Clock> Driver<P, J, C> {
             journal,
             clock: &clock,
             lead,
+            stored: machine.clone(),
             machine,
+            queued: Vec::new(),
             status,
             requests: Some(requests),
             stop_asked: None,
@@ -119,7 +122,7 @@ impl<P: Platform, J: Journal, C: Clock> Driver<P, J, C> {
         if let Some(request) = then {
             // Checked by `begin` on a copy already.
             let event = drive.machine.request(request)?;
-            drive.append(event).await?;
+            drive.append(event)?;
         }
         drive.run().await
     }

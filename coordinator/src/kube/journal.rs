@@ -60,13 +60,14 @@ impl ConfigMapJournal {
         }
     }
 
-    async fn write(&mut self, line: &str) -> Result<(), ClusterError> {
+    /// Appends `lines`, each with its line feed, by one write.
+    async fn write(&mut self, lines: &str) -> Result<(), ClusterError> {
         let api = self.cluster.api::<ConfigMap>();
         if let Some(head) = &self.head
-            && text(head).len() + line.len() < PART_MAX
+            && text(head).len() + lines.len() <= PART_MAX
         {
             let name = self.names.journal(self.parts.saturating_sub(1));
-            let change = json!({"data": {RECORDS: format!("{}{line}\n", text(head))}});
+            let change = json!({"data": {RECORDS: format!("{}{lines}", text(head))}});
             self.head = Some(patch(&api, "journal", &name, head, change).await?);
             return Ok(());
         }
@@ -80,7 +81,7 @@ impl ConfigMapJournal {
             data: Some(
                 [
                     ("schema".to_owned(), SCHEMA.to_string()),
-                    (RECORDS.to_owned(), format!("{line}\n")),
+                    (RECORDS.to_owned(), lines.to_owned()),
                 ]
                 .into(),
             ),
@@ -96,9 +97,9 @@ impl ConfigMapJournal {
         Ok(())
     }
 
-    /// Whether `line` turns out to be stored although the answer to its append said nothing of it.
+    /// Whether `lines` turn out to be stored although the answer to their append said nothing of it.
     /// When nobody else has written either, the head is fresh and the append can be tried again.
-    async fn is_stored(&mut self, line: &str) -> Result<Option<bool>, ClusterError> {
+    async fn is_stored(&mut self, lines: &str) -> Result<Option<bool>, ClusterError> {
         let api = self.cluster.api::<ConfigMap>();
         let read = async |part: usize| {
             let name = self.names.journal(part);
@@ -106,7 +107,7 @@ impl ConfigMapJournal {
         };
         // A part that was being made.
         if let Some(made) = read(self.parts).await? {
-            let ours = text(&made) == format!("{line}\n");
+            let ours = text(&made) == lines;
             self.head = Some(made);
             self.parts += 1;
             return Ok(ours.then_some(true));
@@ -120,7 +121,7 @@ impl ConfigMapJournal {
         let before = self.head.as_ref().map(text).unwrap_or_default().to_owned();
         let found = text(&now).to_owned();
         self.head = Some(now);
-        Ok(if found == format!("{before}{line}\n") {
+        Ok(if found == format!("{before}{lines}") {
             Some(true)
         } else if found == before {
             Some(false)
@@ -159,10 +160,19 @@ impl Journal for ConfigMapJournal {
     }
 
     async fn append(&mut self, record: &Record) -> Result<(), JournalError> {
-        let line = record
-            .encode()
-            .map_err(|error| JournalError::because("Could not encode a record", error))?;
-        if let Some(spec) = spec_of(std::slice::from_ref(record)) {
+        self.append_all(std::slice::from_ref(record)).await
+    }
+
+    async fn append_all(&mut self, records: &[Record]) -> Result<(), JournalError> {
+        let mut lines = String::new();
+        for record in records {
+            let line = record
+                .encode()
+                .map_err(|error| JournalError::because("Could not encode a record", error))?;
+            lines.push_str(&line);
+            lines.push('\n');
+        }
+        if let Some(spec) = spec_of(records) {
             self.labels = [
                 (MIGRATION, spec.uid.to_string()),
                 (NAME, spec.name.to_string()),
@@ -173,7 +183,7 @@ impl Journal for ConfigMapJournal {
         }
         let mut tried = 0;
         loop {
-            let error = match self.write(&line).await {
+            let error = match self.write(&lines).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
@@ -188,7 +198,7 @@ impl Journal for ConfigMapJournal {
             if !error.is_conflict() {
                 tokio::time::sleep(PAUSE).await;
             }
-            match self.is_stored(&line).await {
+            match self.is_stored(&lines).await {
                 Ok(Some(true)) => return Ok(()),
                 // Not stored, or not known: tried again, on what was read last.
                 Ok(Some(false)) | Err(_) => {}

@@ -115,22 +115,30 @@ impl Journal for FileJournal {
     }
 
     async fn append(&mut self, record: &Record) -> Result<(), JournalError> {
+        self.append_all(std::slice::from_ref(record)).await
+    }
+
+    async fn append_all(&mut self, records: &[Record]) -> Result<(), JournalError> {
         let failed = |source: io::Error| {
             JournalError::because(
                 format!("Could not append to the journal {}", self.path.display()),
                 source,
             )
         };
-        let mut line = record.encode().map_err(|error| {
-            JournalError::because("Could not encode a record of the journal", error)
-        })?;
-        line.push('\n');
+        let mut lines = String::new();
+        for record in records {
+            let line = record.encode().map_err(|error| {
+                JournalError::because("Could not encode a record of the journal", error)
+            })?;
+            lines.push_str(&line);
+            lines.push('\n');
+        }
         let file = match &mut self.file {
             Some(file) => file,
             none => none.insert(Self::open(&self.path).map_err(failed)?),
         };
         // One small write and one flush: shorter than handing them to another thread.
-        file.write_all(line.as_bytes()).map_err(failed)?;
+        file.write_all(lines.as_bytes()).map_err(failed)?;
         file.sync_data().map_err(failed)
     }
 }
