@@ -2,19 +2,35 @@
 
 use std::{fmt::Write as _, fs, io};
 
+use ::kube::api::LogParams;
+use k8s_openapi::api::core::v1::Pod;
 use livmig_engine::{
     outcome::ExitCode,
-    record::{Decision, Event, Record},
+    record::{Decision, Event, Record, spec_of},
 };
+use livmig_proto::control::Side;
 
-use super::{find::find, log, out, report::Trouble};
-use crate::store::{folder::StateRoot, journal};
+use super::{
+    cluster_flags::ClusterFlags,
+    home::{Home, InCluster},
+    log, out,
+    report::Trouble,
+};
+use crate::{
+    kube::{cluster::call, names::Names},
+    store::{
+        folder::{MigrationFolder, StateRoot},
+        journal,
+    },
+};
 
 /// Print everything that was logged for a migration
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The migration's name, or the PATH it migrates
+    /// The migration's name, the PATH it migrates, or the workload's KIND/NAME
     migration: String,
+    #[command(flatten)]
+    cluster: ClusterFlags,
 }
 
 /// Files below a migration's folder, each with what it holds.
@@ -26,9 +42,56 @@ const FILES: [(&str, &str); 4] = [
 ];
 
 /// Runs the command.
-pub(super) fn run(args: &Args) -> Result<ExitCode, Trouble> {
+pub(super) async fn run(args: &Args) -> Result<ExitCode, Trouble> {
     let root = StateRoot::from_environment()?;
-    let folder = find(&root, &args.migration)?;
+    match Home::find(&root, &args.migration, &args.cluster).await? {
+        Home::Folder(folder) => on_host(&folder),
+        Home::Cluster(found) => in_cluster(&root, &found).await,
+    }
+}
+
+/// The journal, what coordinators on this machine have logged, and what the movers that are there
+/// still say.
+async fn in_cluster(root: &StateRoot, found: &InCluster) -> Result<ExitCode, Trouble> {
+    let mut text = String::from("==> journal\n");
+    for record in &found.records {
+        let _ = writeln!(text, "{}", line(record));
+    }
+    let own = root
+        .path()
+        .join("clusters")
+        .join(found.name.as_str())
+        .join(log::NAME);
+    if let Ok(bytes) = fs::read(&own) {
+        let _ = write!(
+            text,
+            "\n==> coordinator ({})\n{}",
+            own.display(),
+            String::from_utf8_lossy(&bytes)
+        );
+    }
+    let volumes = spec_of(&found.records).map_or(0, |spec| spec.target.volumes().len());
+    let names = Names::new(&found.name);
+    let pods = found.cluster.api::<Pod>();
+    for index in 0..volumes {
+        for side in [Side::Source, Side::Destination] {
+            let pod = names.mover(index, side);
+            // A mover that is gone says nothing any more.
+            if let Ok(said) = call(
+                format!("read the log of {pod}"),
+                pods.logs(&pod, &LogParams::default()),
+            )
+            .await
+            {
+                let _ = write!(text, "\n==> {side} mover (pod {pod})\n{said}");
+            }
+        }
+    }
+    out::text(&text)?;
+    Ok(ExitCode::Done)
+}
+
+fn on_host(folder: &MigrationFolder) -> Result<ExitCode, Trouble> {
     let loaded = journal::read(&folder.journal())?;
     let mut text = format!("==> journal ({})\n", folder.journal().display());
     for record in &loaded.records {

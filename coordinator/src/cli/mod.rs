@@ -113,7 +113,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Trouble> {
         Command::MigrateDir(args) => migrate_dir::run(args).await,
         Command::Get(args) => get::run(&args).await,
         Command::Status(args) => status::run(&args).await,
-        Command::Logs(args) => logs::run(&args),
+        Command::Logs(args) => logs::run(&args).await,
         Command::Resume(args) => Box::pin(resume::resume(args)).await,
         Command::Rollback(args) => Box::pin(resume::rollback(args)).await,
         Command::Cleanup(args) => cleanup::run(&args).await,
