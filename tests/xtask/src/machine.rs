@@ -87,7 +87,8 @@ pub(crate) fn install(missing: &[Missing]) -> bool {
     apt(&install) || (apt(&["update"]) && apt(&install))
 }
 
-fn is_on_path(program: &str) -> bool {
+/// Whether `program` is on the path, or where administrators have theirs.
+pub(crate) fn is_on_path(program: &str) -> bool {
     // Administrators' programs are not on every user's path, but they are still there; plugins
     // for the network of containers are on nobody's.
     let path = env::var_os("PATH").unwrap_or_default();

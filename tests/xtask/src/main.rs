@@ -4,6 +4,7 @@ mod cargo;
 mod cluster;
 mod images;
 mod machine;
+mod on_cluster;
 mod rules;
 mod skips;
 mod stage;

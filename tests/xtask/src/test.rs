@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::{
     cargo::{cargo, root},
-    images, machine,
+    images, machine, on_cluster,
     rules::{self, workspace::Workspace},
     skips,
     stage::Stages,
@@ -53,6 +53,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         Ok(Vec::new())
     });
     run_tests(&root, &workspace.target, &mut stages)?;
+    on_cluster::run(&mut stages);
 
     let mut doc = cargo(&root);
     doc.args([
@@ -114,8 +115,11 @@ fn announce(has_deny: bool) {
     println!(
         "Will run: format, house rules, supply chain, lints, release build, images, tests of every \
          crate (unit, property, simulator, documentation examples), whole migrations with the \
-         release binaries, documentation."
+         release binaries, a real Kubernetes cluster with a migration on it, documentation."
     );
+    if let Some(reason) = on_cluster::obstacle() {
+        println!("No cluster: {reason}.");
+    }
     if !machine::is_root() {
         println!("Not root: tests of owners, devices and small file systems will be skipped.");
     }

@@ -60,7 +60,7 @@ impl Program {
             .collect();
         load(layout, &archives)?;
         let status = cargo(&root)
-            .args(["build", "--locked", "--release", "--bins"])
+            .args(["build", "--locked", "--release", "--workspace", "--bins"])
             .args(["--package", "livmig-coord"])
             .status()
             .context("starting cargo")?;
