@@ -7,7 +7,7 @@ use ::kube::{
     api::{DeleteParams, PostParams, Preconditions, Resource},
 };
 use k8s_openapi::{
-    api::core::v1::{ContainerStatus, Pod},
+    api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use livmig_engine::result::StepFailure;
@@ -70,6 +70,47 @@ pub fn labels(uid: &str, name: &str, role: &str) -> BTreeMap<String, String> {
     ]
     .map(|(key, value)| (key.to_owned(), value.to_owned()))
     .into()
+}
+
+/// Fails when the mover's pod `name` is not there and none can start on `claim` any more: no pod is
+/// scheduled that names a claim that is being deleted, whoever waits how long.
+pub(super) async fn startable(
+    cluster: &Cluster,
+    name: &str,
+    claim: &str,
+) -> Result<(), StepFailure> {
+    let (pods, claims) = (cluster.api::<Pod>(), cluster.api::<PersistentVolumeClaim>());
+    let (pod, found) = tokio::try_join!(
+        call(format!("read the pod {name}"), pods.get_opt(name)),
+        call(format!("read the claim {claim}"), claims.get_opt(claim)),
+    )?;
+    match refusal(name, pod.as_ref(), claim, found.as_ref()) {
+        Some(failure) => Err(failure),
+        None => Ok(()),
+    }
+}
+
+/// Why the pod `name` cannot come to run on `claim`, as far as that can be told.
+fn refusal(
+    name: &str,
+    pod: Option<&Pod>,
+    claim: &str,
+    found: Option<&PersistentVolumeClaim>,
+) -> Option<StepFailure> {
+    let scheduled = pod
+        .and_then(|pod| pod.spec.as_ref())
+        .is_some_and(|spec| spec.node_name.is_some());
+    let why = match found {
+        None => "is gone",
+        Some(claim) if claim.metadata.deletion_timestamp.is_some() => "is being deleted",
+        Some(_) => return None,
+    };
+    (!scheduled).then(|| {
+        StepFailure::permanent(format!(
+            "The mover's pod {name} does not run any more, and none can start: the claim {claim} {why}"
+        ))
+        .with_hint("the data is on the old volume as it was; migrate again")
+    })
 }
 
 /// Waits until the pod runs.
@@ -208,5 +249,36 @@ pub fn absent_is_fine(deleted: Result<(), ClusterError>) -> Result<(), ClusterEr
     match deleted {
         Err(error) if error.is_not_found() => Ok(()),
         deleted => deleted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn behind_the_fence_a_missing_pod_fails_at_once_and_a_running_one_does_not() {
+        let pod = |node: Option<&str>| -> Pod {
+            serde_json::from_value(json!({"spec": {"containers": [], "nodeName": node}})).unwrap()
+        };
+        let claim = |dying: bool| -> PersistentVolumeClaim {
+            let at = dying.then_some("2026-01-01T00:00:00Z");
+            serde_json::from_value(json!({"metadata": {"deletionTimestamp": at}})).unwrap()
+        };
+        let refused = |pod: Option<&Pod>, claim| refusal("src", pod, "data", claim);
+        let (dying, live) = (claim(true), claim(false));
+        assert!(refused(None, Some(&dying)).is_some_and(|failure| {
+            failure.message.contains("is being deleted")
+                && failure.kind == livmig_engine::result::FailureKind::Permanent
+        }));
+        assert!(
+            refused(Some(&pod(None)), Some(&dying)).is_some(),
+            "unscheduled"
+        );
+        assert!(refused(None, None).is_some());
+        assert!(refused(Some(&pod(Some("n"))), Some(&dying)).is_none());
+        assert!(refused(None, Some(&live)).is_none());
     }
 }

@@ -297,6 +297,7 @@ impl Movers {
                 ensure::no_pod(&self.cluster, &name, 10).await?;
             }
         }
+        ensure::startable(&self.cluster, &name, claim).await?;
         let session = keys
             .session(self.spec.uid, side)
             .map_err(|error| StepFailure::permanent(error.to_string()))?;
