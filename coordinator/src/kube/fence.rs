@@ -7,7 +7,7 @@ use livmig_engine::result::StepFailure;
 use serde_json::json;
 
 use super::{
-    amend::{patch, refuse_if_stale},
+    amend::{annotation, patch, refuse_if_stale},
     cluster::{Cluster, ClusterError, call},
     names::{BY_HAND, EPOCH, FENCE, MIGRATION},
     watch::await_object,
@@ -67,15 +67,19 @@ pub async fn raise(
     let mut finalizers = read.metadata.finalizers.clone().unwrap_or_default();
     let held = finalizers.iter().any(|finalizer| finalizer == FENCE);
     let dying = read.metadata.deletion_timestamp.is_some();
-    let claim = if held {
+    let epoch = mark.epoch.0.to_string();
+    // One that an earlier coordinator has raised is stamped anew, so that its calls fail.
+    let claim = if held && annotation(read, EPOCH) == Some(&epoch) {
         read.clone()
     } else {
-        finalizers.push(FENCE.to_owned());
+        if !held {
+            finalizers.push(FENCE.to_owned());
+        }
         let change = json!({"metadata": {
             "finalizers": finalizers,
             "annotations": {
                 MIGRATION: mark.uid,
-                EPOCH: mark.epoch.0.to_string(),
+                EPOCH: epoch,
                 BY_HAND: mark.by_hand,
             },
         }});
@@ -97,6 +101,17 @@ pub async fn raise(
     )
     .await
     .map(|_| ())
+}
+
+/// The change that takes the fence off `claim`, with what it said of itself, and leaves what others
+/// hold it by.
+pub fn lifted(claim: &PersistentVolumeClaim) -> serde_json::Value {
+    let mut finalizers = claim.metadata.finalizers.clone().unwrap_or_default();
+    finalizers.retain(|finalizer| finalizer != FENCE);
+    json!({"metadata": {
+        "finalizers": finalizers,
+        "annotations": {MIGRATION: null, EPOCH: null, BY_HAND: null},
+    }})
 }
 
 /// Waits until nothing but the fence holds the claim: then nothing uses it and nothing can.

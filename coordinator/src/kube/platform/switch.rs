@@ -76,14 +76,19 @@ impl KubePlatform {
             .enumerate()
             .map(async |(index, (claim, original))| {
                 let staging = self.names.staging(index);
-                let Some(new) = settle::new_volume(&self.cluster, &self.spec, index, claim).await?
-                else {
-                    // Nothing was provisioned, so nothing can have been swapped or fenced.
-                    return Ok(());
-                };
-                let (wanted, other) = match direction {
-                    Direction::Forward => (&new, &claim.volume),
-                    Direction::Back => (&claim.volume, &new),
+                let new = settle::new_volume(&self.cluster, &self.spec, index, claim).await?;
+                let old = claim.volume.as_str();
+                let (wanted, other) = match (direction, new.as_deref()) {
+                    (Direction::Forward, Some(new)) => (new, Some(old)),
+                    (Direction::Forward, None) => {
+                        return Err(StepFailure::permanent(format!(
+                            "The new volume of the claim {} is gone: somebody has deleted it",
+                            claim.claim
+                        ))
+                        .with_hint("the data is on the old volume as it was; migrate again"));
+                    }
+                    // Also when there is no new one: a fence may be up all the same.
+                    (Direction::Back, new) => (old, new),
                 };
                 let kept = self.target.keep_claim_spec || direction == Direction::Back;
                 Rebind {

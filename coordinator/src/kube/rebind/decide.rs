@@ -25,8 +25,8 @@ pub struct Observed<'a> {
     pub staging: Option<&'a PersistentVolumeClaim>,
     /// The volume that the claim's name shall be bound to.
     pub wanted: &'a PersistentVolume,
-    /// The other one of the two.
-    pub other: &'a PersistentVolume,
+    /// The other one of the two; none when it was never made, or somebody has deleted it.
+    pub other: Option<&'a PersistentVolume>,
 }
 
 /// What does not change on the way.
@@ -38,6 +38,8 @@ pub struct Goal<'a> {
     pub claim: &'a str,
     /// The staging claim's name.
     pub staging: &'a str,
+    /// The name of the other volume; empty when it was never made.
+    pub other: &'a str,
     /// Whether it is the migration's way, or the way back.
     pub direction: Direction,
 }
@@ -67,7 +69,7 @@ pub enum Move {
     Park,
     /// Make the deletion of the claim that is bound to the other volume a fence, and delete it.
     Fence,
-    /// Take our finalizer off the dying claim.
+    /// Take our finalizer off the claim: a dying one's name is free then.
     Lift,
     /// Create the claim.
     Create,
@@ -109,6 +111,8 @@ fn live(goal: Goal<'_>, seen: Observed<'_>, claim: &PersistentVolumeClaim) -> Mo
         let owned = reference(seen.wanted).and_then(|claim| claim.uid.as_deref())
             == claim.metadata.uid.as_deref();
         return match phase {
+            // A fence that was begun and never became one: the claim was not deleted.
+            Some("Bound") if owned && is_fenced(claim) => Move::Lift,
             Some("Bound") if owned => Move::Done,
             Some("Lost") => Move::Blocked(format!(
                 "the claim {} has lost its volume {}",
@@ -118,7 +122,7 @@ fn live(goal: Goal<'_>, seen: Observed<'_>, claim: &PersistentVolumeClaim) -> Mo
             _ => Move::Wait(Watched::Claim),
         };
     }
-    if bound_to == name(seen.other) {
+    if !bound_to.is_empty() && bound_to == goal.other {
         return match goal.direction {
             Direction::Back => Move::Fence,
             Direction::Forward => Move::Blocked(format!(
@@ -173,7 +177,10 @@ fn freed(goal: Goal<'_>, seen: Observed<'_>, dying: Option<&PersistentVolumeClai
             ));
         }
     }
-    if reserved(goal, seen.other) == Reservation::Free {
+    if seen
+        .other
+        .is_some_and(|other| reserved(goal, other) == Reservation::Free)
+    {
         return Move::Park;
     }
     let phase = seen
@@ -187,7 +194,7 @@ fn freed(goal: Goal<'_>, seen: Observed<'_>, dying: Option<&PersistentVolumeClai
     match (seen.claim, dying) {
         (_, Some(claim)) => {
             let finalizers = claim.metadata.finalizers.as_deref().unwrap_or_default();
-            if finalizers.len() == 1 && finalizers.iter().any(|finalizer| finalizer == FENCE) {
+            if finalizers.len() == 1 && is_fenced(claim) {
                 Move::Lift
             } else {
                 Move::Wait(Watched::Claim)
@@ -197,6 +204,12 @@ fn freed(goal: Goal<'_>, seen: Observed<'_>, dying: Option<&PersistentVolumeClai
         (Some(_), None) => Move::Wait(Watched::Claim),
         (None, None) => Move::Create,
     }
+}
+
+/// Whether our finalizer is on the claim.
+fn is_fenced(claim: &PersistentVolumeClaim) -> bool {
+    let finalizers = claim.metadata.finalizers.as_deref().unwrap_or_default();
+    finalizers.iter().any(|finalizer| finalizer == FENCE)
 }
 
 /// For whom a volume is.

@@ -11,6 +11,7 @@ fn goal(wanted: &str) -> Goal<'static> {
         namespace: "shop",
         claim: "data",
         staging: "stage",
+        other: if wanted == "new" { "old" } else { "new" },
         direction: if wanted == "new" {
             Direction::Forward
         } else {
@@ -142,7 +143,7 @@ impl World {
                 claim: claim.as_ref(),
                 staging: staging.as_ref(),
                 wanted,
-                other,
+                other: Some(other),
             },
         )
     }
@@ -159,7 +160,12 @@ impl World {
             Move::Reserve => (wanted_volume.claim, wanted_volume.uid) = ("data", None),
             Move::Park => (other_volume.claim, other_volume.uid) = ("stage", None),
             Move::DeleteStaging => after.staging = None,
-            Move::Lift => after.claim = None,
+            Move::Lift => {
+                after.claim = after.claim.filter(|claim| !claim.dying).map(|claim| Claim {
+                    fenced: false,
+                    ..claim
+                });
+            }
             Move::Fence => {
                 if let Some(claim) = &mut after.claim {
                     (claim.dying, claim.fenced) = (true, true);
@@ -284,6 +290,42 @@ fn a_claim_that_was_never_fenced_is_left_alone() {
     }
     assert_eq!(world.decide("old"), Move::Done);
     assert!(matches!(world.decide("new"), Move::Blocked(why) if why.contains("by hand")));
+}
+
+#[test]
+fn a_fence_that_was_cut_off_before_the_delete_is_taken_off_again() {
+    let mut world = fenced();
+    if let Some(claim) = &mut world.claim {
+        claim.dying = false;
+    }
+    assert_eq!(world.decide("old"), Move::Lift);
+    let lifted = world.perform("old", &Move::Lift);
+    assert!(lifted.claim.is_some(), "a claim that lives stays");
+    assert_eq!(lifted.decide("old"), Move::Done);
+}
+
+#[test]
+fn a_fenced_claim_goes_back_also_when_somebody_has_deleted_the_new_volume() {
+    let mut world = fenced();
+    let mut steps = Vec::new();
+    loop {
+        let (claim, staging, old) = (world.pvc("data"), world.pvc("stage"), world.pv(&world.old));
+        let step = decide(
+            goal("old"),
+            Observed {
+                claim: claim.as_ref(),
+                staging: staging.as_ref(),
+                wanted: &old,
+                other: None,
+            },
+        );
+        steps.push(step.clone());
+        if step == Move::Done {
+            break;
+        }
+        world = world.perform("old", &step).settle();
+    }
+    assert_eq!(steps, [Move::Reserve, Move::Lift, Move::Create, Move::Done]);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use livmig_proto::ids::Epoch;
 use serde_json::json;
 
 use super::{
-    amend::patch,
+    amend::{patch, refuse_if_stale},
     claims::{ClaimClass, rebound},
     cluster::{Cluster, ClusterError, call},
     fence,
@@ -38,8 +38,8 @@ pub struct Rebind<'a> {
     pub staging: &'a str,
     /// The volume that is wanted, by name.
     pub wanted: &'a str,
-    /// The other one, by name.
-    pub other: &'a str,
+    /// The other one, by name; none when it was never made.
+    pub other: Option<&'a str>,
     /// Whether it is the migration's way, or the way back.
     pub direction: Direction,
     /// How the claim tells its class.
@@ -62,10 +62,13 @@ impl Rebind<'_> {
             namespace: self.cluster.namespace(),
             claim: &claim,
             staging: self.staging,
+            other: self.other.unwrap_or_default(),
             direction: self.direction,
         };
         for _ in 0..MOVES_MAX {
-            let state = self.look(&claim).await?;
+            let Some(state) = self.look(&claim).await? else {
+                return Err(self.lost(&claim));
+            };
             let next = decide(goal, state.observed());
             tracing::debug!(%claim, wanted = self.wanted, ?next, "rebind");
             match self.perform(&claim, &state, next).await {
@@ -83,7 +86,27 @@ impl Rebind<'_> {
         )))
     }
 
-    async fn look(&self, claim: &str) -> Result<State, ClusterError> {
+    /// The volume that is wanted is not there any more.
+    fn lost(&self, claim: &str) -> StepFailure {
+        let volume = self.wanted;
+        match self.direction {
+            Direction::Forward => StepFailure::permanent(format!(
+                "The new volume {volume} of the claim {claim} is gone: somebody has deleted it"
+            ))
+            .with_hint("the data is on the old volume as it was; migrate again"),
+            Direction::Back => StepFailure::undecided(format!(
+                "The old volume {volume} of the claim {claim} is gone: somebody has deleted it"
+            ))
+            .with_hint(format!(
+                "its reclaim policy was Retain, so what it held may still be in the storage; \
+                 create a PersistentVolume {volume} for it from the ConfigMap whose name ends in \
+                 -before, then resume"
+            )),
+        }
+    }
+
+    /// What is there now; none when the volume that is wanted is not.
+    async fn look(&self, claim: &str) -> Result<Option<State>, ClusterError> {
         let claims = self.cluster.api::<PersistentVolumeClaim>();
         let volumes = self.cluster.cluster_api::<PersistentVolume>();
         let read = |name: &str| format!("read the volume {name}");
@@ -93,24 +116,32 @@ impl Rebind<'_> {
                 format!("read the claim {}", self.staging),
                 claims.get_opt(self.staging)
             ),
-            call(read(self.wanted), volumes.get(self.wanted)),
-            call(read(self.other), volumes.get(self.other)),
+            call(read(self.wanted), volumes.get_opt(self.wanted)),
+            async {
+                match self.other {
+                    Some(other) => call(read(other), volumes.get_opt(other)).await,
+                    None => Ok(None),
+                }
+            },
         )?;
-        Ok(State {
+        Ok(wanted.map(|wanted| State {
             claim,
             staging,
             wanted,
             other,
-        })
+        }))
     }
 
     /// Makes one move. True when nothing is left to do.
     async fn perform(&self, claim: &str, state: &State, next: Move) -> Result<bool, Trouble> {
         let claims = self.cluster.api::<PersistentVolumeClaim>();
         let volumes = self.cluster.cluster_api::<PersistentVolume>();
-        for object in [&state.wanted, &state.other] {
+        for object in std::iter::once(&state.wanted).chain(&state.other) {
             let name = object.metadata.name.as_deref().unwrap_or_default();
-            super::amend::refuse_if_stale(object, "volume", name, self.epoch)?;
+            refuse_if_stale(object, "volume", name, self.epoch)?;
+        }
+        if let Some(object) = &state.claim {
+            refuse_if_stale(object, "claim", claim, self.epoch)?;
         }
         match next {
             Move::Done => return Ok(true),
@@ -142,14 +173,10 @@ impl Rebind<'_> {
                 .await?;
             }
             Move::Park => {
-                patch(
-                    &volumes,
-                    "volume",
-                    self.other,
-                    &state.other,
-                    reference(self.cluster.namespace(), self.staging),
-                )
-                .await?;
+                if let (Some(name), Some(other)) = (self.other, &state.other) {
+                    let change = reference(self.cluster.namespace(), self.staging);
+                    patch(&volumes, "volume", name, other, change).await?;
+                }
             }
             Move::Fence => {
                 if let Some(object) = &state.claim {
@@ -158,7 +185,7 @@ impl Rebind<'_> {
             }
             Move::Lift => {
                 if let Some(object) = &state.claim {
-                    let change = json!({"metadata": {"finalizers": null}});
+                    let change = fence::lifted(object);
                     patch(&claims, "claim", claim, object, change).await?;
                 }
             }
@@ -223,7 +250,7 @@ struct State {
     claim: Option<PersistentVolumeClaim>,
     staging: Option<PersistentVolumeClaim>,
     wanted: PersistentVolume,
-    other: PersistentVolume,
+    other: Option<PersistentVolume>,
 }
 
 impl State {
@@ -232,7 +259,7 @@ impl State {
             claim: self.claim.as_ref(),
             staging: self.staging.as_ref(),
             wanted: &self.wanted,
-            other: &self.other,
+            other: self.other.as_ref(),
         }
     }
 }
