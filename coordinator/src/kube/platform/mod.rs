@@ -196,8 +196,17 @@ impl KubePlatform {
         try_join_all(all).await.map(|_| ())
     }
 
+    /// Takes every source mover off its node: no claim is held by one any more, and no pod of the
+    /// workload waits for a volume that is attached elsewhere.
+    pub(in crate::kube) async fn yield_sources(&self) -> Result<(), StepFailure> {
+        *self.guard.lock().await = None;
+        let all = (0..self.target.claims.len()).map(|index| self.movers.yield_node(index));
+        try_join_all(all).await.map(|_| ())
+    }
+
     async fn start_workload(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
         self.take_charge(context.epoch).await?;
+        self.yield_sources().await?;
         workload::start(&self.cluster, &self.target.workload, context.epoch).await?;
         self.stopping.store(false, Ordering::SeqCst);
         Ok(StepOutcome::Done)

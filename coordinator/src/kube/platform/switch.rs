@@ -28,6 +28,8 @@ impl KubePlatform {
     pub(super) async fn rebind_back(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
         self.take_charge(context.epoch).await?;
         self.refuse_started().await?;
+        // What holds a claim keeps its name from being freed.
+        self.yield_sources().await?;
         self.rebind_all(Direction::Back, context).await?;
         Ok(StepOutcome::Done)
     }
