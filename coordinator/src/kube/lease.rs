@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use ::kube::{
     Api,
-    api::{DeleteParams, PostParams},
+    api::{DeleteParams, PostParams, Preconditions},
 };
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
     jiff::Timestamp,
 };
-use tokio::{task::AbortHandle, time::timeout};
+use tokio::{sync::watch, task::AbortHandle, time::timeout};
 
 use super::{
     amend::patch,
@@ -35,6 +35,8 @@ pub struct Held {
     api: Api<Lease>,
     name: String,
     renewing: AbortHandle,
+    /// The Lease as it was last written by this holder.
+    written: watch::Receiver<Lease>,
 }
 
 /// Why the right to act is not had.
@@ -90,25 +92,35 @@ pub async fn acquire(cluster: &Cluster, name: &str, holder: &str) -> Result<Held
             Err(error) => return Err(error.into()),
         }
     };
+    let (writing, written) = watch::channel(lease);
     let renewing = tokio::spawn(renew(
         api.clone(),
         name.to_owned(),
         holder.to_owned(),
-        lease,
+        writing,
     ));
     Ok(Held {
         api,
         name: name.to_owned(),
         renewing: renewing.abort_handle(),
+        written,
     })
 }
 
 impl Held {
-    /// Gives the right back, so that the next coordinator need not wait.
+    /// Gives the right back, so that the next coordinator need not wait. What somebody else has
+    /// taken since stays theirs.
     pub async fn release(self) {
         self.renewing.abort();
         let what = format!("delete the lease {}", self.name);
-        let parameters = DeleteParams::default();
+        let metadata = self.written.borrow().metadata.clone();
+        let parameters = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: metadata.uid,
+                resource_version: metadata.resource_version,
+            }),
+            ..DeleteParams::default()
+        };
         if let Err(error) = call(what, self.api.delete(&self.name, &parameters)).await {
             tracing::warn!(%error, "the lease is left to expire");
         }
@@ -159,12 +171,15 @@ fn now() -> MicroTime {
 }
 
 /// Renews until somebody else has it.
-async fn renew(api: Api<Lease>, name: String, holder: String, mut lease: Lease) {
+async fn renew(api: Api<Lease>, name: String, holder: String, written: watch::Sender<Lease>) {
     let mut ticks = tokio::time::interval(RENEW);
     loop {
         ticks.tick().await;
+        let lease = written.borrow().clone();
         match patch(&api, "lease", &name, &lease, held_by(&holder)).await {
-            Ok(renewed) => lease = renewed,
+            Ok(renewed) => {
+                written.send_replace(renewed);
+            }
             Err(error) if error.is_conflict() || error.is_not_found() => {
                 tracing::warn!(%error, "another coordinator has taken the lease");
                 return;
