@@ -12,6 +12,7 @@ use livmig_engine::{result::StepFailure, spec::KubernetesTarget};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
+    claims::{ClaimClass, rebound},
     cluster::{Cluster, call},
     names::FIELD_MANAGER,
     workload,
@@ -51,6 +52,11 @@ pub async fn ensure(
     }
     for (index, volume) in made.volumes.iter().enumerate() {
         data.insert(format!("volume-{index}"), encode(volume)?);
+    }
+    // For a person without livmig: kubectl creates no object that still says what the server says.
+    for (index, (claim, volume)) in made.claims.iter().zip(&made.volumes).enumerate() {
+        let remade = rebound(claim, volume, ClaimClass::OfVolume);
+        data.insert(format!("remake-{index}"), encode(&remade)?);
     }
     let object = ConfigMap {
         metadata: ObjectMeta {

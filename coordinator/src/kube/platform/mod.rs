@@ -26,6 +26,7 @@ use livmig_proto::{
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
 use super::{
+    by_hand,
     cluster::Cluster,
     consumers::Consumers,
     fence::Mark,
@@ -131,6 +132,12 @@ impl KubePlatform {
             epoch,
             by_hand,
         }
+    }
+
+    /// What a fenced claim says of itself.
+    fn fence_mark(&self, epoch: Epoch) -> Mark {
+        let (before, uid) = (self.names.pre_image(), self.spec.uid.to_string());
+        self.mark(epoch, by_hand::fence(&self.target, &before, &uid))
     }
 
     fn claims(&self) -> Vec<String> {

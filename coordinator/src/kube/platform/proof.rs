@@ -8,7 +8,7 @@ use livmig_engine::result::{Proof, StepFailure, StepOutcome, Verification};
 use super::KubePlatform;
 use crate::{
     failure::control as control_failure,
-    kube::{by_hand, consumers::Consumers, exec, fence, workload},
+    kube::{consumers::Consumers, exec, fence, workload},
     platform::Context,
 };
 
@@ -38,7 +38,7 @@ impl KubePlatform {
         self.stopping.store(true, Ordering::SeqCst);
         let consumers = self.consumers().await?;
         self.note_gaps(consumers.now().gaps);
-        let mark = self.mark(context.epoch, by_hand::fence(&self.target));
+        let mark = self.fence_mark(context.epoch);
         let raised = self
             .target
             .claims

@@ -7,7 +7,6 @@ use livmig_engine::result::{StepFailure, StepOutcome};
 use super::KubePlatform;
 use crate::{
     kube::{
-        by_hand,
         claims::ClaimClass,
         cluster::call,
         rebind::{Direction, Rebind},
@@ -68,7 +67,7 @@ impl KubePlatform {
 
     async fn rebind_all(&self, direction: Direction, context: &Context) -> Result<(), StepFailure> {
         let (before, _) = self.before().await?;
-        let mark = self.mark(context.epoch, by_hand::fence(&self.target));
+        let mark = self.fence_mark(context.epoch);
         let mark = &mark;
         let all = self
             .target
