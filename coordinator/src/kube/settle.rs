@@ -19,6 +19,7 @@ use crate::platform::Context;
 impl KubePlatform {
     /// After the workload runs on its new volumes.
     pub(super) async fn settle(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
+        self.refuse_replaced(context.epoch).await?;
         self.remove_movers().await?;
         self.movers.remove_secrets().await?;
         let api = self.cluster.cluster_api::<PersistentVolume>();
@@ -52,6 +53,7 @@ impl KubePlatform {
 
     /// After the workload runs on its old volumes, or was never stopped.
     pub(super) async fn clear(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
+        self.refuse_replaced(context.epoch).await?;
         self.remove_movers().await?;
         self.movers.remove_secrets().await?;
         let api = self.cluster.cluster_api::<PersistentVolume>();

@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{
-    amend::{amend, annotation},
+    amend::{amend, annotation, refuse_if_stale},
     cluster::{Cluster, call},
     fence::Mark,
     names::{BY_HAND, EPOCH, MIGRATION, REPLICAS},
@@ -138,6 +138,18 @@ pub async fn stamp(
     for_kind!(stamp_of, cluster, workload, mark)
 }
 
+/// Fails when the workload carries the epoch of a later coordinator.
+///
+/// # Errors
+/// When it does, it cannot be read, or is another one than was planned for.
+pub async fn refuse_stale(
+    cluster: &Cluster,
+    workload: &WorkloadRef,
+    epoch: Epoch,
+) -> Result<(), StepFailure> {
+    for_kind!(refuse_stale_of, cluster, workload, epoch)
+}
+
 /// Asks for no replicas, and stores how many there were.
 ///
 /// # Errors
@@ -209,6 +221,15 @@ async fn read<K: Scaled>(cluster: &Cluster, workload: &WorkloadRef) -> Result<K,
     .await?;
     expect(&object, workload)?;
     Ok(object)
+}
+
+async fn refuse_stale_of<K: Scaled>(
+    cluster: &Cluster,
+    workload: &WorkloadRef,
+    epoch: Epoch,
+) -> Result<(), StepFailure> {
+    let object = read::<K>(cluster, workload).await?;
+    refuse_if_stale(&object, workload.kind.resource(), &workload.name, epoch)
 }
 
 async fn stamp_of<K: Scaled>(

@@ -22,7 +22,7 @@ use livmig_engine::{
     spec::{KubernetesTarget, MigrationSpec},
 };
 use livmig_proto::{
-    control::{Session, Side, Welcome},
+    control::{FaultCode, Session, Side, Welcome},
     ids::Epoch,
 };
 use tokio::sync::{Mutex, OnceCell};
@@ -37,7 +37,11 @@ use super::{
     pre_image::PreImage,
     volumes,
 };
-use crate::{control::ControlClient, keys::Keys};
+use crate::{
+    control::{ControlClient, ControlError},
+    failure::control as control_failure,
+    keys::Keys,
+};
 
 /// A mover that runs, obeys this coordinator's epoch and is connected.
 #[derive(Debug)]
@@ -195,6 +199,14 @@ impl Movers {
                     pair.source.client.shutdown(),
                     pair.destination.client.shutdown()
                 );
+                for ended in [&source, &destination] {
+                    // They obey another coordinator by now, and are not this one's to remove.
+                    if let Err(error @ ControlError::Refused(fault)) = ended
+                        && fault.code == FaultCode::StaleEpoch
+                    {
+                        return Err(control_failure(error, "The movers cannot be ended"));
+                    }
+                }
                 source.is_ok() && destination.is_ok()
             }
             None => false,

@@ -83,6 +83,7 @@ impl KubePlatform {
         let before = self.before().await?;
         let mut stamped = self.stamped.lock().await;
         if *stamped == Some(epoch) {
+            self.refuse_replaced(epoch).await?;
             return Ok(before);
         }
         workload::stamp(
@@ -103,6 +104,12 @@ impl KubePlatform {
         .await?;
         *stamped = Some(epoch);
         Ok(before)
+    }
+
+    /// Fails when another coordinator has taken over: pods and secrets carry no epoch, and those that
+    /// are there are the other one's.
+    pub(in crate::kube) async fn refuse_replaced(&self, epoch: Epoch) -> Result<(), StepFailure> {
+        workload::refuse_stale(&self.cluster, &self.target.workload, epoch).await
     }
 
     pub(in crate::kube) async fn before(&self) -> Result<&(PreImage, OwnerReference), StepFailure> {
