@@ -61,7 +61,6 @@ impl Program {
         load(layout, &archives)?;
         let status = cargo(&root)
             .args(["build", "--locked", "--release", "--workspace", "--bins"])
-            .args(["--package", "livmig-coord"])
             .status()
             .context("starting cargo")?;
         ensure!(
