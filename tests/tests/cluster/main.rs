@@ -1,0 +1,12 @@
+//! Migrations on a real cluster, of a workload that knows what it was promised. The cluster is the
+//! one of `LIVMIG_KUBECONFIG`; `cargo xtask test` makes one and runs this.
+
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a JSON value that is not there is null, and no panic"
+)]
+
+mod fixture;
+mod killed;
+mod migrate;
+mod refused;
