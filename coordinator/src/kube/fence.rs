@@ -120,21 +120,48 @@ pub fn lifted(claim: &PersistentVolumeClaim) -> serde_json::Value {
 /// When the claim is gone, or cannot be watched.
 pub async fn await_sole_holder(cluster: &Cluster, name: &str) -> Result<(), StepFailure> {
     let claims = cluster.api::<PersistentVolumeClaim>();
-    let alone = await_object(&claims, "claim", name, |claim| match claim {
-        None => Some(false),
-        Some(claim) => {
-            let finalizers = claim.metadata.finalizers.as_deref().unwrap_or_default();
-            let dying = claim.metadata.deletion_timestamp.is_some();
-            (dying && finalizers.len() == 1 && finalizers.iter().any(|held| held == FENCE))
-                .then_some(true)
-        }
-    })
-    .await?;
+    let alone = await_object(&claims, "claim", name, sole_holder).await?;
     if alone {
         Ok(())
     } else {
         Err(StepFailure::permanent(format!(
             "The fence on the claim {name} is gone: somebody has lifted it"
         )))
+    }
+}
+
+/// Whether only the fence holds the claim; none while something else still does.
+fn sole_holder(claim: Option<&PersistentVolumeClaim>) -> Option<bool> {
+    let Some(claim) = claim else {
+        return Some(false);
+    };
+    let finalizers = claim.metadata.finalizers.as_deref().unwrap_or_default();
+    let held = finalizers.iter().any(|holder| holder == FENCE);
+    if claim.metadata.deletion_timestamp.is_none() || !held {
+        // Made anew, or opened by somebody: it never becomes ours again by waiting.
+        return Some(false);
+    }
+    (finalizers.len() == 1).then_some(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_that_is_no_longer_fenced_is_not_waited_for() {
+        let claim = |dying: bool, finalizers: &[&str]| -> PersistentVolumeClaim {
+            let at = dying.then_some("2026-01-01T00:00:00Z");
+            serde_json::from_value(json!({"metadata": {
+                "deletionTimestamp": at, "finalizers": finalizers,
+            }}))
+            .unwrap()
+        };
+        let protection = "kubernetes.io/pvc-protection";
+        assert_eq!(sole_holder(None), Some(false));
+        assert_eq!(sole_holder(Some(&claim(false, &[protection]))), Some(false));
+        assert_eq!(sole_holder(Some(&claim(true, &[protection]))), Some(false));
+        assert_eq!(sole_holder(Some(&claim(true, &[protection, FENCE]))), None);
+        assert_eq!(sole_holder(Some(&claim(true, &[FENCE]))), Some(true));
     }
 }
