@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use livmig_tests::{
     bins,
-    run::{Finished, LIMIT, Running, run},
+    run::{Finished, Running, run},
     scratch::Scratch,
 };
 use serde_json::Value;
@@ -87,7 +87,7 @@ impl Namespace {
             .args(arguments)
             .args(["-n", &self.name, "--kubeconfig"])
             .arg(&self.kubeconfig)
-            .env("XDG_STATE_HOME", self.scratch.dir("state")?);
+            .env("XDG_STATE_HOME", self.scratch.path().join("state"));
         Ok(command)
     }
 
@@ -182,11 +182,6 @@ impl Namespace {
         let leases = self.get(&["lease"])?;
         ensure!(leases["items"] == serde_json::json!([]), "{leases}");
         Ok(())
-    }
-
-    /// Ends a migration's run.
-    pub(crate) fn end(&self, run: Running) -> Result<Finished> {
-        run.wait(LIMIT)
     }
 
     /// What there is, for whoever has to find out what went wrong.

@@ -1,7 +1,7 @@
 //! Migrations that nothing disturbs.
 
 use anyhow::{Context as _, Result, ensure};
-use livmig_tests::run::run;
+use livmig_tests::run::{LIMIT, run};
 
 use crate::fixture::{NEW, OLD, with_namespace};
 
@@ -42,7 +42,7 @@ fn a_stateful_set_moves_with_every_acknowledged_write() -> Result<()> {
         ensure!(status["downtimeSeconds"].as_f64().is_some(), "{status}");
 
         namespace.await_ready(1)?;
-        let acknowledged = namespace.end(heard)?.stdout;
+        let acknowledged = heard.wait(LIMIT)?.stdout;
         let acknowledged: u64 = acknowledged.lines().last().context("silent")?.parse()?;
         ensure!(
             namespace.numbers("app-0")? >= acknowledged,

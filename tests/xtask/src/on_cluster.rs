@@ -1,9 +1,12 @@
 //! The part of `cargo xtask test` that needs a cluster: it makes one of its own, beside whatever
 //! runs on this machine already, and takes it down again.
 
-use std::{env, process::Command};
+use std::{env, path::Path, process::Command};
 
-use crate::{machine, stage::Stages};
+use crate::{cargo::cargo, machine, stage::Stages};
+
+/// Where the test's own cluster runs.
+const FOLDER: &str = "/run/livmig-cluster-test";
 
 /// Why there can be no cluster here; none when there can.
 pub(crate) fn obstacle() -> Option<&'static str> {
@@ -19,9 +22,9 @@ pub(crate) fn obstacle() -> Option<&'static str> {
     None
 }
 
-/// Judges the storage driver, makes the cluster, runs the example on it from start to clean-up and
-/// takes the cluster down, which fails when anything of it is left.
-pub(crate) fn run(stages: &mut Stages) {
+/// Judges the storage driver, makes the cluster, runs the example on it from start to clean-up
+/// and the tests that need one, and takes the cluster down, which fails when anything of it is left.
+pub(crate) fn run(root: &Path, target: &Path, stages: &mut Stages) {
     if let Some(reason) = obstacle() {
         stages.skip("cluster", reason);
         return;
@@ -32,6 +35,16 @@ pub(crate) fn run(stages: &mut Stages) {
             "cluster: example, migrated while it writes",
             &mut cluster(&["example", "--size", "256Mi"]),
         );
+        let mut tests = cargo(root);
+        tests
+            .args(["test", "--locked", "--package", "livmig-tests"])
+            .args(["--features", "cluster", "--test", "cluster"])
+            .env("LIVMIG_BIN_DIR", target.join("release"))
+            .env("LIVMIG_SCRATCH", target.join("tmp"))
+            .env("LIVMIG_KUBECONFIG", format!("{FOLDER}/kubeconfig"))
+            .env("LIVMIG_KUBECTL", format!("{FOLDER}/bin/kubectl"))
+            .env("RUST_BACKTRACE", "0");
+        stages.tests("cluster: tests", &mut tests);
     }
     stages.command("cluster: down, nothing left", &mut cluster(&["down"]));
 }
@@ -42,6 +55,6 @@ fn cluster(arguments: &[&str]) -> Command {
     command
         .arg("cluster")
         .args(arguments)
-        .env("LIVMIG_CLUSTER_DIR", "/run/livmig-cluster-test");
+        .env("LIVMIG_CLUSTER_DIR", FOLDER);
     command
 }

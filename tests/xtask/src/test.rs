@@ -53,7 +53,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         Ok(Vec::new())
     });
     run_tests(&root, &workspace.target, &mut stages)?;
-    on_cluster::run(&mut stages);
+    on_cluster::run(&root, &workspace.target, &mut stages);
 
     let mut doc = cargo(&root);
     doc.args([
