@@ -126,12 +126,19 @@ pub async fn forget(
         let copy = settle::new_volume(cluster, spec, index, claim).await?;
         match leftover {
             Leftover::OldVolumes => {
-                release(cluster, &claim.volume, &spec.uid.to_string(), epoch).await?;
+                release(
+                    cluster,
+                    &claim.volume,
+                    &spec.uid.to_string(),
+                    epoch,
+                    leftover,
+                )
+                .await?;
                 removed.volumes.push(claim.volume.clone());
             }
             Leftover::Copies => {
                 if let Some(copy) = copy {
-                    release(cluster, &copy, &spec.uid.to_string(), epoch).await?;
+                    release(cluster, &copy, &spec.uid.to_string(), epoch, leftover).await?;
                     removed.volumes.push(copy);
                 }
             }
@@ -179,6 +186,7 @@ async fn release(
     volume: &str,
     migration: &str,
     epoch: Epoch,
+    leftover: Leftover,
 ) -> Result<(), StepFailure> {
     let volumes = cluster.cluster_api::<PersistentVolume>();
     let what = format!("read the volume {volume}");
@@ -188,6 +196,10 @@ async fn release(
         return Ok(());
     }
     amend(&volumes, "volume", volume, epoch, |object| {
+        // A copy that was provisioned and never pinned goes with its claim, as its class says.
+        if leftover == Leftover::Copies && annotation(object, MIGRATION).is_none() {
+            return Ok(None);
+        }
         if annotation(object, MIGRATION) != Some(migration) {
             return Err(StepFailure::permanent(format!(
                 "The volume {volume} does not carry this migration's mark any more"
