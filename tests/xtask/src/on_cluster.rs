@@ -6,7 +6,7 @@ use std::{env, path::Path, process::Command};
 use crate::{cargo::cargo, machine, stage::Stages};
 
 /// Where the test's own cluster runs.
-const FOLDER: &str = "/run/livmig-cluster-test";
+const FOLDER: &str = "/run/livmig-test";
 
 /// Why there can be no cluster here; none when there can.
 pub(crate) fn obstacle() -> Option<&'static str> {
