@@ -1,12 +1,13 @@
 //! `migrate`: moves a workload of a cluster.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use livmig_engine::{outcome::ExitCode, request::Request, spec::MigrationSpec};
 
 use super::{
     advice::MadeBy,
     cluster_flags::{ClusterFlags, of_cluster},
+    confirm::confirmed,
     drive::{Drive, Driven, conclude, drive},
     findings, out, plan,
     report::Trouble,
@@ -67,7 +68,7 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, Trouble> {
         let _ = write!(io::stderr(), "{}", findings::text(&report.findings));
         return Err(plan::refused(&report));
     };
-    if !args.yes && !confirmed(&report, &cluster)? {
+    if !args.yes && !confirmed(&plan::text(&report, &cluster))? {
         return Err(Trouble::new(ExitCode::Interrupted, "Not confirmed")
             .with_state("nothing was changed; the workload runs as before"));
     }
@@ -134,26 +135,6 @@ fn holder() -> String {
         host.nodename().to_string_lossy(),
         std::process::id()
     )
-}
-
-fn confirmed(report: &Report, cluster: &Cluster) -> Result<bool, Trouble> {
-    let ask = || -> io::Result<bool> {
-        write!(
-            io::stderr(),
-            "{}Migrate? Type yes: ",
-            plan::text(report, cluster)
-        )?;
-        let mut answer = String::new();
-        io::stdin().lock().read_line(&mut answer)?;
-        Ok(matches!(answer.trim(), "y" | "yes"))
-    };
-    ask().map_err(|error| {
-        Trouble::new(
-            ExitCode::Usage,
-            format!("Could not ask for confirmation: {error}"),
-        )
-        .with_next("add --yes")
-    })
 }
 
 /// The document of a wish that the checks refused: nothing is stored of it.

@@ -1,7 +1,7 @@
 //! `migrate-dir`: a workload's directory to another one of this host.
 
 use std::{
-    io::{self, BufRead as _, IsTerminal as _, Write as _},
+    io::{self, IsTerminal as _},
     path::PathBuf,
     time::Duration,
 };
@@ -13,6 +13,7 @@ use livmig_engine::{
 
 use super::{
     advice::MadeBy,
+    confirm::confirmed,
     drive::{Drive, conclude, drive},
     out,
     report::Trouble,
@@ -105,7 +106,7 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, Trouble> {
             return Err(trouble);
         }
     };
-    if !yes && !confirmed(&planned)? {
+    if !yes && !confirmed(&shown(&planned.spec, &planned.target))? {
         return Err(Trouble::new(ExitCode::Interrupted, "Not confirmed")
             .with_state("nothing was changed; the workload runs as before"));
     }
@@ -181,26 +182,6 @@ fn shown(spec: &MigrationSpec, target: &HostTarget) -> String {
         spec.options.max_downtime.as_secs_f64(),
         spec.options.on_overrun,
     )
-}
-
-fn confirmed(planned: &Planned) -> Result<bool, Trouble> {
-    let ask = || -> io::Result<bool> {
-        write!(
-            io::stderr(),
-            "{}Migrate? Type yes: ",
-            shown(&planned.spec, &planned.target)
-        )?;
-        let mut answer = String::new();
-        io::stdin().lock().read_line(&mut answer)?;
-        Ok(matches!(answer.trim(), "y" | "yes"))
-    };
-    ask().map_err(|error| {
-        Trouble::new(
-            ExitCode::Usage,
-            format!("Could not ask for confirmation: {error}"),
-        )
-        .with_next("add --yes")
-    })
 }
 
 /// The document of a wish that the checks refused: nothing is stored of it.

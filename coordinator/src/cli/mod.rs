@@ -3,6 +3,7 @@
 mod advice;
 mod cleanup;
 mod cluster_flags;
+mod confirm;
 mod demo;
 mod drive;
 mod events;
