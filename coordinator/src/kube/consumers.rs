@@ -2,13 +2,15 @@
 //!
 //! What was seen is a value ([`Seen`]); the task only feeds it. A watch that breaks is taken up
 //! from the version it had come to, which loses nothing; only when the server no longer knows that
-//! version is there a gap, and it is counted.
+//! version is there a gap, and it is counted. A later coordinator takes the watch up likewise, from
+//! the version that stands on the stopped workload: a server knows what was there some minutes ago
+//! (etcd is compacted every 5, and the cache of watches keeps no more).
 
 use std::collections::BTreeMap;
 
 use ::kube::{
     Api,
-    api::{ListParams, Resource as _, WatchEvent, WatchParams},
+    api::{ListParams, Resource as _, VersionMatch, WatchEvent, WatchParams},
 };
 use futures::{StreamExt as _, pin_mut};
 use k8s_openapi::api::core::v1::Pod;
@@ -28,6 +30,8 @@ pub struct Seen {
     pub gone: BTreeMap<String, PodFacts>,
     /// How often something may have been missed.
     pub gaps: u64,
+    /// The version of the namespace's pods that this is.
+    pub version: String,
 }
 
 impl Seen {
@@ -49,10 +53,11 @@ impl Seen {
             .collect()
     }
 
-    fn list(&mut self, pods: &[Pod], gap: bool) {
+    fn list(&mut self, pods: &[Pod], version: Option<String>, gap: bool) {
         if gap {
             self.gaps += 1;
         }
+        self.version = version.unwrap_or_default();
         self.pods = pods
             .iter()
             .map(PodFacts::of)
@@ -61,14 +66,22 @@ impl Seen {
     }
 
     fn note(&mut self, pod: &Pod) {
+        self.come_to(pod);
         let facts = PodFacts::of(pod);
         self.pods.insert(facts.uid.clone(), facts);
     }
 
     fn forget(&mut self, pod: &Pod) {
+        self.come_to(pod);
         let facts = PodFacts::of(pod);
         self.pods.remove(&facts.uid);
         self.gone.insert(facts.uid.clone(), facts);
+    }
+
+    fn come_to(&mut self, pod: &Pod) {
+        if let Some(at) = &pod.meta().resource_version {
+            self.version.clone_from(at);
+        }
     }
 }
 
@@ -86,9 +99,39 @@ impl Consumers {
     /// When they cannot be listed.
     pub async fn watch(pods: Api<Pod>) -> Result<Self, ClusterError> {
         let (seeing, seen) = watch::channel(Seen::default());
-        let version = list(&pods, &seeing, false).await?;
-        let task = tokio::spawn(follow(pods, seeing, version)).abort_handle();
-        Ok(Self { seen, task })
+        list(&pods, &seeing, &ListParams::default(), false).await?;
+        Ok(Self::following(pods, seeing, seen))
+    }
+
+    /// Takes up a watch that had come to `version`: what happened since is seen as if it had never
+    /// ended. That is a gap when the server no longer knows.
+    ///
+    /// # Errors
+    /// When the pods cannot be listed.
+    pub async fn take_up(pods: Api<Pod>, version: Option<&str>) -> Result<Self, ClusterError> {
+        let (seeing, seen) = watch::channel(Seen::default());
+        let then = match version {
+            Some(version) => {
+                let then = ListParams::default()
+                    .at(version)
+                    .matching(VersionMatch::Exact);
+                match list(&pods, &seeing, &then, false).await {
+                    Err(error) if error.code() == Some(410) => None,
+                    listed => Some(listed?),
+                }
+            }
+            None => None,
+        };
+        if then.is_none() {
+            list(&pods, &seeing, &ListParams::default(), true).await?;
+        }
+        let taken_up = Self::following(pods, seeing, seen);
+        Ok(taken_up)
+    }
+
+    fn following(pods: Api<Pod>, seeing: watch::Sender<Seen>, seen: watch::Receiver<Seen>) -> Self {
+        let task = tokio::spawn(follow(pods, seeing)).abort_handle();
+        Self { seen, task }
     }
 
     /// What was seen up to now.
@@ -118,21 +161,22 @@ impl Drop for Consumers {
 async fn list(
     pods: &Api<Pod>,
     seeing: &watch::Sender<Seen>,
+    parameters: &ListParams,
     gap: bool,
-) -> Result<String, ClusterError> {
-    let list = call("list the pods", pods.list(&ListParams::default())).await?;
-    seeing.send_modify(|seen| seen.list(&list.items, gap));
-    Ok(list.metadata.resource_version.unwrap_or_default())
+) -> Result<(), ClusterError> {
+    let list = call("list the pods", pods.list(parameters)).await?;
+    let version = list.metadata.resource_version;
+    seeing.send_modify(|seen| seen.list(&list.items, version, gap));
+    Ok(())
 }
 
 /// Follows the pods for ever.
-async fn follow(pods: Api<Pod>, seeing: watch::Sender<Seen>, mut version: String) {
+async fn follow(pods: Api<Pod>, seeing: watch::Sender<Seen>) {
     loop {
-        if !follow_once(&pods, &seeing, &mut version).await {
+        if !follow_once(&pods, &seeing).await {
             // What went in between is not known, only what is there now.
-            match list(&pods, &seeing, true).await {
-                Ok(listed) => version = listed,
-                Err(error) => tracing::warn!(%error, "pods could not be listed"),
+            if let Err(error) = list(&pods, &seeing, &ListParams::default(), true).await {
+                tracing::warn!(%error, "pods could not be listed");
             }
         }
         // Whoever waits for the API server does not help it by asking at once.
@@ -141,9 +185,10 @@ async fn follow(pods: Api<Pod>, seeing: watch::Sender<Seen>, mut version: String
 }
 
 /// Follows one watch to its end. False when it cannot be taken up where it ended.
-async fn follow_once(pods: &Api<Pod>, seeing: &watch::Sender<Seen>, version: &mut String) -> bool {
+async fn follow_once(pods: &Api<Pod>, seeing: &watch::Sender<Seen>) -> bool {
     let parameters = WatchParams::default().timeout(super::watch::WATCH_SECONDS);
-    let events = match call("watch the pods", pods.watch(&parameters, version)).await {
+    let version = seeing.borrow().version.clone();
+    let events = match call("watch the pods", pods.watch(&parameters, &version)).await {
         Ok(events) => events,
         Err(error) => {
             tracing::debug!(%error, "pods could not be watched");
@@ -154,14 +199,13 @@ async fn follow_once(pods: &Api<Pod>, seeing: &watch::Sender<Seen>, version: &mu
     while let Some(event) = events.next().await {
         match event {
             Ok(WatchEvent::Added(pod) | WatchEvent::Modified(pod)) => {
-                come_to(version, &pod);
                 seeing.send_modify(|seen| seen.note(&pod));
             }
-            Ok(WatchEvent::Deleted(pod)) => {
-                come_to(version, &pod);
-                seeing.send_modify(|seen| seen.forget(&pod));
+            Ok(WatchEvent::Deleted(pod)) => seeing.send_modify(|seen| seen.forget(&pod)),
+            Ok(WatchEvent::Bookmark(mark)) => {
+                let version = mark.metadata.resource_version;
+                seeing.send_modify(|seen| seen.version = version);
             }
-            Ok(WatchEvent::Bookmark(mark)) => version.clone_from(&mark.metadata.resource_version),
             Ok(WatchEvent::Error(status)) => return status.code != 410,
             Err(error) => {
                 tracing::debug!(%error, "the watch of the pods broke");
@@ -170,12 +214,6 @@ async fn follow_once(pods: &Api<Pod>, seeing: &watch::Sender<Seen>, version: &mu
         }
     }
     true
-}
-
-fn come_to(version: &mut String, pod: &Pod) {
-    if let Some(at) = &pod.meta().resource_version {
-        version.clone_from(at);
-    }
 }
 
 #[cfg(test)]
@@ -200,7 +238,7 @@ mod tests {
         let claims = ["data".to_owned()];
         let mut seen = Seen::default();
         let running = pod("a", &json!({"running": {}}));
-        seen.list(std::slice::from_ref(&running), false);
+        seen.list(std::slice::from_ref(&running), None, false);
         assert_eq!(seen.consumers(&claims, "m").len(), 1);
         seen.forget(&pod("a", &json!({"terminated": {"exitCode": 0}})));
         assert!(seen.consumers(&claims, "m").is_empty());
@@ -208,7 +246,7 @@ mod tests {
         seen.note(&pod("b", &json!({"running": {}})));
         seen.forget(&pod("b", &json!({"running": {}})));
         assert_eq!(seen.went_unproven(&claims, "m").len(), 1);
-        seen.list(&[], true);
-        assert_eq!(seen.gaps, 1);
+        seen.list(&[], Some("7".to_owned()), true);
+        assert_eq!((seen.gaps, seen.version.as_str()), (1, "7"));
     }
 }

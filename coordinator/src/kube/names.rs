@@ -13,6 +13,9 @@ pub const ROLE: &str = "livmig.io/role";
 pub const EPOCH: &str = "livmig.io/epoch";
 /// Annotation of a workload that was stopped: how many replicas it is to have again.
 pub const REPLICAS: &str = "livmig.io/replicas";
+/// Annotation of a workload that was stopped: the version of the namespace's pods from which on its
+/// end is watched.
+pub const WATCHED_FROM: &str = "livmig.io/watched-from";
 /// Annotation of what a migration leaves in an unusual state: how a person undoes it by hand.
 pub const BY_HAND: &str = "livmig.io/undo-by-hand";
 /// Annotation of a volume: the reclaim policy it had before it was pinned.

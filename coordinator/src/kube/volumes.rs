@@ -94,6 +94,28 @@ pub async fn unpin_bound(
     .map(|_| ())
 }
 
+/// Lets a volume go that holds nothing but a copy: it is deleted with its claim, and nothing of it
+/// speaks of the migration any more.
+///
+/// # Errors
+/// When another coordinator has taken over, or it cannot be changed.
+pub async fn give_up(
+    volumes: &Api<PersistentVolume>,
+    name: &str,
+    epoch: Epoch,
+) -> Result<(), StepFailure> {
+    amend(volumes, "volume", name, epoch, |_| {
+        Ok(Some(json!({
+            "metadata": {"annotations": {
+                MIGRATION: null, EPOCH: null, RECLAIM: null, BY_HAND: null,
+            }},
+            "spec": {"persistentVolumeReclaimPolicy": "Delete"},
+        })))
+    })
+    .await
+    .map(|_| ())
+}
+
 /// Says on a volume that the workload has left how a person goes back to it.
 ///
 /// # Errors

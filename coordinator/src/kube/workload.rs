@@ -25,7 +25,7 @@ use super::{
     amend::{amend, annotation, refuse_if_stale},
     cluster::{Cluster, call},
     fence::Mark,
-    names::{BY_HAND, EPOCH, MIGRATION, REPLICAS},
+    names::{BY_HAND, EPOCH, MIGRATION, REPLICAS, WATCHED_FROM},
     watch::await_object,
 };
 
@@ -150,16 +150,36 @@ pub async fn refuse_stale(
     for_kind!(refuse_stale_of, cluster, workload, epoch)
 }
 
-/// Asks for no replicas, and stores how many there were.
+/// A workload that a migration has asked to stop.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Stopped {
+    /// The version of the namespace's pods from which on its end was watched.
+    pub watched_from: Option<String>,
+}
+
+/// Whether a migration has asked the workload to stop, and not yet to start again.
+///
+/// # Errors
+/// When it cannot be read, or is another one than was planned for.
+pub async fn stopped(
+    cluster: &Cluster,
+    workload: &WorkloadRef,
+) -> Result<Option<Stopped>, StepFailure> {
+    for_kind!(stopped_of, cluster, workload)
+}
+
+/// Asks for no replicas, and stores how many there were and that its end is `watched_from` that
+/// version of the namespace's pods on, unless it was asked to stop before.
 ///
 /// # Errors
 /// When another coordinator has taken over, or it cannot be changed.
 pub async fn stop(
     cluster: &Cluster,
     workload: &WorkloadRef,
+    watched_from: &str,
     epoch: Epoch,
 ) -> Result<(), StepFailure> {
-    for_kind!(stop_of, cluster, workload, epoch)
+    for_kind!(stop_of, cluster, workload, watched_from, epoch)
 }
 
 /// Asks for the replicas that there were, and waits until all of them are ready.
@@ -252,20 +272,33 @@ async fn stamp_of<K: Scaled>(
     .await
 }
 
+async fn stopped_of<K: Scaled>(
+    cluster: &Cluster,
+    workload: &WorkloadRef,
+) -> Result<Option<Stopped>, StepFailure> {
+    let object = read::<K>(cluster, workload).await?;
+    Ok(annotation(&object, REPLICAS).map(|_| Stopped {
+        watched_from: annotation(&object, WATCHED_FROM).map(ToOwned::to_owned),
+    }))
+}
+
 async fn stop_of<K: Scaled>(
     cluster: &Cluster,
     workload: &WorkloadRef,
+    watched_from: &str,
     epoch: Epoch,
 ) -> Result<(), StepFailure> {
     change::<K>(cluster, workload, epoch, |object| {
         let replicas = object.replicas();
         let stored = annotation(object, REPLICAS).is_some();
+        let first = annotation(object, WATCHED_FROM).filter(|_| stored);
         Ok(match (replicas, stored) {
             (0, true) => None,
             // Somebody has scaled it up since: what they want now is what it gets again.
             _ => Some(json!({
                 "metadata": {"annotations": {
                     REPLICAS: replicas.to_string(),
+                    WATCHED_FROM: first.unwrap_or(watched_from),
                     BY_HAND: format!("kubectl -n {} scale {workload} --replicas={replicas}",
                         cluster.namespace()),
                 }},
@@ -291,7 +324,9 @@ async fn start_of<K: Scaled>(
         };
         Ok(stored.map(|_| {
             json!({
-                "metadata": {"annotations": {REPLICAS: null, BY_HAND: null}},
+                "metadata": {"annotations": {
+                    REPLICAS: null, WATCHED_FROM: null, BY_HAND: null,
+                }},
                 "spec": {"replicas": wanted},
             })
         }))
@@ -333,7 +368,8 @@ async fn clear_of<K: Scaled>(
         let marked = annotation(object, MIGRATION).is_some();
         Ok(marked.then(|| {
             json!({"metadata": {"annotations": {
-                MIGRATION: null, EPOCH: null, REPLICAS: null, BY_HAND: null,
+                MIGRATION: null, EPOCH: null,
+                REPLICAS: null, WATCHED_FROM: null, BY_HAND: null,
             }}})
         }))
     })

@@ -216,7 +216,7 @@ impl Drop for Namespace {
                 let _ = self.kubectl(&["patch", "pvc", name, "--type=merge", "-p", none]);
             }
         }
-        let _ = self.bare(&["delete", "namespace", &self.name, "--timeout=120s"]);
+        let _ = self.bare(&["delete", "namespace", &self.name, "--wait=false"]);
         let Ok(volumes) = self
             .bare(&["get", "pv", "-o", "json"])
             .and_then(|said| said.json())

@@ -62,3 +62,37 @@ fn while_the_claims_are_bound_anew() -> Result<()> {
 fn while_the_workload_starts() -> Result<()> {
     killed_at("starts", r#""intent","step":{"name":"unquiesce"}"#)
 }
+
+#[test]
+fn a_pod_that_is_deleted_by_force_meanwhile_is_not_taken_for_one_that_ended() -> Result<()> {
+    with_namespace("force", |namespace| {
+        namespace.start(1)?;
+        // Long enough to be deleted by force while it ends.
+        let slow = r#"{"spec":{"template":{"spec":{"containers":[{"name":"app",
+            "lifecycle":{"preStop":{"exec":{"command":["sleep","8"]}}}}]}}}}"#;
+        namespace
+            .kubectl(&["patch", "sts", "app", "-p", slow])?
+            .expect(0)?;
+        namespace
+            .kubectl(&["rollout", "status", "sts/app", "--timeout=120s"])?
+            .expect(0)?;
+        let arguments = ["migrate", "sts/app", "--to-class", NEW, "--yes"];
+        let coordinator = Running::start(&mut namespace.coord(&arguments)?)?;
+        namespace.await_record(r#""intent","step":{"name":"quiesce"}"#)?;
+        namespace
+            .kubectl(&["wait", "--for=jsonpath={.spec.replicas}=0", "sts/app"])?
+            .expect(0)?;
+        drop(coordinator);
+        namespace
+            .kubectl(&["delete", "pod", "app-0", "--force", "--grace-period=0"])?
+            .expect(0)?;
+        run(&mut namespace.coord(&["resume", "sts/app"])?)?
+            .expect(4)?
+            .says(&["app-0", "deleted by force"])?;
+        namespace.await_ready(1)?;
+        ensure!(namespace.numbers("app-0")? > 0);
+        ensure!(namespace.class("data-app-0")? == OLD);
+        run(&mut namespace.coord(&["cleanup", "sts/app"])?)?.expect(0)?;
+        namespace.expect_clean()
+    })
+}

@@ -6,6 +6,7 @@
     reason = "a JSON value that is not there is null, and no panic"
 )]
 
+mod drained;
 mod fixture;
 mod killed;
 mod migrate;

@@ -2,6 +2,7 @@
 
 mod connect;
 mod ensure;
+mod strand;
 
 pub use ensure::{absent_is_fine, labels};
 
@@ -135,6 +136,12 @@ impl Movers {
         let keys = keys
             .get(index)
             .ok_or_else(|| StepFailure::permanent("The migration has no keys for the claim"))?;
+        // Where a pod runs, the workload does, on its old volume.
+        if place.node.is_some()
+            && let Some(stranded) = self.stranded(index, &before.template).await?
+        {
+            self.give_up(index, &stranded, epoch).await?;
+        }
         let staging = self.names.staging(index);
         let claims_api = self.cluster.api::<PersistentVolumeClaim>();
         let wanted = claims::staging(&staging, self.labels("staging"), original, &claim.to_class);

@@ -6,7 +6,7 @@ mod proof;
 mod switch;
 
 use std::sync::{
-    Arc, Mutex,
+    Arc, Mutex, OnceLock,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -52,8 +52,8 @@ pub struct KubePlatform {
     stopping: Arc<AtomicBool>,
     /// The epoch that everything of others is stamped with.
     stamped: AsyncMutex<Option<Epoch>>,
-    /// What had been missed when the workload was asked to stop, and by the fence.
-    gaps: Mutex<Option<u64>>,
+    /// What had been missed when the workload was asked to stop; more than that must never be.
+    gaps: OnceLock<u64>,
     last_final: Mutex<Vec<VolumePass>>,
 }
 
@@ -71,7 +71,7 @@ impl KubePlatform {
             guard: AsyncMutex::new(None),
             stopping: Arc::default(),
             stamped: AsyncMutex::new(None),
-            gaps: Mutex::new(None),
+            gaps: OnceLock::new(),
             last_final: Mutex::default(),
             cluster,
         }
@@ -126,10 +126,22 @@ impl KubePlatform {
             .await
     }
 
-    /// The watch of the namespace's pods, from the first call on.
+    /// The watch of the namespace's pods: from the first call on, or from when the workload was
+    /// asked to stop where an earlier coordinator has asked it.
     async fn consumers(&self) -> Result<&Arc<Consumers>, StepFailure> {
         self.consumers
-            .get_or_try_init(|| async { Ok(Arc::new(Consumers::watch(self.cluster.api()).await?)) })
+            .get_or_try_init(|| async {
+                let pods = self.cluster.api();
+                let consumers =
+                    match workload::stopped(&self.cluster, &self.target.workload).await? {
+                        None => Consumers::watch(pods).await?,
+                        Some(stopped) => {
+                            let _ = self.gaps.set(0);
+                            Consumers::take_up(pods, stopped.watched_from.as_deref()).await?
+                        }
+                    };
+                Ok(Arc::new(consumers))
+            })
             .await
     }
 

@@ -8,7 +8,10 @@ use livmig_engine::result::{Proof, StepFailure, StepOutcome, Verification};
 use super::KubePlatform;
 use crate::{
     failure::control as control_failure,
-    kube::{consumers::Consumers, exec, fence, workload},
+    kube::{
+        consumers::{Consumers, Seen},
+        exec, fence, lost_nodes, workload,
+    },
     platform::Context,
 };
 
@@ -17,15 +20,26 @@ impl KubePlatform {
         self.take_charge(context.epoch).await?;
         let consumers = self.consumers().await?;
         let (claims, uid) = (self.claims(), self.spec.uid.to_string());
+        let seen = consumers.now();
+        // While the workload still runs nothing is lost by giving up.
+        self.refuse_unproven(&seen)?;
+        self.refuse_stranded().await?;
         if let Some(command) = &self.target.pre_stop {
-            let seen = consumers.now();
             let pods = seen.consumers(&claims, &uid);
             let runs = pods.iter().filter(|pod| pod.running && !pod.deleting);
             try_join_all(runs.map(|pod| exec::run(&self.cluster, &pod.name, command))).await?;
         }
         self.stopping.store(true, Ordering::SeqCst);
-        self.note_gaps(consumers.now().gaps);
-        workload::stop(&self.cluster, &self.target.workload, context.epoch).await?;
+        // What is proven later is proven from here on, by a later coordinator too.
+        let seen = consumers.now();
+        let _ = self.gaps.set(seen.gaps);
+        workload::stop(
+            &self.cluster,
+            &self.target.workload,
+            &seen.version,
+            context.epoch,
+        )
+        .await?;
         consumers
             .wait(|seen| seen.consumers(&claims, &uid).is_empty().then_some(()))
             .await
@@ -37,41 +51,42 @@ impl KubePlatform {
         self.take_charge(context.epoch).await?;
         self.stopping.store(true, Ordering::SeqCst);
         let consumers = self.consumers().await?;
-        self.note_gaps(consumers.now().gaps);
         let mark = self.fence_mark(context.epoch);
         let raised = self
             .target
             .claims
             .iter()
             .map(|claim| fence::ensure(&self.cluster, &claim.claim, &claim.claim_uid, &mark));
-        try_join_all(raised).await?;
+        let volumes: Vec<&str> = self
+            .target
+            .claims
+            .iter()
+            .map(|claim| claim.volume.as_str())
+            .collect();
+        let (_, lost) = tokio::try_join!(
+            try_join_all(raised),
+            lost_nodes::attached_to(&self.cluster, &volumes),
+        )?;
+        if let Some(lost) = lost.first() {
+            return Err(lost.refusal());
+        }
         let proof = self.prove_unused(consumers)?;
         Ok(StepOutcome::Fenced { proof })
     }
 
-    /// That nothing uses the claims, as far as the watch of the pods tells.
+    /// That nothing uses the claims and nothing did since the workload was asked to stop, as far
+    /// as the watch of the pods tells.
     fn prove_unused(&self, consumers: &Consumers) -> Result<Proof, StepFailure> {
         let (claims, uid) = (self.claims(), self.spec.uid.to_string());
         let seen = consumers.now();
-        let gaps = *self.gaps.lock().unwrap_or_else(PoisonError::into_inner);
-        if gaps != Some(seen.gaps) {
-            // The next look begins anew.
-            self.note_gaps(seen.gaps);
-            return Err(StepFailure::transient(
-                "The watch of the pods had a gap, so a pod may have come and gone unseen",
-            ));
+        if self.gaps.get() != Some(&seen.gaps) {
+            return Err(StepFailure::permanent(
+                "Whether every pod of the workload has ended cannot be told: the API server no \
+                 longer knows which pods came and went since the workload was asked to stop",
+            )
+            .with_hint("nothing is wrong with the data; migrate again"));
         }
-        if let Some(pod) = seen.went_unproven(&claims, &uid).first() {
-            return Err(StepFailure::undecided(format!(
-                "The pod {} was deleted by force: its containers may still run and write on node {}",
-                pod.name,
-                pod.node.as_deref().unwrap_or("?")
-            ))
-            .with_hint(
-                "make sure that nothing of the pod runs on that node any more (or that the node is \
-                 off); then resume",
-            ));
-        }
+        self.refuse_unproven(&seen)?;
         let users = seen.consumers(&claims, &uid);
         if let Some(pod) = users.first() {
             return Err(StepFailure::permanent(format!(
@@ -94,8 +109,31 @@ impl KubePlatform {
         })
     }
 
-    fn note_gaps(&self, count: u64) {
-        *self.gaps.lock().unwrap_or_else(PoisonError::into_inner) = Some(count);
+    /// Fails when the workload could not start where a new volume is.
+    async fn refuse_stranded(&self) -> Result<(), StepFailure> {
+        let (before, _) = self.before().await?;
+        let all = (0..self.target.claims.len())
+            .map(|index| self.movers.stranded(index, &before.template));
+        let stranded = try_join_all(all).await?.into_iter().flatten().next();
+        stranded.map_or(Ok(()), |stranded| Err(stranded.refusal()))
+    }
+
+    /// Fails when a pod was deleted by force: what it writes from now on, no copy would hold.
+    /// Kubernetes starts another one in its place all the same, so going back is always allowed.
+    fn refuse_unproven(&self, seen: &Seen) -> Result<(), StepFailure> {
+        let (claims, uid) = (self.claims(), self.spec.uid.to_string());
+        let Some(pod) = seen.went_unproven(&claims, &uid).into_iter().next() else {
+            return Ok(());
+        };
+        let node = pod.node.as_deref().unwrap_or("?");
+        Err(StepFailure::permanent(format!(
+            "The pod {} was deleted by force: its containers may still run and write on node {node}",
+            pod.name
+        ))
+        .with_hint(format!(
+            "make sure that nothing of the pod runs on {node} any more (or that the node is off); \
+             then migrate again"
+        )))
     }
 
     pub(super) async fn verify(&self, context: &Context) -> Result<StepOutcome, StepFailure> {

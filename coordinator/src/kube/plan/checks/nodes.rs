@@ -1,8 +1,9 @@
 //! The nodes where the workload runs, and where the source movers must run too.
 
-use k8s_openapi::api::core::v1::Node;
-
-use crate::kube::plan::{case::Case, finding::Finding};
+use crate::kube::{
+    nodes::is_ready,
+    plan::{case::Case, finding::Finding},
+};
 
 pub(super) fn check(case: &Case<'_>) -> Vec<Finding> {
     if case.view.nodes.is_none() {
@@ -45,13 +46,6 @@ pub(super) fn check(case: &Case<'_>) -> Vec<Finding> {
         }
     }
     findings
-}
-
-fn is_ready(node: &Node) -> bool {
-    node.status
-        .iter()
-        .flat_map(|status| status.conditions.iter().flatten())
-        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 #[cfg(test)]

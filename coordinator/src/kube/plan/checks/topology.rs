@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::{
-    core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, PodSpec, TopologySelectorTerm},
-    storage::v1::StorageClass,
-};
+use k8s_openapi::api::{core::v1::TopologySelectorTerm, storage::v1::StorageClass};
 
-use crate::kube::plan::{case::Case, finding::Finding};
+use crate::kube::{
+    nodes::pod_may_run,
+    plan::{case::Case, finding::Finding},
+};
 
 type Labels = BTreeMap<String, String>;
 
@@ -16,7 +16,6 @@ pub(super) fn check(case: &Case<'_>) -> Vec<Finding> {
         return Vec::new();
     };
     let none = Labels::new();
-    let labels = |node: &'_ Node| node.metadata.labels.clone().unwrap_or_default();
     let mut findings = Vec::new();
     for class in classes {
         let name = class.metadata.name.as_deref().unwrap_or_default();
@@ -36,8 +35,9 @@ pub(super) fn check(case: &Case<'_>) -> Vec<Finding> {
             );
         }
         let possible = nodes.iter().any(|node| {
-            let labels = labels(node);
-            pod_may_run(case.pod_spec(), node, &labels) && class_reaches(class, &labels)
+            let labels = node.metadata.labels.as_ref().unwrap_or(&none);
+            case.pod_spec().is_none_or(|spec| pod_may_run(spec, node))
+                && class_reaches(class, labels)
         });
         if !possible {
             findings.push(
@@ -81,62 +81,6 @@ fn topology_fits(term: &TopologySelectorTerm, labels: &Labels) -> bool {
             .get(&wanted.key)
             .is_some_and(|value| wanted.values.contains(value))
     })
-}
-
-/// Whether the pods' own constraints admit `node`. Taints and what other pods want are left to
-/// the scheduler.
-fn pod_may_run(spec: Option<&PodSpec>, node: &Node, labels: &Labels) -> bool {
-    let Some(spec) = spec else { return true };
-    let selector = spec.node_selector.iter().flatten();
-    let selected = selector
-        .into_iter()
-        .all(|(key, value)| labels.get(key) == Some(value));
-    let required = spec
-        .affinity
-        .as_ref()
-        .and_then(|affinity| affinity.node_affinity.as_ref())
-        .and_then(|affinity| {
-            affinity
-                .required_during_scheduling_ignored_during_execution
-                .as_ref()
-        });
-    let name = node.metadata.name.as_deref().unwrap_or_default();
-    let admitted = required.is_none_or(|required| {
-        required
-            .node_selector_terms
-            .iter()
-            .any(|term| term_fits(term, name, labels))
-    });
-    selected && admitted
-}
-
-fn term_fits(term: &NodeSelectorTerm, name: &str, labels: &Labels) -> bool {
-    let fields: Labels = [("metadata.name".to_owned(), name.to_owned())].into();
-    let by_label = term.match_expressions.as_deref().unwrap_or_default();
-    let by_field = term.match_fields.as_deref().unwrap_or_default();
-    // A term without requirements matches nothing.
-    !(by_label.is_empty() && by_field.is_empty())
-        && by_label.iter().all(|wanted| fits(wanted, labels))
-        && by_field.iter().all(|wanted| fits(wanted, &fields))
-}
-
-fn fits(wanted: &NodeSelectorRequirement, labels: &Labels) -> bool {
-    let value = labels.get(&wanted.key);
-    let values = wanted.values.as_deref().unwrap_or_default();
-    let number = |text: Option<&String>| text.and_then(|text| text.parse::<i64>().ok());
-    let compare = |holds: fn(&i64, &i64) -> bool| match (number(value), number(values.first())) {
-        (Some(left), Some(right)) => holds(&left, &right),
-        _ => false,
-    };
-    match wanted.operator.as_str() {
-        "In" => value.is_some_and(|value| values.contains(value)),
-        "NotIn" => value.is_none_or(|value| !values.contains(value)),
-        "Exists" => value.is_some(),
-        "DoesNotExist" => value.is_none(),
-        "Gt" => compare(i64::gt),
-        "Lt" => compare(i64::lt),
-        _ => false,
-    }
 }
 
 #[cfg(test)]
