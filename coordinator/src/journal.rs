@@ -81,6 +81,8 @@ impl<J: Journal> Journal for Recorded<J> {
 pub struct JournalError {
     /// What happened and where, without the cause.
     pub message: String,
+    /// Whether another coordinator writes to it now.
+    pub taken_over: bool,
     /// The cause.
     #[source]
     pub source: Option<Box<dyn Error + Send + Sync>>,
@@ -91,7 +93,16 @@ impl JournalError {
     pub fn new(message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
+            taken_over: false,
             source: None,
+        }
+    }
+
+    /// Another coordinator has written to the journal.
+    pub fn taken_over() -> Self {
+        Self {
+            taken_over: true,
+            ..Self::new("Somebody else has written to the journal")
         }
     }
 
@@ -101,8 +112,8 @@ impl JournalError {
         source: impl Into<Box<dyn Error + Send + Sync>>,
     ) -> Self {
         Self {
-            message: message.into(),
             source: Some(source.into()),
+            ..Self::new(message)
         }
     }
 }

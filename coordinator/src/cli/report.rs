@@ -142,6 +142,8 @@ pub(super) fn of_driver(error: &DriverError, ways_on: &str) -> Trouble {
             };
             Trouble::because(exit, error)
         }
+        // Not this command's to tell how it ends.
+        DriverError::TakenOver { .. } => Trouble::because(ExitCode::Interrupted, error),
         DriverError::Exists(_) | DriverError::Load(_) | DriverError::Illegal(_) => {
             Trouble::because(ExitCode::Failed, error)
         }

@@ -30,6 +30,18 @@ pub enum DriverError {
         #[source]
         source: JournalError,
     },
+    /// Another coordinator writes to the journal, and decides from here on.
+    #[error(
+        "another coordinator has taken over {name}; this one does nothing more; what the other \
+         does, shows: livmig-coord status {name}"
+    )]
+    TakenOver {
+        /// The migration.
+        name: MigrationName,
+        /// How it was noticed.
+        #[source]
+        source: JournalError,
+    },
     /// The journal tells a story that cannot have happened, or was about to: it is damaged, or
     /// livmig has a defect.
     #[error(
@@ -48,6 +60,12 @@ impl DriverError {
     }
 
     pub(super) fn append(machine: &Machine, source: JournalError) -> Self {
+        if source.taken_over {
+            return Self::TakenOver {
+                name: machine.spec().name.clone(),
+                source,
+            };
+        }
         Self::Append {
             name: machine.spec().name.clone(),
             whereabouts: machine.whereabouts(),

@@ -202,12 +202,7 @@ impl Journal for ConfigMapJournal {
                 Ok(Some(true)) => return Ok(()),
                 // Not stored, or not known: tried again, on what was read last.
                 Ok(Some(false)) | Err(_) => {}
-                Ok(None) => {
-                    return Err(JournalError::new(
-                        "Somebody else has written to the journal: another coordinator has taken \
-                         over",
-                    ));
-                }
+                Ok(None) => return Err(JournalError::taken_over()),
             }
         }
     }

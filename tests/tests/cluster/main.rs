@@ -11,3 +11,4 @@ mod fixture;
 mod killed;
 mod migrate;
 mod refused;
+mod taken_over;
