@@ -11,4 +11,5 @@ mod fixture;
 mod killed;
 mod migrate;
 mod refused;
+mod rolled_back;
 mod taken_over;
