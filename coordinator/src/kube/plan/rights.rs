@@ -81,6 +81,22 @@ const ALWAYS: &[Row] = &[
         "to keep the old volumes and to reserve the new ones",
     ),
     (
+        &["get", "list"],
+        "",
+        "nodes",
+        "",
+        false,
+        "to know where the workload can start on its new volumes, and whom nothing is heard of",
+    ),
+    (
+        &["list"],
+        "storage.k8s.io",
+        "volumeattachments",
+        "",
+        false,
+        "to prove that no lost node still holds an old volume",
+    ),
+    (
         &["get", "create", "update", "patch", "delete"],
         "",
         "configmaps",
