@@ -11,5 +11,6 @@ mod fixture;
 mod killed;
 mod migrate;
 mod refused;
+mod rights;
 mod rolled_back;
 mod taken_over;
