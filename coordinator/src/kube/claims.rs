@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimSpec},
-    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
+
+use super::quantity::amount;
 
 /// Annotations that Kubernetes itself writes on a claim: they speak of its old binding.
 const BOUND: [&str; 7] = [
@@ -38,8 +40,8 @@ pub fn staging(
         .and_then(|capacity| capacity.get("storage"));
     if let Some(granted) = granted {
         let requests = resources.requests.get_or_insert_default();
-        let asked = requests.get("storage").and_then(bytes).unwrap_or(0);
-        if bytes(granted).is_some_and(|granted| granted > asked) {
+        let asked = requests.get("storage").and_then(amount).unwrap_or(0);
+        if amount(granted).is_some_and(|granted| granted > asked) {
             requests.insert("storage".to_owned(), granted.clone());
         }
     }
@@ -135,45 +137,6 @@ pub fn rebound(
     }
 }
 
-/// A quantity in whole units; none when it is no number.
-pub fn bytes(quantity: &Quantity) -> Option<u64> {
-    let text = quantity.0.trim();
-    let split = text
-        .find(|character: char| character.is_ascii_alphabetic())
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let factor: u64 = match unit {
-        "" | "m" => 1,
-        "k" => 1000,
-        "M" => 1_000_000,
-        "G" => 1_000_000_000,
-        "T" => 1_000_000_000_000,
-        "P" => 1_000_000_000_000_000,
-        "Ki" => 1 << 10,
-        "Mi" => 1 << 20,
-        "Gi" => 1 << 30,
-        "Ti" => 1 << 40,
-        "Pi" => 1 << 50,
-        _ => return None,
-    };
-    if let Ok(whole) = number.parse::<u64>() {
-        let scaled = whole.checked_mul(factor)?;
-        return Some(if unit == "m" {
-            scaled.div_ceil(1000)
-        } else {
-            scaled
-        });
-    }
-    // A fraction, as in 1.5Gi: exact to the unit below.
-    let (whole, fraction) = number.split_once('.')?;
-    let digits = u32::try_from(fraction.len())
-        .ok()
-        .filter(|digits| *digits <= 9)?;
-    let whole = whole.parse::<u64>().ok()?.checked_mul(factor)?;
-    let part = fraction.parse::<u64>().ok()?.checked_mul(factor)? / 10_u64.pow(digits);
-    whole.checked_add(part)
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -250,20 +213,5 @@ mod tests {
         assert_eq!(json["spec"]["storageClassName"], "old");
         assert!(json["spec"].get("volumeName").is_none());
         assert!(json["metadata"]["annotations"].get(LAST_APPLIED).is_some());
-    }
-
-    #[test]
-    fn quantities_are_read() {
-        for (text, count) in [
-            ("1Gi", Some(1 << 30)),
-            ("1.5Gi", Some(3 << 29)),
-            ("100M", Some(100_000_000)),
-            ("1500m", Some(2)),
-            ("7", Some(7)),
-            ("x", None),
-            ("99999999999Pi", None),
-        ] {
-            assert_eq!(bytes(&Quantity(text.to_owned())), count, "{text}");
-        }
     }
 }

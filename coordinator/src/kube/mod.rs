@@ -23,6 +23,7 @@ pub mod plan;
 pub mod platform;
 pub mod pods;
 pub mod pre_image;
+pub mod quantity;
 pub mod rebind;
 pub mod settle;
 pub mod survey;

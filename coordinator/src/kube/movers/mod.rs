@@ -36,6 +36,7 @@ use super::{
     names::Names,
     pods::PodFacts,
     pre_image::PreImage,
+    quantity::amount,
     volumes,
 };
 use crate::{
@@ -152,7 +153,7 @@ impl Movers {
             .and_then(|spec| spec.resources.as_ref())
             .and_then(|resources| resources.requests.as_ref())
             .and_then(|requests| requests.get("storage"))
-            .and_then(claims::bytes)
+            .and_then(amount)
             .unwrap_or(0);
         drop(made);
         let pod = |side| {

@@ -11,7 +11,6 @@ mod case;
 mod checks;
 #[cfg(test)]
 mod made;
-mod quantity;
 mod select;
 mod size;
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use super::{quantity::amount, select::Move};
+use super::select::Move;
+use crate::kube::quantity::amount;
 
 /// The bytes to ask for: what the claim asks for, and no less than its volume has.
 pub(super) fn of(one: &Move<'_>) -> Option<u64> {

@@ -1,11 +1,8 @@
 //! Whether what a volume holds fits the one that will be made.
 
-use crate::kube::plan::{
-    case::Case,
-    finding::Finding,
+use crate::kube::{
+    plan::{case::Case, finding::Finding, select::Move, size},
     quantity::{about, bytes},
-    select::Move,
-    size,
 };
 
 /// Of a new volume's bytes, what a file system leaves for files, in percent: its own structures

@@ -1,10 +1,8 @@
 //! Limit ranges on the size of claims.
 
-use crate::kube::plan::{
-    case::Case,
-    finding::Finding,
+use crate::kube::{
+    plan::{case::Case, finding::Finding, size},
     quantity::{amount, bytes},
-    size,
 };
 
 pub(super) fn check(case: &Case<'_>) -> Vec<Finding> {

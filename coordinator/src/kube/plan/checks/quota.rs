@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::kube::plan::{
-    case::Case,
-    finding::Finding,
+use crate::kube::{
+    plan::{case::Case, finding::Finding, size},
     quantity::{amount, bytes},
-    size,
 };
 
 /// Movers for each volume, one at each end, each with a Secret for its session.

@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 /// The amount in whole units, rounded up; none when the text is no quantity or does not fit.
-pub(super) fn amount(quantity: &Quantity) -> Option<u64> {
+pub fn amount(quantity: &Quantity) -> Option<u64> {
     let text = quantity.0.trim();
     let split = text
         .find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-')))
@@ -22,7 +22,7 @@ pub(super) fn amount(quantity: &Quantity) -> Option<u64> {
 }
 
 /// Bytes as Kubernetes writes them, in the largest unit that divides them.
-pub(super) fn bytes(count: u64) -> String {
+pub fn bytes(count: u64) -> String {
     let units = [("Ti", 40), ("Gi", 30), ("Mi", 20), ("Ki", 10)];
     let fits = units
         .into_iter()
@@ -34,7 +34,7 @@ pub(super) fn bytes(count: u64) -> String {
 }
 
 /// Bytes, rounded up to whole mebibytes: for what was measured and not asked for.
-pub(super) fn about(count: u64) -> String {
+pub fn about(count: u64) -> String {
     format!("{}Mi", count.div_ceil(1 << 20))
 }
 
