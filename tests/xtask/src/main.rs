@@ -47,3 +47,15 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Cluster(command) => cluster::run(&command),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::Args;
+
+    #[test]
+    fn the_command_line_has_no_contradictions() {
+        Args::command().debug_assert();
+    }
+}

@@ -1,5 +1,6 @@
 //! `cargo xtask cluster`: a real Kubernetes cluster on this machine, in namespaces of its own.
 
+mod answer;
 mod cache;
 mod cgroups;
 mod control;
@@ -19,6 +20,7 @@ mod programs;
 mod sanity;
 mod status;
 mod storage;
+mod testapp;
 mod up;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};

@@ -8,32 +8,32 @@ use serde_json::{Value, json};
 
 use super::{
     super::{cache::hex, kubectl, layout::Layout},
-    size::Mebibytes,
+    fill::Fill,
 };
 
 /// The `StatefulSet`, its only pod, and the pod's claims.
-pub(super) const NAME: &str = "testapp";
+pub(in crate::cluster) const NAME: &str = "testapp";
 /// See [`NAME`].
-pub(super) const POD: &str = "testapp-0";
+pub(in crate::cluster) const POD: &str = "testapp-0";
 /// The claim that is migrated.
-pub(super) const CLAIM: &str = "data-testapp-0";
+pub(in crate::cluster) const CLAIM: &str = "data-testapp-0";
 /// The claim that is not.
-pub(super) const VERIFY_CLAIM: &str = "testapp-verify";
+pub(in crate::cluster) const VERIFY_CLAIM: &str = "testapp-verify";
 
 /// How the image is told to run a part of the script.
 const SCRIPT: [&str; 2] = ["bash", "/app/app.sh"];
 
 /// The app in its namespace.
-pub(super) struct App<'a> {
+pub(in crate::cluster) struct App<'a> {
     /// The cluster.
-    pub(super) layout: &'a Layout,
+    pub(in crate::cluster) layout: &'a Layout,
     namespace: String,
-    size: Mebibytes,
+    fill: Fill,
 }
 
 impl<'a> App<'a> {
-    /// Makes a namespace for an app with `size` of random data.
-    pub(super) fn create(layout: &'a Layout, size: Mebibytes) -> Result<Self> {
+    /// Makes a namespace for an app that fills its volume with `fill`.
+    pub(in crate::cluster) fn create(layout: &'a Layout, fill: Fill) -> Result<Self> {
         let mut random = [0; 4];
         SystemRandom::new()
             .fill(&mut random)
@@ -53,22 +53,22 @@ impl<'a> App<'a> {
         Ok(Self {
             layout,
             namespace,
-            size,
+            fill,
         })
     }
 
     /// Its namespace.
-    pub(super) fn namespace(&self) -> &str {
+    pub(in crate::cluster) fn namespace(&self) -> &str {
         &self.namespace
     }
 
     /// Runs kubectl in the namespace; what it prints.
-    pub(super) fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+    pub(in crate::cluster) fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         kubectl::run(self.layout, &self.scoped(arguments))
     }
 
     /// The object or list that kubectl gets in the namespace.
-    pub(super) fn get(&self, arguments: &[&str]) -> Result<Value> {
+    pub(in crate::cluster) fn get(&self, arguments: &[&str]) -> Result<Value> {
         let mut words = vec!["get"];
         words.extend(arguments);
         kubectl::json(self.layout, &self.scoped(&words))
@@ -82,15 +82,15 @@ impl<'a> App<'a> {
 
     /// Deploys the manifests of `deploy/example` and waits until the app is ready: filled, and with
     /// a commit in both volumes.
-    pub(super) fn start(&self) -> Result<()> {
+    pub(in crate::cluster) fn start(&self) -> Result<()> {
         let example = crate::cargo::root()?.join("deploy/example");
         let folder = tempfile::tempdir()?;
         let at = folder.path().canonicalize()?;
-        let overlay = overlay(&relative(&at, &example), &self.namespace, self.size);
+        let overlay = overlay(&relative(&at, &example), &self.namespace, self.fill);
         fs::write(at.join("kustomization.yaml"), overlay.to_string())?;
         eprintln!(
             "Starting the app and filling its volume with {}.",
-            self.size
+            self.fill.data
         );
         kubectl::run(self.layout, &["apply", "-k", &at.to_string_lossy()])?;
         let stateful_set = format!("statefulset/{NAME}");
@@ -100,7 +100,7 @@ impl<'a> App<'a> {
 
     /// Lets the app judge itself: git fsck of both repositories, both counters, every page. What
     /// it has counted to.
-    pub(super) fn check(&self) -> Result<u64> {
+    pub(in crate::cluster) fn check(&self) -> Result<u64> {
         let said = self
             .script("check")
             .context("the app's own check says that not everything is there")?;
@@ -108,7 +108,7 @@ impl<'a> App<'a> {
     }
 
     /// What is committed to the migrated volume at this moment.
-    pub(super) fn count(&self) -> Result<u64> {
+    pub(in crate::cluster) fn count(&self) -> Result<u64> {
         counter(&self.script("counts")?, "data").context("the app printed no counter")
     }
 
@@ -119,15 +119,20 @@ impl<'a> App<'a> {
 }
 
 /// The kustomization that makes of the example at `example` what this cluster is to run.
-fn overlay(example: &str, namespace: &str, size: Mebibytes) -> Value {
-    let volume = size.volume().to_string();
+fn overlay(example: &str, namespace: &str, fill: Fill) -> Value {
+    let volume = fill.volume().to_string();
+    let variables: Vec<Value> = fill
+        .variables()
+        .into_iter()
+        .map(|(name, value)| json!({"name": name, "value": value}))
+        .collect();
     let env = json!({
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",
         "metadata": {"name": NAME},
         "spec": {"template": {"spec": {"containers": [{
             "name": NAME,
-            "env": [{"name": "APP_FILL_MB", "value": size.0.to_string()}],
+            "env": variables,
         }]}}},
     });
     let request = |path: &str| json!([{"op": "replace", "path": path, "value": volume}]);

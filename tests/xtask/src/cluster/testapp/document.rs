@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 /// `restartSeconds` is the smaller of the two medians. On a class whose volumes are attached, a pod
 /// that comes back at once may wait for the kubelet's next status (up to ten seconds), which has
 /// nothing to do with the workload and would flatter the migration.
-pub(super) fn add_restarts(
+pub(in crate::cluster) fn add_restarts(
     document: &mut Value,
     source: &[f64],
     destination: &[f64],
@@ -45,7 +45,7 @@ fn median(seconds: &[f64]) -> Option<f64> {
 }
 
 /// The figures for people: the downtime by term beside the prediction, and beside a restart.
-pub(super) fn summary(document: &Value) -> String {
+pub(in crate::cluster) fn summary(document: &Value) -> String {
     let status = document.get("status").unwrap_or(&Value::Null);
     let number = |path: &str| status.pointer(path).and_then(Value::as_f64);
     let mut lines = format!(

@@ -19,22 +19,22 @@ use crate::{
 };
 
 /// The class to go to.
-pub(super) const DESTINATION: &str = "new";
+pub(in crate::cluster) const DESTINATION: &str = "new";
 
 /// livmig-coord.
-pub(super) struct Program(PathBuf);
+pub(in crate::cluster) struct Program(PathBuf);
 
 /// A migration that has ended, one way or another.
-pub(super) struct Finished {
+pub(in crate::cluster) struct Finished {
     /// How livmig-coord ended.
-    pub(super) status: ExitStatus,
+    pub(in crate::cluster) status: ExitStatus,
     /// What it printed.
-    pub(super) document: Value,
+    pub(in crate::cluster) document: Value,
 }
 
 impl Finished {
     /// Whether it says that the workload is on its new volume.
-    pub(super) fn completed(&self) -> bool {
+    pub(in crate::cluster) fn completed(&self) -> bool {
         let outcome = self.document.pointer("/status/outcome");
         self.status.success() && outcome == Some(&"completed".into())
     }
@@ -42,7 +42,7 @@ impl Finished {
 
 impl Program {
     /// The one at `file`.
-    pub(super) fn at(file: &Path) -> Result<Self> {
+    pub(in crate::cluster) fn at(file: &Path) -> Result<Self> {
         let found = file.canonicalize();
         Ok(Self(found.with_context(|| {
             format!("There is no livmig-coord at {}", file.display())
@@ -50,7 +50,7 @@ impl Program {
     }
 
     /// Builds it, and gives the nodes the mover's image of the same sources.
-    pub(super) fn build(layout: &Layout) -> Result<Self> {
+    pub(in crate::cluster) fn build(layout: &Layout) -> Result<Self> {
         let root = root()?;
         let images = images::build(&root)?;
         let archives: Vec<PathBuf> = images
@@ -71,7 +71,7 @@ impl Program {
     }
 
     /// Migrates the app's volume while it writes.
-    pub(super) fn migrate(&self, app: &App<'_>) -> Result<Finished> {
+    pub(in crate::cluster) fn migrate(&self, app: &App<'_>) -> Result<Finished> {
         let workload = format!("statefulset/{NAME}");
         let mut command = self.command(app, &["migrate", &workload]);
         command.args(["--to-class", DESTINATION, "--yes", "-o", "json"]);
@@ -95,7 +95,7 @@ impl Program {
     }
 
     /// Removes what the migration of `document` has left, the old volume too.
-    pub(super) fn clean_up(&self, app: &App<'_>, document: &Value) -> Result<()> {
+    pub(in crate::cluster) fn clean_up(&self, app: &App<'_>, document: &Value) -> Result<()> {
         let name = document
             .pointer("/metadata/name")
             .and_then(Value::as_str)

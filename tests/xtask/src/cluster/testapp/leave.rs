@@ -14,7 +14,7 @@ use super::{
 const LIMIT: Duration = Duration::from_mins(3);
 
 /// Prints the state of all objects, the events and the ends of the logs.
-pub(super) fn say_what_is_there(app: &App<'_>) {
+pub(in crate::cluster) fn say_what_is_there(app: &App<'_>) {
     let kinds = "statefulsets,pods,pvc,configmaps,leases,networkpolicies";
     for words in [
         vec!["get", kinds, "-o", "wide"],
@@ -43,7 +43,7 @@ fn say(app: &App<'_>, words: &[&str]) {
 }
 
 /// Says how to end what is kept.
-pub(super) fn say_how_to_remove(app: &App<'_>) {
+pub(in crate::cluster) fn say_how_to_remove(app: &App<'_>) {
     eprintln!(
         "Kept. `cargo xtask cluster kubectl delete namespace {}` removes it, but for volumes whose \
          policy is Retain.",
@@ -52,7 +52,7 @@ pub(super) fn say_how_to_remove(app: &App<'_>) {
 }
 
 /// Removes the namespace and every volume that was made for it, and waits until they are gone.
-pub(super) fn remove(app: &App<'_>) -> Result<()> {
+pub(in crate::cluster) fn remove(app: &App<'_>) -> Result<()> {
     let namespace = app.namespace();
     let mine = |layout| -> Result<Vec<String>> {
         let volumes = kubectl::json(layout, &["get", "pv"])?;

@@ -20,11 +20,26 @@ use super::{
 /// its driver attaches.
 const LIMIT: Duration = Duration::from_mins(2);
 
+/// How many plain restarts are timed on each class.
+const RESTARTS: usize = 3;
+
+/// The seconds of some plain restarts, each followed by a look at what the app has.
+pub(in crate::cluster) fn several(app: &App<'_>) -> Result<Vec<f64>> {
+    let mut seconds = Vec::new();
+    for _ in 0..RESTARTS {
+        let took = time(app)?.as_secs_f64();
+        eprintln!("A plain restart took {took:.3} s.");
+        seconds.push(took);
+        app.check()?;
+    }
+    Ok(seconds)
+}
+
 /// Deletes the pod and waits until its successor is ready.
 ///
 /// From the moment when the deletion is seen to that when the new pod is seen to be ready: the time
 /// that kubectl needs to start and to ask is no part of it.
-pub(super) fn time(app: &App<'_>) -> Result<Duration> {
+fn time(app: &App<'_>) -> Result<Duration> {
     let watch = Watch::start(app)?;
     let deadline = Instant::now() + LIMIT;
     let mut restart = Restart::default();

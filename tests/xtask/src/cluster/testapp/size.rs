@@ -1,23 +1,13 @@
-//! How much data the example's volume holds.
+//! How much data a volume holds.
 
 use std::{fmt, str::FromStr};
 
 /// A number of MiB, written as Kubernetes writes quantities: `512Mi`, `1Gi`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Mebibytes(pub(super) u32);
+pub(in crate::cluster) struct Mebibytes(pub(in crate::cluster) u32);
 
-/// What is there beside the data: the repositories, and what a file system needs for itself.
-const BESIDE: u32 = 1024;
-
-/// More is no example any more; the volumes lie on this machine twice.
+/// More is no test any more; the volumes lie on this machine twice.
 const LARGEST: u32 = 64 * 1024;
-
-impl Mebibytes {
-    /// The size of a volume that holds this much data.
-    pub(super) fn volume(self) -> Self {
-        Self(self.0 + BESIDE)
-    }
-}
 
 impl fmt::Display for Mebibytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -56,6 +46,5 @@ mod tests {
         for wrong in ["1", "Gi", "1G", "-1Gi", "1.5Gi", "65Gi", "4294967295Gi"] {
             assert!(wrong.parse::<Mebibytes>().is_err(), "{wrong}");
         }
-        assert_eq!(Mebibytes(1024).volume().to_string(), "2048Mi");
     }
 }

@@ -15,7 +15,7 @@ use super::{
 const LIMIT: Duration = Duration::from_mins(1);
 
 /// What was there before the migration.
-pub(super) struct Before {
+pub(in crate::cluster) struct Before {
     /// The volume of the claim that is migrated.
     volume: String,
     /// Identity of the claim that is not, which holds its volume too.
@@ -26,7 +26,7 @@ pub(super) struct Before {
 
 impl Before {
     /// Looks at it.
-    pub(super) fn look(app: &App<'_>) -> Result<Self> {
+    pub(in crate::cluster) fn look(app: &App<'_>) -> Result<Self> {
         let claim = app.get(&["pvc", CLAIM])?;
         Ok(Self {
             volume: text(&claim, "/spec/volumeName").to_owned(),
@@ -36,7 +36,7 @@ impl Before {
     }
 
     /// What is wrong after a migration that says it has completed.
-    pub(super) fn judge(&self, app: &App<'_>) -> Result<Vec<String>> {
+    pub(in crate::cluster) fn judge(&self, app: &App<'_>) -> Result<Vec<String>> {
         let claim = app.get(&["pvc", CLAIM])?;
         let volume = text(&claim, "/spec/volumeName");
         let mut problems = of_claim(&claim, &self.volume);
@@ -77,7 +77,7 @@ impl Before {
     }
 
     /// What is wrong after the clean-up: the old volume must be gone, and the app must not care.
-    pub(super) fn judge_cleaned_up(&self, app: &App<'_>) -> Result<Vec<String>> {
+    pub(in crate::cluster) fn judge_cleaned_up(&self, app: &App<'_>) -> Result<Vec<String>> {
         let volume = format!("pv/{}", self.volume);
         kubectl::run(
             app.layout,
@@ -95,7 +95,7 @@ impl Before {
 }
 
 /// What is wrong with how the migration ended and with what it says of itself.
-pub(super) fn of_document(finished: &Finished) -> Vec<String> {
+pub(in crate::cluster) fn of_document(finished: &Finished) -> Vec<String> {
     let document = &finished.document;
     let mut problems = Vec::new();
     if !finished.status.success() {
