@@ -9,7 +9,8 @@
 #   app.sh check       holds the app, judges everything there is, lets it go on
 #
 # Exit codes: 0 stopped as asked; 1 one repository is there and the other is not; 2 git fsck found
-# damage; 3 the counters disagree; 4 pages disagree; 5 a command failed, which says why; 64 usage.
+# damage; 3 the counters disagree; 4 pages or small files disagree; 5 a command failed, which says
+# why; 64 usage.
 
 set -Eeuo pipefail
 
@@ -23,14 +24,20 @@ TYPE=${APP_TYPE:-full}
 FSCK_EVERY=${APP_FSCK_EVERY:-100}
 # Seconds between two commits.
 PAUSE=${APP_PAUSE:-0.05}
-# MiB of random files beside the repository, of which a second writer rewrites pages all the time.
+# MiB of random files beside the repository, of which a second writer rewrites pages all the time,
+# and the MiB of each of them.
 FILL_MB=${APP_FILL_MB:-0}
-# Pages of 4 KiB which that writer rewrites at a time, and the seconds between two times.
+FILE_MB=${APP_FILE_MB:-16}
+# Small random files beside those, of which that writer rewrites one each time, and their bytes.
+SMALL_FILES=${APP_SMALL_FILES:-0}
+SMALL_BYTES=${APP_SMALL_BYTES:-8192}
+# Pages of 4 KiB which the writer rewrites at a time, and the seconds between two times.
 WRITE_PAGES=${APP_WRITE_PAGES:-8}
 WRITE_PAUSE=${APP_WRITE_PAUSE:-0.02}
 
 PAGE=4096
-FILE_MB=16
+# Small files in a folder.
+FOLDER=1000
 FILES=$(((FILL_MB + FILE_MB - 1) / FILE_MB))
 
 # Of git's settings only ours: a commit counts once it is on the disk, nothing is repacked by a
@@ -120,18 +127,35 @@ fill() {
         repeat_burst
         return
     fi
-    ((FILES > 0)) || return 0
-    say "filling $DATA with $((FILES * FILE_MB)) MiB"
+    ((FILES + SMALL_FILES > 0)) || return 0
+    say "filling $DATA with $((FILES * FILE_MB)) MiB and $SMALL_FILES small files"
     mkdir -p "$DATA/fill" "$VERIFY/fill"
     for ((at = 0; at < FILES; at++)); do
         printf -v name '%05d' "$at"
         dd if=/dev/urandom bs=1M count="$FILE_MB" iflag=fullblock status=none |
             tee "$DATA/fill/$name" >"$VERIFY/fill/$name"
     done
+    fill_small
     for volume in "$DATA" "$VERIFY"; do
         sync --file-system "$volume"
         touch "$volume/fill/complete"
     done
+}
+
+fill_small() {
+    local at number folder volume
+    for volume in "$DATA" "$VERIFY"; do
+        mkdir -p "$volume/fill/small"
+    done
+    for ((at = 0; at < SMALL_FILES; at += FOLDER)); do
+        printf -v folder '%05d' "$((at / FOLDER))"
+        mkdir -p "$DATA/fill/small/$folder"
+        number=$((SMALL_FILES - at < FOLDER ? SMALL_FILES - at : FOLDER))
+        head -c "$((number * SMALL_BYTES))" /dev/urandom |
+            split --numeric-suffixes --suffix-length=3 --bytes="$SMALL_BYTES" - \
+                "$DATA/fill/small/$folder/"
+    done
+    cp -R "$DATA/fill/small/." "$VERIFY/fill/small/"
 }
 
 # A kill can come between the two writes of a burst: what DATA has of it is what counts.
@@ -139,7 +163,11 @@ repeat_burst() {
     local file page
     [[ -s $VERIFY/fill/burst ]] || return 0
     read -r file page <"$VERIFY/fill/burst"
-    copy_pages "$DATA/fill/$file" "$page" "$VERIFY/fill/$file" "$page"
+    if [[ $page == whole ]]; then
+        cp "$DATA/fill/$file" "$VERIFY/fill/$file"
+    else
+        copy_pages "$DATA/fill/$file" "$page" "$VERIFY/fill/$file" "$page"
+    fi
 }
 
 # copy_pages SOURCE PAGE DESTINATION PAGE [dd's conversions]
@@ -148,19 +176,35 @@ copy_pages() {
         conv="notrunc${5:+,$5}" status=none
 }
 
-# Rewrites pages in DATA and then, once they are on the disk, in VERIFY, until it is to stop.
-rewrite_pages() {
-    local file page last=$((FILE_MB * 1048576 / PAGE - WRITE_PAGES))
+# Rewrites what was filled, until it is to stop.
+rewrite() {
     while [[ ! -e $FLAGS/stop ]]; do
         hold held-writer
-        printf -v file '%05d' "$((SRANDOM % FILES))"
-        page=$((SRANDOM % (last + 1)))
-        echo "$file $page" >"$VERIFY/fill/burst"
-        dd if=/dev/urandom of="$FLAGS/burst" bs="$PAGE" count="$WRITE_PAGES" status=none
-        copy_pages "$FLAGS/burst" 0 "$DATA/fill/$file" "$page" fdatasync
-        copy_pages "$FLAGS/burst" 0 "$VERIFY/fill/$file" "$page"
+        ((FILES == 0)) || rewrite_pages
+        ((SMALL_FILES == 0)) || rewrite_small
         sleep "$WRITE_PAUSE"
     done
+}
+
+# Rewrites pages in DATA and then, once they are on the disk, in VERIFY.
+rewrite_pages() {
+    local file page last=$((FILE_MB * 1048576 / PAGE - WRITE_PAGES))
+    printf -v file '%05d' "$((SRANDOM % FILES))"
+    page=$((SRANDOM % (last + 1)))
+    echo "$file $page" >"$VERIFY/fill/burst"
+    dd if=/dev/urandom of="$FLAGS/burst" bs="$PAGE" count="$WRITE_PAGES" status=none
+    copy_pages "$FLAGS/burst" 0 "$DATA/fill/$file" "$page" fdatasync
+    copy_pages "$FLAGS/burst" 0 "$VERIFY/fill/$file" "$page"
+}
+
+# The same with a whole small file.
+rewrite_small() {
+    local file at=$((SRANDOM % SMALL_FILES))
+    printf -v file 'small/%05d/%03d' "$((at / FOLDER))" "$((at % FOLDER))"
+    echo "$file whole" >"$VERIFY/fill/burst"
+    head -c "$SMALL_BYTES" /dev/urandom >"$FLAGS/burst"
+    dd if="$FLAGS/burst" of="$DATA/fill/$file" bs=1M conv=fdatasync status=none
+    cp "$FLAGS/burst" "$VERIFY/fill/$file"
 }
 
 # Stands still while `check` looks, and says so in the flag $1.
@@ -183,8 +227,8 @@ run() {
     rm -f "$FLAGS"/*
     open_repositories
     fill
-    if ((FILES > 0)); then
-        rewrite_pages &
+    if ((FILES + SMALL_FILES > 0)); then
+        rewrite &
         writer=$!
     fi
     count=$(counter "$DATA")
@@ -202,7 +246,7 @@ run() {
             say "$count commits, both repositories are sound"
             [[ $TYPE != mini ]] || break
         fi
-        [[ -z $writer ]] || kill -0 "$writer" 2>/dev/null || fail 4 "the writer of pages has ended"
+        [[ -z $writer ]] || kill -0 "$writer" 2>/dev/null || fail 4 "the writer of pages and files has ended"
         sleep "$PAUSE"
     done
     touch "$FLAGS/stop"
@@ -244,11 +288,14 @@ check() {
             cmp "$DATA/fill/${name##*/}" "$name" ||
                 fail 4 "pages of ${name##*/} are not what was written"
         done
+        diff --recursive --brief "$DATA/fill/small" "$VERIFY/fill/small" ||
+            fail 4 "small files are not what was written"
     fi
     fsck
     compare_counters
     counts
     echo "pages: $(((FILES * FILE_MB * 1048576) / PAGE))"
+    echo "small files: $SMALL_FILES"
 }
 
 case ${1:-} in

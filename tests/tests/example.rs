@@ -44,6 +44,8 @@ impl App {
             .env("APP_FLAGS", self.path("flags"))
             .env("APP_FSCK_EVERY", fsck_every.to_string())
             .env("APP_FILL_MB", "16")
+            .env("APP_SMALL_FILES", "1001")
+            .env("APP_SMALL_BYTES", "1000")
             .env("APP_PAUSE", "0")
             .env("APP_WRITE_PAUSE", "0")
             .process_group(0);
@@ -207,6 +209,19 @@ fn a_lost_page_is_found_out() -> Result<()> {
         .write(true)
         .open(&file)?
         .write_all_at(&[0; 4096], page)?;
+    let running = app.start()?;
+    assert_eq!(app.run("check")?.status.code(), Some(4));
+    running.kill()
+}
+
+#[test]
+fn a_lost_small_file_is_found_out() -> Result<()> {
+    require!(skip::program("bash"));
+    require!(skip::program("git"));
+    let app = stopped()?;
+    // The writer rewrites those that it knows, which would mend one of them.
+    fs::write(app.path("data/fill/small/00001/001"), "old")?;
+    fs::write(app.path("verify/fill/small/00001/001"), "new")?;
     let running = app.start()?;
     assert_eq!(app.run("check")?.status.code(), Some(4));
     running.kill()

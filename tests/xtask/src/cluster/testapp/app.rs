@@ -98,8 +98,8 @@ impl<'a> App<'a> {
         Ok(())
     }
 
-    /// Lets the app judge itself: git fsck of both repositories, both counters, every page. What
-    /// it has counted to.
+    /// Lets the app judge itself: git fsck of both repositories, both counters, every page and every
+    /// small file. What it has counted to.
     pub(in crate::cluster) fn check(&self) -> Result<u64> {
         let said = self
             .script("check")
