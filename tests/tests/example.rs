@@ -204,11 +204,11 @@ fn a_lost_page_is_found_out() -> Result<()> {
     require!(skip::program("git"));
     let app = stopped()?;
     let file = app.path("data/fill/00000");
-    let page = fs::metadata(&file)?.len() / 2;
-    OpenOptions::new()
-        .write(true)
-        .open(&file)?
-        .write_all_at(&[0; 4096], page)?;
+    // Many, far apart: the writer may rewrite one before anybody looks, in both volumes.
+    let opened = OpenOptions::new().write(true).open(&file)?;
+    for page in (0..fs::metadata(&file)?.len()).step_by(1 << 20) {
+        opened.write_all_at(&[0; 4096], page)?;
+    }
     let running = app.start()?;
     assert_eq!(app.run("check")?.status.code(), Some(4));
     running.kill()
