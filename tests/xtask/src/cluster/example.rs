@@ -23,7 +23,7 @@ pub(crate) struct Options {
 
 /// Runs the example. The code is 0 when every judge agreed.
 pub(super) fn run(layout: &Layout, sources: &Path, options: &Options) -> Result<ExitCode> {
-    let fill = Fill { data: options.size };
+    let fill = Fill::of_large_files(options.size);
     testapp::run(layout, sources, &options.run, fill, |trial| {
         trial.app.start()?;
         let on_source =

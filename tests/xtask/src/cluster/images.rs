@@ -25,7 +25,7 @@ const BUSYBOX_IMAGE: &str = "livmig.io/test/busybox:1";
 const BUSYBOX: &str = "/bin/busybox";
 
 /// A Debian with git, rsync and bash.
-const GIT_IMAGE: &str = "livmig.io/test/git:1";
+pub(super) const GIT_IMAGE: &str = "livmig.io/test/git:1";
 const GIT_PACKAGES: &str = "git,procps,rsync";
 
 /// Counts up when the way in which images are made changes.

@@ -22,6 +22,7 @@ mod status;
 mod storage;
 mod testapp;
 mod up;
+mod versus;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
@@ -60,6 +61,8 @@ pub(crate) enum Command {
     Sanity,
     /// The example of deploy/example from start to clean-up; prints one JSON document
     Example(example::Options),
+    /// livmig beside `rsync -aHAX` on the same data; prints one JSON document
+    Versus(versus::Options),
     /// Import image archives (OCI) on both nodes, for pods that do not pull
     Load {
         /// The archives
@@ -79,6 +82,7 @@ pub(crate) fn run(command: &Command) -> Result<ExitCode> {
         Command::Start { machine, piece } => start(&layout, *machine, piece)?,
         Command::Sanity => sanity::run(&layout, &sources()?)?,
         Command::Example(options) => return example::run(&layout, &sources()?, options),
+        Command::Versus(options) => return versus::run(&layout, &sources()?, options),
         Command::Load { archives } => load(&layout, archives)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -1,6 +1,6 @@
 //! The app in a namespace of its own: to start it, to ask it what it has, to judge that.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, str::FromStr};
 
 use anyhow::{Context as _, Result};
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -17,6 +17,8 @@ pub(in crate::cluster) const NAME: &str = "testapp";
 pub(in crate::cluster) const POD: &str = "testapp-0";
 /// The claim that is migrated.
 pub(in crate::cluster) const CLAIM: &str = "data-testapp-0";
+/// The class to go to.
+pub(in crate::cluster) const DESTINATION: &str = "new";
 /// The claim that is not.
 pub(in crate::cluster) const VERIFY_CLAIM: &str = "testapp-verify";
 
@@ -62,6 +64,11 @@ impl<'a> App<'a> {
         &self.namespace
     }
 
+    /// What it fills its volume with.
+    pub(in crate::cluster) fn fill(&self) -> Fill {
+        self.fill
+    }
+
     /// Runs kubectl in the namespace; what it prints.
     pub(in crate::cluster) fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         kubectl::run(self.layout, &self.scoped(arguments))
@@ -90,11 +97,34 @@ impl<'a> App<'a> {
         fs::write(at.join("kustomization.yaml"), overlay.to_string())?;
         eprintln!(
             "Starting the app and filling its volume with {}.",
-            self.fill.data
+            self.fill
         );
         kubectl::run(self.layout, &["apply", "-k", &at.to_string_lossy()])?;
         let stateful_set = format!("statefulset/{NAME}");
         self.kubectl(&["rollout", "status", &stateful_set, "--timeout=15m"])?;
+        Ok(())
+    }
+
+    /// Stops it and waits until its pod is gone.
+    pub(in crate::cluster) fn stop(&self) -> Result<()> {
+        let stateful_set = format!("statefulset/{NAME}");
+        self.kubectl(&["scale", &stateful_set, "--replicas=0"])?;
+        self.kubectl(&["wait", "--for=delete", "pod", POD, "--timeout=3m"])?;
+        Ok(())
+    }
+
+    /// Starts it after a stop, and waits until it is ready.
+    pub(in crate::cluster) fn start_again(&self) -> Result<()> {
+        let stateful_set = format!("statefulset/{NAME}");
+        self.kubectl(&["scale", &stateful_set, "--replicas=1"])?;
+        self.kubectl(&["rollout", "status", &stateful_set, "--timeout=3m"])?;
+        Ok(())
+    }
+
+    /// Reads every file that it filled its volume with, so that all are in the node's memory.
+    pub(in crate::cluster) fn read_all(&self) -> Result<()> {
+        let read = "find /data/fill -type f -exec cat {} + >/dev/null";
+        self.kubectl(&["exec", POD, "--", "bash", "-c", read])?;
         Ok(())
     }
 
@@ -104,12 +134,12 @@ impl<'a> App<'a> {
         let said = self
             .script("check")
             .context("the app's own check says that not everything is there")?;
-        counter(&said, "data").context("the app's own check printed no counter")
+        number(&said, "data").context("the app's own check printed no counter")
     }
 
     /// What is committed to the migrated volume at this moment.
     pub(in crate::cluster) fn count(&self) -> Result<u64> {
-        counter(&self.script("counts")?, "data").context("the app printed no counter")
+        number(&self.script("counts")?, "data").context("the app printed no counter")
     }
 
     fn script(&self, part: &str) -> Result<String> {
@@ -158,8 +188,8 @@ fn relative(from: &Path, to: &Path) -> String {
     format!("{up}{}", to.to_string_lossy().trim_start_matches('/'))
 }
 
-/// The number in the line `name: number` of what the script printed.
-fn counter(said: &str, name: &str) -> Option<u64> {
+/// The number in the line `name: number` of what a script printed.
+pub(in crate::cluster) fn number<N: FromStr>(said: &str, name: &str) -> Option<N> {
     said.lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))?
         .parse()
@@ -171,12 +201,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_counter_is_found_by_its_whole_name() {
+    fn a_number_is_found_by_its_whole_name() {
         let said = "metadata: 1\ndata: 42\nverify: 41\n";
-        assert_eq!(counter(said, "data"), Some(42));
-        assert_eq!(counter(said, "verify"), Some(41));
-        assert_eq!(counter(said, "veri"), None);
-        assert_eq!(counter("data: \n", "data"), None);
+        assert_eq!(number::<u64>(said, "data"), Some(42));
+        assert_eq!(number::<u64>(said, "verify"), Some(41));
+        assert_eq!(number::<u64>(said, "veri"), None);
+        assert_eq!(number::<u64>("data: \n", "data"), None);
     }
 
     #[test]

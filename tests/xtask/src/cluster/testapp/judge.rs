@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::{
     super::{kubectl, process::await_value},
-    app::{App, CLAIM, NAME, POD, VERIFY_CLAIM},
-    migration::{DESTINATION, Finished},
+    app::{App, CLAIM, DESTINATION, NAME, POD, VERIFY_CLAIM},
+    migration::Finished,
 };
 
 /// How long things may take that nothing but the cluster is to do.
@@ -237,7 +237,7 @@ fn items(list: &Value) -> &[Value] {
 }
 
 /// The text at `path`, empty when there is none.
-fn text<'a>(object: &'a Value, path: &str) -> &'a str {
+pub(in crate::cluster) fn text<'a>(object: &'a Value, path: &str) -> &'a str {
     object
         .pointer(path)
         .and_then(Value::as_str)

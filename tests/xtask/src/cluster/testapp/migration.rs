@@ -10,16 +10,13 @@ use serde_json::Value;
 
 use super::{
     super::{layout::Layout, load, process::output},
-    app::{App, NAME},
+    app::{App, DESTINATION, NAME},
 };
 use crate::{
     cargo::{cargo, root},
     images,
     rules::workspace::target_directory,
 };
-
-/// The class to go to.
-pub(in crate::cluster) const DESTINATION: &str = "new";
 
 /// livmig-coord.
 pub(in crate::cluster) struct Program(PathBuf);
