@@ -6,7 +6,10 @@ use std::{
     time::Instant,
 };
 
-use crate::tally::{Tally, failed_test};
+use crate::{
+    skips,
+    tally::{Tally, failed_test},
+};
 
 /// What all stages have come to so far.
 #[derive(Debug, Default)]
@@ -48,14 +51,26 @@ impl Stages {
         self.outcome(name, started, result);
     }
 
-    /// Runs `command`, shows its output and counts the tests in it.
+    /// Runs `command`, shows its output and counts the tests in it, and what they skip.
     pub(crate) fn tests(&mut self, name: &str, command: &mut Command) {
         let started = begin(name);
+        let noted = match tempfile::NamedTempFile::new() {
+            Ok(file) => file,
+            Err(error) => {
+                let problem = format!("no file for what is skipped: {error}");
+                return self.outcome(name, started, Err(vec![problem]));
+            }
+        };
+        command.env("LIVMIG_SKIPS", noted.path());
         let mut counted = Tally::default();
-        let result = stream(command, |line| {
+        let mut result = stream(command, |line| {
             counted += Tally::of_line(line).unwrap_or_default();
             self.failures
                 .extend(failed_test(line).map(|test| format!("test {test}")));
+        });
+        let skipped = std::fs::read_to_string(noted.path()).unwrap_or_else(|error| {
+            result = Err(format!("what was skipped is not known: {error}"));
+            String::new()
         });
         // A test program that crashed, or did not compile, printed no count.
         if let Err(problem) = &result
@@ -63,6 +78,17 @@ impl Stages {
         {
             counted.failed = 1;
             self.failures.push(format!("{name}: {problem}"));
+        }
+        for skip in skips::parse(&skipped) {
+            counted.skipped += 1;
+            let name = if skip.whole {
+                // The harness called it ok, because it has no word for this.
+                counted.passed = counted.passed.saturating_sub(1);
+                skip.name
+            } else {
+                format!("part of {}", skip.name)
+            };
+            self.skips.push((name, skip.reason));
         }
         self.tally += counted;
         println!("== {name}: {} ({:.0?})", counted.line(), started.elapsed());
@@ -122,5 +148,29 @@ fn stream(command: &mut Command, mut each: impl FnMut(&str)) -> Result<(), Strin
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!("ended with {status}")),
         Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_tests_skip_is_no_pass() {
+        let said = r#"echo "test result: ok. 3 passed; 0 failed; 0 ignored"
+            printf 'test\ta::b\tneeds root\npart\tc\tno xfs\n' >>"$LIVMIG_SKIPS""#;
+        let mut stages = Stages::default();
+        let mut command = Command::new("sh");
+        stages.tests("three", command.args(["-ec", said]));
+        let expected = Tally {
+            passed: 2,
+            failed: 0,
+            skipped: 2,
+        };
+        assert_eq!(stages.tally, expected);
+        let skips = [("part of c", "no xfs"), ("a::b", "needs root")]
+            .map(|(name, reason)| (name.to_owned(), reason.to_owned()));
+        assert_eq!(stages.skips, skips);
+        assert!(stages.failures.is_empty());
     }
 }

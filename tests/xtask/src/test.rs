@@ -8,7 +8,6 @@ use crate::{
     cargo::{cargo, root},
     images, machine, on_cluster,
     rules::{self, workspace::Workspace},
-    skips,
     stage::Stages,
 };
 
@@ -52,7 +51,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         images::build(&root)?;
         Ok(Vec::new())
     });
-    run_tests(&root, &workspace.target, &mut stages)?;
+    run_tests(&root, &workspace.target, &mut stages);
     on_cluster::run(&root, &workspace.target, &mut stages);
 
     let mut doc = cargo(&root);
@@ -80,34 +79,16 @@ fn check_rules(workspace: &Workspace, stages: &mut Stages) {
 }
 
 /// Every test of every crate; those of whole binaries run the release build.
-fn run_tests(root: &Path, target: &Path, stages: &mut Stages) -> Result<()> {
-    let noted = target.join("skips");
-    match std::fs::remove_file(&noted) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
-    }
+fn run_tests(root: &Path, target: &Path, stages: &mut Stages) {
     let mut tests = cargo(root);
     tests
         .args(["test", "--workspace", "--no-fail-fast", "--locked"])
         .env("LIVMIG_BIN_DIR", target.join("release"))
         .env("LIVMIG_IMAGES_DIR", target.join("images"))
         .env("LIVMIG_SCRATCH", target.join("tmp"))
-        .env("LIVMIG_SKIPS", &noted)
         // A failure explains itself; where in the tests it was noticed, its name says.
         .env("RUST_BACKTRACE", "0");
     stages.tests("tests", &mut tests);
-    for skip in skips::parse(&std::fs::read_to_string(&noted).unwrap_or_default()) {
-        stages.tally.skipped += 1;
-        let name = if skip.whole {
-            // The harness called it ok, because it has no word for this.
-            stages.tally.passed = stages.tally.passed.saturating_sub(1);
-            skip.name
-        } else {
-            format!("part of {}", skip.name)
-        };
-        stages.skips.push((name, skip.reason));
-    }
-    Ok(())
 }
 
 /// Says what will run, what is missing, and what that means; installs what it may.
