@@ -17,10 +17,8 @@ use livmig_tests::{
 };
 use serde_json::Value;
 
-/// The class that volumes come from.
-pub(crate) const OLD: &str = "old";
-/// The class that volumes go to.
-pub(crate) const NEW: &str = "new";
+use crate::place::{IMAGE, mover_image};
+pub(crate) use crate::place::{NEW, OLD};
 
 /// The nodes of one machine carry one workload at a time.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -85,6 +83,7 @@ impl Namespace {
         let mut command = bins::coord()?;
         command
             .args(arguments)
+            .args(mover_image(arguments))
             .args(["-n", &self.name, "--kubeconfig"])
             .arg(&self.kubeconfig)
             .env("XDG_STATE_HOME", self.scratch.path().join("state"));
@@ -268,7 +267,7 @@ spec:
       terminationGracePeriodSeconds: 10
       containers:
       - name: app
-        image: livmig.io/test/git:1
+        image: {IMAGE}
         imagePullPolicy: IfNotPresent
         command: [bash, -c]
         args:

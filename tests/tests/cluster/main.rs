@@ -1,5 +1,6 @@
 //! Migrations on a real cluster, of a workload that knows what it was promised. The cluster is the
-//! one of `LIVMIG_KUBECONFIG`; `cargo xtask test` makes one and runs this.
+//! one of `LIVMIG_KUBECONFIG`; `cargo xtask test` makes one and runs this, or takes that of its
+//! `--kubeconfig`.
 
 #![expect(
     clippy::indexing_slicing,
@@ -10,6 +11,7 @@ mod drained;
 mod fixture;
 mod killed;
 mod migrate;
+mod place;
 mod refused;
 mod rights;
 mod rolled_back;
