@@ -1,7 +1,13 @@
 //! Skips: a test that cannot run here says which and why, on stdout and in the file named by
 //! `LIVMIG_SKIPS`, where `cargo xtask test` counts it.
 
-use std::{env, fs::OpenOptions, io::Write as _, process::Command};
+use std::{
+    env,
+    fs::OpenOptions,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 /// Names the file that skips are appended to.
 pub const SKIPS: &str = "LIVMIG_SKIPS";
@@ -88,5 +94,36 @@ pub fn program(program: &str) -> Result<(), String> {
     match Command::new(program).arg("--version").output() {
         Ok(_) => Ok(()),
         Err(error) => Err(format!("needs {program} ({error})")),
+    }
+}
+
+/// Needs a cluster that `cargo xtask cluster` made, for its delays, its classes or its nodes. The
+/// cluster's run folder.
+pub fn own_cluster() -> Result<PathBuf, String> {
+    let kubeconfig = env::var_os("LIVMIG_KUBECONFIG").map(PathBuf::from);
+    kubeconfig
+        .as_deref()
+        .and_then(run_folder)
+        .map(Path::to_owned)
+        .ok_or_else(|| "needs a cluster of `cargo xtask cluster`".into())
+}
+
+/// The folder of the cluster of `kubeconfig`, if that is one of ours.
+fn run_folder(kubeconfig: &Path) -> Option<&Path> {
+    let folder = kubeconfig.parent()?;
+    folder.join("delays").is_dir().then_some(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_of_ours_is_known_by_its_delays() {
+        let folder = tempfile::tempdir().unwrap();
+        let kubeconfig = folder.path().join("kubeconfig");
+        assert_eq!(run_folder(&kubeconfig), None);
+        std::fs::create_dir(folder.path().join("delays")).unwrap();
+        assert_eq!(run_folder(&kubeconfig), Some(folder.path()));
     }
 }

@@ -2,6 +2,7 @@
 
 mod cargo;
 mod cluster;
+mod foreign;
 mod images;
 mod machine;
 mod on_cluster;
@@ -25,7 +26,7 @@ struct Args {
 #[derive(Subcommand)]
 enum Command {
     /// Check, build and test everything that can run on this machine
-    Test,
+    Test(foreign::Options),
     /// Check the house rules alone: file sizes, modules, pure crates, words, supply chain
     Rules,
     /// Build the container images and the air-gap bundle, below target/images
@@ -41,7 +42,7 @@ enum Command {
 
 fn main() -> anyhow::Result<ExitCode> {
     match Args::parse().command {
-        Command::Test => test::run(),
+        Command::Test(options) => test::run(&options),
         Command::Rules => test::run_rules(),
         Command::Images { check_reproducible } => images::run(check_reproducible),
         Command::Cluster(command) => cluster::run(&command),

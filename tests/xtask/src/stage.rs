@@ -41,14 +41,16 @@ impl Stages {
         &mut self,
         name: &str,
         check: impl FnOnce() -> anyhow::Result<Vec<String>>,
-    ) {
+    ) -> bool {
         let started = begin(name);
         let result = match check() {
             Ok(problems) if problems.is_empty() => Ok(()),
             Ok(problems) => Err(problems),
             Err(error) => Err(vec![format!("{error:#}")]),
         };
+        let passed = result.is_ok();
         self.outcome(name, started, result);
+        passed
     }
 
     /// Runs `command`, shows its output and counts the tests in it, and what they skip.

@@ -1,21 +1,23 @@
 //! `cargo xtask test`: says what it will do, does all of it, and counts.
 
-use std::{path::Path, process::ExitCode};
+use std::{env, path::Path, process::ExitCode};
 
 use anyhow::Result;
 
 use crate::{
     cargo::{cargo, root},
+    foreign::{self, Foreign},
     images, machine, on_cluster,
     rules::{self, workspace::Workspace},
     stage::Stages,
 };
 
 /// Runs every stage. Fails when anything failed.
-pub(crate) fn run() -> Result<ExitCode> {
+pub(crate) fn run(options: &foreign::Options) -> Result<ExitCode> {
     let root = root()?;
+    let foreign = Foreign::of(options, |name| env::var(name).ok())?;
     let has_deny = machine::has_cargo_deny();
-    announce(has_deny);
+    announce(has_deny, foreign.as_ref());
     let mut stages = Stages::default();
 
     stages.command("format", cargo(&root).args(["fmt", "--all", "--check"]));
@@ -52,7 +54,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         Ok(Vec::new())
     });
     run_tests(&root, &workspace.target, &mut stages);
-    on_cluster::run(&root, &workspace.target, &mut stages);
+    on_cluster::run(&root, &workspace.target, foreign.as_ref(), &mut stages);
 
     let mut doc = cargo(&root);
     doc.args([
@@ -92,13 +94,19 @@ fn run_tests(root: &Path, target: &Path, stages: &mut Stages) {
 }
 
 /// Says what will run, what is missing, and what that means; installs what it may.
-fn announce(has_deny: bool) {
+fn announce(has_deny: bool, foreign: Option<&Foreign>) {
     println!(
         "Will run: format, house rules, supply chain, lints, release build, images, tests of every \
          crate (unit, property, simulator, documentation examples), whole migrations with the \
          release binaries, a real Kubernetes cluster with a migration on it, documentation."
     );
-    if let Some(reason) = on_cluster::obstacle() {
+    if let Some(foreign) = foreign {
+        println!(
+            "The cluster is that of {}: its nodes must hold or be able to pull the images, and \
+             what only a cluster of this program has is skipped.",
+            foreign.kubeconfig.display()
+        );
+    } else if let Some(reason) = on_cluster::obstacle() {
         println!("No cluster: {reason}.");
     }
     if !machine::is_root() {
