@@ -216,6 +216,12 @@ impl ClusterError {
         self.code() == Some(409)
     }
 
+    /// Whether the user lacks the right. An admission plugin that refuses an object has the same
+    /// code; only the words differ.
+    pub fn is_lack_of_rights(&self) -> bool {
+        matches!(self, Self::Refused { code: 403, message, .. } if message.contains("\" cannot "))
+    }
+
     /// Whether the same call may succeed later without anybody doing anything: the server is
     /// away, busy, or the object has just been changed by somebody else.
     pub fn is_transient(&self) -> bool {
@@ -232,12 +238,41 @@ impl From<ClusterError> for StepFailure {
         let message = chain(&error);
         if error.is_transient() {
             Self::transient(message)
-        } else if error.code() == Some(403) {
+        } else if error.is_lack_of_rights() {
             Self::permanent(message).with_hint(
                 "look at deploy/rbac.yaml for the rights that are needed, each with its reason",
             )
         } else {
             Self::permanent(message)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_by_admission_carries_its_reason_and_no_word_of_rights() {
+        let failure = |message: &str| {
+            StepFailure::from(ClusterError::Refused {
+                what: "create the pod livmig-db-0-src".to_owned(),
+                code: 403,
+                message: message.to_owned(),
+            })
+        };
+        let rights = failure(
+            "pods is forbidden: User \"u\" cannot create resource \"pods\" in API group \"\" in \
+             the namespace \"shop\"",
+        );
+        assert!(rights.hint.is_some_and(|hint| hint.contains("rbac.yaml")));
+        let policy = failure(
+            "pods \"livmig-db-0-src\" is forbidden: violates PodSecurity \"restricted:latest\"",
+        );
+        assert_eq!(policy.hint, None);
+        assert!(
+            policy.message.contains("livmig-db-0-src") && policy.message.contains("PodSecurity"),
+            "{policy}"
+        );
     }
 }
