@@ -28,6 +28,7 @@ pub mod rebind;
 pub mod settle;
 pub mod survey;
 pub mod template;
+pub mod trial;
 pub mod volumes;
 pub mod watch;
 pub mod workload;

@@ -99,6 +99,14 @@ impl Namespace {
             .map(|_| ())
     }
 
+    /// What the API server answers to a manifest that it is not to store.
+    pub(crate) fn try_out(&self, manifest: &str) -> Result<Finished> {
+        let file = self.scratch.path().join("trial.yaml");
+        fs::write(&file, manifest)?;
+        let file = file.display().to_string();
+        self.kubectl(&["create", "--dry-run=server", "-o", "yaml", "-f", &file])
+    }
+
     /// Starts `replicas` of the workload, each with a claim of [`OLD`], and waits until they run.
     pub(crate) fn start(&self, replicas: u32) -> Result<()> {
         self.apply(&workload(replicas))?;

@@ -8,6 +8,7 @@
 )]
 
 mod drained;
+mod admission;
 mod fixture;
 mod killed;
 mod migrate;

@@ -34,6 +34,7 @@ use super::{
     movers::{Movers, Pair},
     names::Names,
     pre_image::{self, PreImage},
+    trial::Trial,
     volumes, workload,
 };
 use crate::platform::{Context, Platform};
@@ -166,6 +167,7 @@ impl KubePlatform {
 
     async fn start_movers(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
         let pairs = self.pairs(context).await?;
+        self.try_claims(&pairs).await?;
         let movers = pairs
             .iter()
             .zip(&self.target.claims)
@@ -182,6 +184,28 @@ impl KubePlatform {
             })
             .collect();
         Ok(StepOutcome::Movers { movers })
+    }
+
+    /// Tries how the claims will be made anew, now that their volumes are known.
+    async fn try_claims(&self, pairs: &[Pair]) -> Result<(), StepFailure> {
+        let (before, _) = self.before().await?;
+        let class = self.class_after_the_swap();
+        let all =
+            pairs
+                .iter()
+                .zip(&before.claims)
+                .enumerate()
+                .map(async |(index, (pair, original))| {
+                    let name = self.names.trial(index);
+                    let trial = Trial {
+                        name: &name,
+                        original,
+                        volume: &pair.volume,
+                        class,
+                    };
+                    trial.run(&self.cluster).await
+                });
+        try_join_all(all).await.map(|_| ())
     }
 
     /// Every pair of movers, in the order of the claims.

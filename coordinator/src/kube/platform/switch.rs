@@ -65,6 +65,15 @@ impl KubePlatform {
         Ok(())
     }
 
+    /// How the claims tell their class once they are bound to their new volumes.
+    pub(super) fn class_after_the_swap(&self) -> ClaimClass {
+        if self.target.keep_claim_spec {
+            ClaimClass::Kept
+        } else {
+            ClaimClass::OfVolume
+        }
+    }
+
     async fn rebind_all(&self, direction: Direction, context: &Context) -> Result<(), StepFailure> {
         let (before, _) = self.before().await?;
         let mark = self.fence_mark(context.epoch);
@@ -91,7 +100,6 @@ impl KubePlatform {
                     // Also when there is no new one: a fence may be up all the same.
                     (Direction::Back, new) => (old, new),
                 };
-                let kept = self.target.keep_claim_spec || direction == Direction::Back;
                 Rebind {
                     cluster: &self.cluster,
                     original,
@@ -99,10 +107,9 @@ impl KubePlatform {
                     wanted,
                     other,
                     direction,
-                    class: if kept && direction == Direction::Forward {
-                        ClaimClass::Kept
-                    } else {
-                        ClaimClass::OfVolume
+                    class: match direction {
+                        Direction::Forward => self.class_after_the_swap(),
+                        Direction::Back => ClaimClass::OfVolume,
                     },
                     epoch: context.epoch,
                     mark,
