@@ -89,6 +89,7 @@ impl MadeBy {
             (FaultCode::StillWritten, Self::Demo)
             | (
                 FaultCode::Disconnected
+                | FaultCode::Unreachable
                 | FaultCode::Stopped
                 | FaultCode::Busy
                 | FaultCode::Internal,
@@ -107,7 +108,7 @@ mod tests {
     use super::*;
     use crate::cli::{demo, migrate, migrate_dir};
 
-    const CODES: [FaultCode; 15] = [
+    const CODES: [FaultCode; 16] = [
         FaultCode::NoSpace,
         FaultCode::Permission,
         FaultCode::Unsupported,
@@ -120,6 +121,7 @@ mod tests {
         FaultCode::Protocol,
         FaultCode::BadRequest,
         FaultCode::Disconnected,
+        FaultCode::Unreachable,
         FaultCode::Stopped,
         FaultCode::Busy,
         FaultCode::Internal,

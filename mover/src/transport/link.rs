@@ -21,7 +21,7 @@ use tokio::{runtime::Handle, sync::mpsc};
 use super::{
     acks::Acks,
     messages::{self, MessageError},
-    quic,
+    quic::{self, QuicError},
 };
 use crate::fault;
 
@@ -64,7 +64,7 @@ impl Link {
         runtime.block_on(async {
             let (endpoint, connection) = quic::connect(peer.address, peer.own, peer.key)
                 .await
-                .map_err(|error| disconnected(peer.address, &error))?;
+                .map_err(|error| unconnected(peer.address, &error))?;
             let (mut send, mut receive) = connection
                 .open_bi()
                 .await
@@ -252,6 +252,16 @@ async fn listen(mut receive: RecvStream, acks: Arc<Acks>, traffic: Arc<Traffic>)
     }
 }
 
+/// Why there was no connection: silence is another fault than an answer that ends it.
+fn unconnected(address: SocketAddr, error: &QuicError) -> Fault {
+    let fault = disconnected(address, error);
+    let code = match error {
+        QuicError::Timeout => FaultCode::Unreachable,
+        _ => fault.code,
+    };
+    Fault { code, ..fault }
+}
+
 fn disconnected(address: SocketAddr, error: &dyn std::error::Error) -> Fault {
     let mut why = error.to_string();
     let mut source = error.source();
@@ -272,4 +282,22 @@ fn not_understood() -> Fault {
         FaultCode::Protocol,
         "source: the destination answered with something that is no livmig message",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_told_from_an_answer_that_ends_the_connection() {
+        let address = SocketAddr::from(([192, 0, 2, 1], 7401));
+        let silent = unconnected(address, &QuicError::Timeout);
+        assert_eq!(silent.code, FaultCode::Unreachable);
+        assert!(silent.message.contains("192.0.2.1:7401"), "{silent}");
+        let ended = unconnected(
+            address,
+            &QuicError::Connection(quinn::ConnectionError::Reset),
+        );
+        assert_eq!(ended.code, FaultCode::Disconnected);
+    }
 }

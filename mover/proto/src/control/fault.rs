@@ -30,6 +30,9 @@ pub enum FaultCode {
     Protocol,
     /// The connection to the other mover was lost; a new pass goes on from what was applied.
     Disconnected,
+    /// Nothing has come back from the other mover's data address: it is gone, or something on the
+    /// way drops UDP.
+    Unreachable,
     /// The mover may not read or write an entry.
     Permission,
     /// The device or file system failed a read or a write.
@@ -59,6 +62,9 @@ pub enum FaultCode {
 impl FaultCode {
     /// Whether the same pass, tried again, may succeed without anybody doing anything.
     pub fn is_transient(self) -> bool {
-        matches!(self, Self::Disconnected | Self::Mismatch | Self::Stopped)
+        matches!(
+            self,
+            Self::Disconnected | Self::Unreachable | Self::Mismatch | Self::Stopped
+        )
     }
 }
