@@ -18,6 +18,7 @@ pub mod mover_pod;
 pub mod movers;
 pub mod names;
 pub mod nodes;
+pub mod network;
 pub mod place;
 pub mod plan;
 pub mod platform;

@@ -44,6 +44,14 @@ pub fn migration_name(workload: &str, uid: &MigrationUid) -> Result<MigrationNam
     MigrationName::try_from(format!("{cut}-{short}"))
 }
 
+/// What the mover of one end is for, as its pod's label says.
+pub fn mover_role(side: Side) -> &'static str {
+    match side {
+        Side::Source => "source",
+        Side::Destination => "destination",
+    }
+}
+
 /// The names of the objects of one migration.
 #[derive(Clone, Debug)]
 pub struct Names {
@@ -91,6 +99,11 @@ impl Names {
         format!("{}-{index}-{side}", self.base)
     }
 
+    /// The network policy of all movers of one end.
+    pub fn network(&self, side: Side) -> String {
+        format!("{}-{}", self.base, mover_role(side))
+    }
+
     /// The claim under which the volume at `index` is provisioned before the swap.
     pub fn staging(&self, index: usize) -> String {
         format!("{}-{index}", self.base)
@@ -123,6 +136,7 @@ mod tests {
                 names.pre_image(),
                 names.keys(),
                 names.mover(999, Side::Destination),
+                names.network(Side::Destination),
                 names.staging(999),
                 names.trial(999),
             ] {

@@ -22,6 +22,7 @@ impl KubePlatform {
         self.refuse_replaced(context.epoch).await?;
         self.remove_movers().await?;
         self.movers.remove_secrets().await?;
+        self.movers.close_network().await?;
         let api = self.cluster.cluster_api::<PersistentVolume>();
         let claims = self.cluster.api::<PersistentVolumeClaim>();
         let (api, claims) = (&api, &claims);
@@ -56,6 +57,7 @@ impl KubePlatform {
         self.refuse_replaced(context.epoch).await?;
         self.remove_movers().await?;
         self.movers.remove_secrets().await?;
+        self.movers.close_network().await?;
         let api = self.cluster.cluster_api::<PersistentVolume>();
         let claims = self.cluster.api::<PersistentVolumeClaim>();
         let (api, claims) = (&api, &claims);

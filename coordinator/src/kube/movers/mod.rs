@@ -3,6 +3,7 @@
 mod connect;
 mod ensure;
 mod strand;
+mod network;
 
 pub use ensure::{absent_is_fine, labels};
 
@@ -33,7 +34,7 @@ use super::{
     claims,
     cluster::{Cluster, call},
     mover_pod::{DATA_PORT, MoverPod, SESSION},
-    names::Names,
+    names::{Names, mover_role},
     pods::PodFacts,
     pre_image::PreImage,
     quantity::amount,
@@ -52,7 +53,8 @@ pub struct Mover {
     pub client: ControlClient,
     /// What it said of itself.
     pub welcome: Welcome,
-    pod: PodFacts,
+    /// Its pod.
+    pub pod: PodFacts,
     epoch: Epoch,
 }
 
@@ -330,10 +332,7 @@ impl Movers {
             size,
             node: place.node.as_deref(),
             template: &before.template,
-            labels: self.labels(match side {
-                Side::Source => "source",
-                Side::Destination => "destination",
-            }),
+            labels: self.labels(mover_role(side)),
             owner: owner.clone(),
             image: &self.target.mover.image,
             pull_secret: self.target.mover.pull_secret.as_deref(),

@@ -168,8 +168,18 @@ const PRE_STOP: &[Row] = &[(
     "to run --pre-stop-exec",
 )];
 
-/// The rights that a migration by `wish` needs.
-pub fn needed(wish: &Wish) -> Vec<Right> {
+// Without `list`: who may not see policies makes none, and that is told with what was not read.
+const NETWORK: &[Row] = &[(
+    &["get", "create", "delete"],
+    "networking.k8s.io",
+    "networkpolicies",
+    "",
+    true,
+    "to let the movers meet, since the namespace has network policies",
+)];
+
+/// The rights that a migration by `wish` needs; in a namespace with network policies, these too.
+pub fn needed(wish: &Wish, has_policies: bool) -> Vec<Right> {
     let workload = match wish.workload.kind {
         WorkloadKind::StatefulSet => STATEFUL_SET,
         WorkloadKind::Deployment => DEPLOYMENT,
@@ -180,7 +190,8 @@ pub fn needed(wish: &Wish) -> Vec<Right> {
     } else {
         &[]
     };
-    [ALWAYS, workload, template, pre_stop]
+    let network = if has_policies { NETWORK } else { &[] };
+    [ALWAYS, workload, template, pre_stop, network]
         .into_iter()
         .flatten()
         .flat_map(|&(verbs, group, resource, subresource, namespaced, why)| {

@@ -166,6 +166,8 @@ impl KubePlatform {
     }
 
     async fn start_movers(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
+        let (_, owner) = self.take_charge(context.epoch).await?;
+        self.movers.open_network(owner).await?;
         let pairs = self.pairs(context).await?;
         self.try_claims(&pairs).await?;
         let movers = pairs

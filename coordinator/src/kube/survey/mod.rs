@@ -22,6 +22,7 @@ use livmig_engine::spec::WorkloadKind;
 use self::read::{all, either, list, maybe_get, reachable};
 use super::{
     cluster::{Cluster, ClusterError},
+    network,
     plan::{
         view::{Unread, View, Workload},
         wish::Wish,
@@ -60,6 +61,9 @@ async fn read_all(cluster: &Cluster, wish: &Wish) -> Result<View, ClusterError> 
                 "namespace"
             ),
         )?;
+    let has_policies = network_policies
+        .as_ref()
+        .is_ok_and(|policies| network::is_restricted(policies));
     let (
         (volumes, volumes_unread),
         classes,
@@ -80,7 +84,7 @@ async fn read_all(cluster: &Cluster, wish: &Wish) -> Result<View, ClusterError> 
             "volumeattachments"
         ),
         usage::of(cluster, &pods),
-        rights::lacking(cluster, wish),
+        rights::lacking(cluster, wish, has_policies),
     )?;
     let mut unread: Vec<Unread> = usage_unread;
     unread.extend(volumes_unread);

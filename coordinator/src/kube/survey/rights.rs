@@ -19,9 +19,10 @@ use crate::kube::{
 pub(super) async fn lacking(
     cluster: &Cluster,
     wish: &Wish,
+    has_policies: bool,
 ) -> Result<Option<Vec<Right>>, ClusterError> {
     let mut asked = JoinSet::new();
-    for (index, right) in needed(wish).into_iter().enumerate() {
+    for (index, right) in needed(wish, has_policies).into_iter().enumerate() {
         let cluster = cluster.clone();
         asked.spawn(async move { (index, right, allowed(&cluster, &right).await) });
     }

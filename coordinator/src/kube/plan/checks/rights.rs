@@ -58,7 +58,7 @@ mod tests {
         assert_eq!(made::found(check, &made::view(), &made::wish()), []);
         let mut view = made::view();
         let missing = |verb: &str, resource: &str| {
-            let all = needed(&made::wish());
+            let all = needed(&made::wish(), false);
             let right = all
                 .iter()
                 .find(|r| r.verb == verb && r.resource == resource);
@@ -86,12 +86,20 @@ mod tests {
     #[test]
     fn flags_ask_for_rights_of_their_own() {
         let has = |wish: &crate::kube::plan::wish::Wish, subresource: &str| {
-            needed(wish)
+            needed(wish, false)
                 .iter()
                 .any(|right| right.subresource == subresource)
         };
         let mut wish = made::wish();
         assert!(!has(&wish, "exec") && has(&wish, "portforward"));
+        let policies = |has_policies| {
+            let rights = needed(&made::wish(), has_policies);
+            rights
+                .iter()
+                .filter(|right| right.resource == "networkpolicies")
+                .count()
+        };
+        assert_eq!((policies(false), policies(true)), (0, 3));
         wish.pre_stop = Some("true".to_owned());
         assert!(has(&wish, "exec"));
     }
