@@ -176,7 +176,7 @@ impl Namespace {
 
     /// Fails unless nothing of a migration is left but what its clean-up is for.
     pub(crate) fn expect_clean(&self) -> Result<()> {
-        for kind in ["pod", "secret", "pvc"] {
+        for kind in ["pod", "secret", "pvc", "networkpolicy"] {
             let left = self.get(&[kind, "-l", "livmig.io/migration"])?;
             let names: Vec<_> = left["items"]
                 .as_array()

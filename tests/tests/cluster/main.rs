@@ -13,6 +13,7 @@ mod fixture;
 mod killed;
 mod migrate;
 mod place;
+mod network;
 mod refused;
 mod rights;
 mod rolled_back;

@@ -2,6 +2,7 @@
 //! see [`crate::platform`] for the contract.
 
 mod passes;
+mod path;
 mod proof;
 mod switch;
 
@@ -56,6 +57,8 @@ pub struct KubePlatform {
     /// What had been missed when the workload was asked to stop; more than that must never be.
     gaps: OnceLock<u64>,
     last_final: Mutex<Vec<VolumePass>>,
+    /// The ways between movers that something has come through.
+    paths: Mutex<path::Proven>,
 }
 
 impl KubePlatform {
@@ -74,6 +77,7 @@ impl KubePlatform {
             stamped: AsyncMutex::new(None),
             gaps: OnceLock::new(),
             last_final: Mutex::default(),
+            paths: Mutex::default(),
             cluster,
         }
     }

@@ -9,7 +9,10 @@ use livmig_proto::{
     ids::{Epoch, PassNumber},
 };
 
-use super::KubePlatform;
+use super::{
+    KubePlatform,
+    path::{self, Path},
+};
 use crate::{failure::control as control_failure, kube::movers::Pair, platform::Context};
 
 impl KubePlatform {
@@ -27,6 +30,7 @@ impl KubePlatform {
             .map(async |(pair, claim)| {
                 self.make_room(pair, number, context).await?;
                 let report = self.run_pass(pair, number, kind, context).await?;
+                self.heed_silence(pair, &report).await?;
                 Ok(VolumePass {
                     volume: claim.name(),
                     report,
@@ -92,6 +96,32 @@ impl KubePlatform {
                 "The {kind} pass {number} was cut off: the destination mover is gone"
             ))),
         }
+    }
+
+    /// Fails when a pass has heard nothing from a destination that runs: something is in the way,
+    /// and only here both ends are known by name.
+    async fn heed_silence(&self, pair: &Pair, report: &PassReport) -> Result<(), StepFailure> {
+        let path = Path {
+            source: &pair.source.pod,
+            destination: &pair.destination.pod,
+            data: pair.data,
+        };
+        let silent = path::is_silent(&report.faults);
+        // One that does not answer here either is gone, and the report's own words are right.
+        if silent && pair.destination.client.hello().await.is_err() {
+            return Ok(());
+        }
+        let mut paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
+        if silent {
+            return Err(path::blocked(
+                &path,
+                report.kind,
+                &paths,
+                self.cluster.namespace(),
+            ));
+        }
+        paths.note(&path);
+        Ok(())
     }
 
     pub(super) async fn stop_pass_everywhere(
