@@ -121,6 +121,7 @@ impl Keys {
             private_key: self.mover(side).pkcs8().to_vec(),
             coordinator: self.coordinator.public()?.0,
             peer: self.mover(peer).public()?.0,
+            foreign_root: false,
         })
     }
 }

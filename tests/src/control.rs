@@ -6,6 +6,7 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     path::Path,
+    process::Command,
     sync::Arc,
     time::Duration,
 };
@@ -81,8 +82,42 @@ impl Mover {
         keys: &Keys,
         flags: &[&str],
     ) -> Result<Self> {
+        let mut command = bins::mover()?;
+        command.arg(side.to_string()).args(flags);
+        Self::launch(command, side, root, dir, keys, false)
+    }
+
+    /// As [`Self::start`], as the user and group `guest` who has access to the root directory and
+    /// no more, and runs `program`. Needs root, and `setpriv`.
+    pub fn start_as(
+        guest: u32,
+        program: &Path,
+        side: Side,
+        root: &Path,
+        dir: &Path,
+        keys: &Keys,
+    ) -> Result<Self> {
+        let mut command = Command::new("setpriv");
+        command
+            .arg(format!("--reuid={guest}"))
+            .arg(format!("--regid={guest}"))
+            .args(["--clear-groups", "--"])
+            .arg(program)
+            .arg(side.to_string());
+        Self::launch(command, side, root, dir, keys, true)
+    }
+
+    fn launch(
+        mut command: Command,
+        side: Side,
+        root: &Path,
+        dir: &Path,
+        keys: &Keys,
+        foreign_root: bool,
+    ) -> Result<Self> {
         let (own, peer) = keys.of(side);
         let session = Session {
+            foreign_root,
             migration: keys.migration,
             side,
             private_key: own.pkcs8().to_vec(),
@@ -91,13 +126,17 @@ impl Mover {
         };
         let file = dir.join(format!("{side}.session"));
         fs::write(&file, serde_json::to_vec(&session)?)?;
-        chmod(&file, Mode::RUSR | Mode::WUSR)?;
-        let mut command = bins::mover()?;
-        command.arg(side.to_string()).arg("--root").arg(root);
+        let readable = if foreign_root {
+            Mode::ROTH
+        } else {
+            Mode::empty()
+        };
+        chmod(&file, Mode::RUSR | Mode::WUSR | readable)?;
+        command.arg("--root").arg(root);
         command
             .arg("--state")
             .arg(dir.join(format!("{side}.state")));
-        command.arg("--session").arg(&file).args(flags);
+        command.arg("--session").arg(&file);
         let mut process = Running::start_piped(&mut command)?;
         let mut line = String::new();
         BufReader::new(process.take_stdout()?).read_line(&mut line)?;

@@ -130,6 +130,7 @@ impl Start {
             return Ok(None);
         }
         let session = session(&args.session)?;
+        let volume = volume.with_foreign_root(session.foreign_root);
         if session.side != side {
             bail!("the session is for the {}, not the {side}", session.side);
         }

@@ -244,7 +244,9 @@ impl Mover {
                     format!("{side}: could not read it all: {why}"),
                 )
             };
-            let volume = Volume::open(&self.root).map_err(|errno| failed(errno.to_string()))?;
+            let volume = Volume::open(&self.root)
+                .map_err(|errno| failed(errno.to_string()))?
+                .with_foreign_root(self.volume().has_foreign_root());
             return inspect::inspect(volume, &self.state, level)
                 .map_err(|error| failed(error.to_string()))?
                 .run();

@@ -334,7 +334,11 @@ impl<'a> Applier<'a> {
                 self.destination.forget(&path)
             }
             Op::DirectoryMeta { meta, member } => {
-                metadata::to_fd(&current.dir, &current.path, &meta)?;
+                if current.path.is_root() && self.destination.volume.has_foreign_root() {
+                    metadata::to_foreign(&current.dir, &current.path, &meta)?;
+                } else {
+                    metadata::to_fd(&current.dir, &current.path, &meta)?;
+                }
                 current.touch.member = Some(member);
                 Ok(())
             }

@@ -39,6 +39,25 @@ pub fn to_fd(fd: impl AsFd, path: &RelPath, meta: &Meta) -> Result<(), Fault> {
         .map_err(|errno| failed(path, "set the modification time", errno))
 }
 
+/// Brings the open directory `fd`, which belongs to somebody else, to `meta` but for its time. What
+/// is as it should be already is left alone: its owner alone may set it, even to what it is.
+pub fn to_foreign(fd: impl AsFd, path: &RelPath, meta: &Meta) -> Result<(), Fault> {
+    let fd = fd.as_fd();
+    let stat = Stat::of_fd(fd).map_err(|errno| failed(path, "look at the entry", errno))?;
+    if owner_differs(&stat, meta) {
+        rustix::fs::fchown(fd, Some(uid(meta)), Some(gid(meta)))
+            .map_err(|errno| owner_failed(path, meta, errno))?;
+    }
+    if stat.identity.mode & 0o7777 != meta.mode {
+        rustix::fs::fchmod(fd, mode(meta)).map_err(|errno| {
+            let (is, wanted) = (stat.identity.mode & 0o7777, meta.mode);
+            let what = format!("set the mode, which is {is:o}, to {wanted:o}");
+            failed(path, &what, errno)
+        })?;
+    }
+    attributes(fd, false, path, meta)
+}
+
 /// Applies `meta` to the entry `name` in `dir`, which may be of any kind.
 pub fn to_entry(dir: impl AsFd, name: &Name, path: &RelPath, meta: &Meta) -> Result<(), Fault> {
     let dir = dir.as_fd();

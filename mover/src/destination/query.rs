@@ -83,6 +83,7 @@ impl Destination {
         let names = dir::list_at_most(dir.as_fd(), DIRECTORY_ENTRIES_MAX)
             .map_err(|errno| fault::listing(Side::Destination, path, errno))?;
         let meta = metadata::read(&dir, path, &stat, false)?;
+        let meta = self.volume.carried(path, meta);
         records.push(Listed::Directory { meta: meta.clone() }.to_frame())?;
         let mut listing = Listing {
             destination: self,

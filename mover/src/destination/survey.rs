@@ -111,6 +111,7 @@ impl<'a> Surveyor<'a> {
             entries.push(entry);
         }
         let meta = metadata::read(&dir, path, &stat, false)?;
+        let meta = self.destination.volume.carried(path, meta);
         let seen = Some(Seen {
             identity: stat.identity,
             cold: true,

@@ -9,7 +9,7 @@ use std::{
 
 use livmig_proto::{
     control::RootFacts,
-    entry::Time,
+    entry::{Meta, Time},
     name::{Name, RelPath},
 };
 use rustix::{
@@ -27,6 +27,7 @@ pub struct Volume {
     root: OwnedFd,
     stat: Stat,
     magic: u64,
+    foreign_root: bool,
 }
 
 const EXT: u64 = 0xef53;
@@ -54,7 +55,39 @@ impl Volume {
         let root = rustix::fs::open(path, flags, Mode::empty())?;
         let stat = Stat::of_fd(&root)?;
         let magic = u64::try_from(rustix::fs::fstatfs(&root)?.f_type).unwrap_or(0);
-        Ok(Self { root, stat, magic })
+        Ok(Self {
+            root,
+            stat,
+            magic,
+            foreign_root: false,
+        })
+    }
+
+    /// The same volume, whose root directory belongs to somebody else or not: see
+    /// [`Session::foreign_root`](livmig_proto::control::Session::foreign_root).
+    pub fn with_foreign_root(self, foreign_root: bool) -> Self {
+        Self {
+            foreign_root,
+            ..self
+        }
+    }
+
+    /// Whether the root directory belongs to somebody else.
+    pub fn has_foreign_root(&self) -> bool {
+        self.foreign_root
+    }
+
+    /// What of the metadata of the directory at `path` is carried: of a root that is somebody
+    /// else's, everything but the time.
+    pub fn carried(&self, path: &RelPath, meta: Meta) -> Meta {
+        if self.foreign_root && path.is_root() {
+            Meta {
+                mtime: Time::default(),
+                ..meta
+            }
+        } else {
+            meta
+        }
     }
 
     /// The root directory's handle, shared by everyone: for resolving below, not for listing.

@@ -287,7 +287,12 @@ impl<'a> Visitor<'a> {
         let meta = match known {
             Some(known) if unchanged => known.meta.clone(),
             _ => match read::meta(self.shared, &visit.dir, &visit.scope.path, stat, false) {
-                Ok(meta) => meta,
+                Ok(meta) => {
+                    if visit.scope.path.is_root() && self.shared.volume.has_foreign_root() {
+                        counts.leave(&visit.scope.path, "modification time");
+                    }
+                    self.shared.volume.carried(&visit.scope.path, meta)
+                }
                 Err(fault) => {
                     self.note(fault);
                     return Ok(());

@@ -3,6 +3,7 @@
 mod aged;
 mod arguments;
 mod faithful;
+mod foreign;
 mod histories;
 mod hostile;
 mod inspect;

@@ -25,6 +25,10 @@ pub struct Session {
     /// The other mover's public key, `SubjectPublicKeyInfo`.
     #[serde(with = "crate::hex::vec")]
     pub peer: Vec<u8>,
+    /// Whether the root directory of each volume belongs to somebody else, who gives the movers no
+    /// more than access to it. Its time cannot be set then, and is left out on both ends alike.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub foreign_root: bool,
 }
 
 impl fmt::Debug for Session {
@@ -61,6 +65,7 @@ mod tests {
             private_key: vec![0xaa; 8],
             coordinator: vec![0xbb; 8],
             peer: vec![0xcc; 8],
+            foreign_root: false,
         };
         assert!(!format!("{session:?}").contains("aa"));
     }
