@@ -18,6 +18,7 @@ use k8s_openapi::{
         apis::meta::v1::{ObjectMeta, OwnerReference},
     },
 };
+use livmig_engine::spec::RunAs;
 use livmig_proto::control::Side;
 
 /// Where a mover listens for its coordinator (TCP).
@@ -64,6 +65,8 @@ pub struct MoverPod<'a> {
     pub pull_secret: Option<&'a str>,
     /// Whether the cluster's pods have addresses of version 6.
     pub ipv6: bool,
+    /// As whom it runs where it may be no more than the workload; none where it may be root.
+    pub run_as: Option<RunAs>,
 }
 
 impl MoverPod<'_> {
@@ -94,23 +97,65 @@ impl MoverPod<'_> {
                 // A container that crashed comes back in its pod: behind the fence no new pod
                 // could be scheduled.
                 restart_policy: Some("OnFailure".to_owned()),
-                security_context: Some(PodSecurityContext {
-                    run_as_group: Some(0),
-                    run_as_non_root: Some(false),
-                    run_as_user: Some(0),
-                    seccomp_profile: Some(SeccompProfile {
-                        type_: "RuntimeDefault".to_owned(),
-                        ..SeccompProfile::default()
-                    }),
-                    // No fsGroup: it would change the owners of what is moved.
-                    ..PodSecurityContext::default()
-                }),
+                security_context: Some(self.identity()),
                 termination_grace_period_seconds: Some(10),
                 tolerations: Some(self.tolerations()),
                 volumes: Some(self.volumes()),
                 ..PodSpec::default()
             }),
             status: None,
+        }
+    }
+
+    /// Root with few capabilities, without an fsGroup: it would change the owners of what is
+    /// moved. Or the workload's own user.
+    fn identity(&self) -> PodSecurityContext {
+        let common = PodSecurityContext {
+            seccomp_profile: Some(SeccompProfile {
+                type_: "RuntimeDefault".to_owned(),
+                ..SeccompProfile::default()
+            }),
+            ..PodSecurityContext::default()
+        };
+        let Some(run_as) = self.run_as else {
+            return PodSecurityContext {
+                run_as_group: Some(0),
+                run_as_non_root: Some(false),
+                run_as_user: Some(0),
+                ..common
+            };
+        };
+        let common = PodSecurityContext {
+            run_as_group: run_as.group,
+            run_as_non_root: Some(true),
+            run_as_user: Some(run_as.user),
+            ..common
+        };
+        match self.side {
+            // The group alone: as the pod's fsGroup it would change what the workload has.
+            Side::Source => PodSecurityContext {
+                supplemental_groups: run_as.fs_group.map(|group| vec![group]),
+                ..common
+            },
+            // The kubelet gives the new volume's root to the group while the volume is empty. A pod
+            // that comes later finds the root right, and the entries as the mover made them.
+            Side::Destination => PodSecurityContext {
+                fs_group: run_as.fs_group,
+                fs_group_change_policy: run_as.fs_group.map(|_| "OnRootMismatch".to_owned()),
+                ..common
+            },
+        }
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        let add = match (self.run_as, self.side) {
+            (Some(_), _) => None,
+            (None, Side::Source) => Some(SOURCE_CAPABILITIES.as_slice()),
+            (None, Side::Destination) => Some(DESTINATION_CAPABILITIES.as_slice()),
+        };
+        Capabilities {
+            add: add.map(|names| names.iter().map(|&name| name.to_owned()).collect()),
+            drop: Some(vec!["ALL".to_owned()]),
         }
     }
 
@@ -133,10 +178,6 @@ impl MoverPod<'_> {
             arguments.push(format!("--data={}", listen(DATA_PORT)));
             ports.push(port("data", DATA_PORT, "UDP"));
         }
-        let capabilities = match self.side {
-            Side::Source => SOURCE_CAPABILITIES.as_slice(),
-            Side::Destination => DESTINATION_CAPABILITIES.as_slice(),
-        };
         Container {
             name: "mover".to_owned(),
             image: Some(self.image.to_owned()),
@@ -152,10 +193,7 @@ impl MoverPod<'_> {
             }),
             security_context: Some(SecurityContext {
                 allow_privilege_escalation: Some(false),
-                capabilities: Some(Capabilities {
-                    add: Some(capabilities.iter().map(|&name| name.to_owned()).collect()),
-                    drop: Some(vec!["ALL".to_owned()]),
-                }),
+                capabilities: Some(self.capabilities()),
                 privileged: Some(false),
                 read_only_root_filesystem: Some(true),
                 ..SecurityContext::default()
@@ -200,7 +238,8 @@ impl MoverPod<'_> {
             Volume {
                 name: "session".to_owned(),
                 secret: Some(SecretVolumeSource {
-                    default_mode: Some(0o400),
+                    // It belongs to root whoever the pod runs as; only this pod has it.
+                    default_mode: Some(if self.run_as.is_some() { 0o444 } else { 0o400 }),
                     secret_name: Some(self.name.to_owned()),
                     ..SecretVolumeSource::default()
                 }),
@@ -308,6 +347,10 @@ mod tests {
     use super::*;
 
     fn made(side: Side) -> Value {
+        made_as(side, None)
+    }
+
+    fn made_as(side: Side, run_as: Option<RunAs>) -> Value {
         let template: PodSpec = serde_json::from_value(json!({
             "containers": [],
             "nodeSelector": {"disk": "ssd"},
@@ -328,6 +371,7 @@ mod tests {
             image: "mover:1",
             pull_secret: Some("pull"),
             ipv6: false,
+            run_as,
         };
         serde_json::to_value(pod.pod()).unwrap()
     }
@@ -374,6 +418,41 @@ mod tests {
                 .as_array()
                 .unwrap()
                 .contains(&json!("--data=0.0.0.0:7401"))
+        );
+    }
+
+    #[test]
+    fn restricted_movers_are_the_workload_s_user_and_only_the_destination_has_its_fs_group() {
+        let run_as = RunAs {
+            user: 1000,
+            group: Some(1001),
+            fs_group: Some(2000),
+        };
+        let (source, destination) = (
+            made_as(Side::Source, Some(run_as)),
+            made_as(Side::Destination, Some(run_as)),
+        );
+        for pod in [&source, &destination] {
+            let container = &pod["spec"]["containers"][0]["securityContext"];
+            assert_eq!(container["capabilities"], json!({"drop": ["ALL"]}));
+            assert_eq!(container["allowPrivilegeEscalation"], false);
+            // Readable by a user that is not root.
+            assert_eq!(pod["spec"]["volumes"][2]["secret"]["defaultMode"], 0o444);
+        }
+        assert_eq!(
+            source["spec"]["securityContext"],
+            json!({
+                "runAsUser": 1000, "runAsGroup": 1001, "runAsNonRoot": true,
+                "seccompProfile": {"type": "RuntimeDefault"}, "supplementalGroups": [2000],
+            })
+        );
+        assert_eq!(
+            destination["spec"]["securityContext"],
+            json!({
+                "runAsUser": 1000, "runAsGroup": 1001, "runAsNonRoot": true,
+                "seccompProfile": {"type": "RuntimeDefault"},
+                "fsGroup": 2000, "fsGroupChangePolicy": "OnRootMismatch",
+            })
         );
     }
 }

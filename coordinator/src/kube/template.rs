@@ -190,6 +190,7 @@ mod tests {
             mover: MoverPods {
                 image: String::new(),
                 pull_secret: None,
+                run_as: None,
             },
             pre_stop: None,
             update_template: true,

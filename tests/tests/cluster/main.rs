@@ -7,14 +7,15 @@
     reason = "a JSON value that is not there is null, and no panic"
 )]
 
-mod drained;
 mod admission;
+mod drained;
 mod fixture;
 mod killed;
 mod migrate;
-mod place;
 mod network;
+mod place;
 mod refused;
+mod restricted;
 mod rights;
 mod rolled_back;
 mod taken_over;

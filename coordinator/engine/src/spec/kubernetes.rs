@@ -113,4 +113,21 @@ pub struct MoverPods {
     /// The Secret of the workload's namespace with which it is pulled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pull_secret: Option<String>,
+    /// As whom they run where the namespace allows restricted pods only; none elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_as: Option<RunAs>,
+}
+
+/// As whom the workload runs, and so movers that may do no more than it.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunAs {
+    /// The user.
+    pub user: i64,
+    /// The group; none where the image says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<i64>,
+    /// The group that its volumes are given to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fs_group: Option<i64>,
 }

@@ -2,7 +2,7 @@
 
 mod kubernetes;
 
-pub use kubernetes::{ClaimTarget, KubernetesTarget, MoverPods, WorkloadKind, WorkloadRef};
+pub use kubernetes::{ClaimTarget, KubernetesTarget, MoverPods, RunAs, WorkloadKind, WorkloadRef};
 
 use std::{fmt, path::PathBuf, time::Duration};
 

@@ -2,8 +2,8 @@
 
 mod connect;
 mod ensure;
-mod strand;
 mod network;
+mod strand;
 
 pub use ensure::{absent_is_fine, labels};
 
@@ -320,9 +320,14 @@ impl Movers {
             }
         }
         ensure::startable(&self.cluster, &name, claim).await?;
-        let session = keys
-            .session(self.spec.uid, side)
-            .map_err(|error| StepFailure::permanent(error.to_string()))?;
+        let run_as = self.target.mover.run_as;
+        let session = Session {
+            // What a driver makes belongs to root, and its fsGroup opens it to the workload.
+            foreign_root: run_as.is_some(),
+            ..keys
+                .session(self.spec.uid, side)
+                .map_err(|error| StepFailure::permanent(error.to_string()))?
+        };
         let secret = secret(&name, self.labels("session"), owner.clone(), &session)?;
         ensure::object(&self.cluster.api::<Secret>(), "secret", &secret).await?;
         let pod = MoverPod {
@@ -337,6 +342,7 @@ impl Movers {
             image: &self.target.mover.image,
             pull_secret: self.target.mover.pull_secret.as_deref(),
             ipv6: place.ipv6,
+            run_as,
         };
         ensure::object(&pods, "pod", &pod.pod()).await?;
         ensure::running(&self.cluster, &name).await

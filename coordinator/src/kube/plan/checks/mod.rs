@@ -28,6 +28,8 @@ mod workload_state;
 
 use super::{case::Case, finding::Finding};
 
+pub(super) use self::pod_security::run_as;
+
 /// One check.
 pub(super) type Check = fn(&Case<'_>) -> Vec<Finding>;
 

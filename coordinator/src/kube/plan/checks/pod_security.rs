@@ -1,4 +1,6 @@
-//! Whether the namespace lets the movers' pods in.
+//! Whether the namespace lets the movers' pods in, and as whom.
+
+use livmig_engine::spec::RunAs;
 
 use crate::kube::plan::{case::Case, finding::Finding};
 
@@ -19,52 +21,177 @@ pub(super) fn check(case: &Case<'_>) -> Vec<Finding> {
             .hint("move the data out by hand; a deletion cannot be taken back"),
         );
     }
-    let labels = namespace.metadata.labels.as_ref();
-    if labels
+    if !is_restricted(case) {
+        return findings;
+    }
+    let baseline = format!(
+        "kubectl label --overwrite namespace {} {ENFORCE}=baseline",
+        case.view.namespace
+    );
+    findings.push(match identity(case) {
+        Ok(run_as) if run_as.fs_group.is_some() => Finding::info(
+            object,
+            format!(
+                "It allows only restricted pods, so the movers run as user {} like the workload. \
+                 What they cannot keep (entries of another owner, devices, capabilities of files) \
+                 fails the first pass by name; the time of the root directory is not carried",
+                run_as.user
+            ),
+        ),
+        Ok(run_as) => Finding::warning(
+            object,
+            format!(
+                "It allows only restricted pods, so the movers run as user {} like the workload, \
+                 and its pods have no fsGroup: the new volume's root directory must be one that \
+                 this user may write in, or the first pass fails",
+                run_as.user
+            ),
+        )
+        .hint(format!(
+            "if it fails, for the time of the migration: {baseline}"
+        )),
+        Err(why) => Finding::error(
+            object,
+            format!(
+                "It allows only restricted pods, so the movers have to run as the workload does, \
+                 and {why}"
+            ),
+        )
+        .hint(format!(
+            "set runAsUser in the pod template's securityContext; or, for the time of the \
+             migration: {baseline}"
+        )),
+    });
+    findings
+}
+
+/// As whom the movers run; none where they may be root, and where that cannot be told.
+pub(in crate::kube::plan) fn run_as(case: &Case<'_>) -> Option<RunAs> {
+    if is_restricted(case) {
+        identity(case).ok()
+    } else {
+        None
+    }
+}
+
+fn is_restricted(case: &Case<'_>) -> bool {
+    let namespace = case.view.namespace_object.as_ref();
+    namespace
+        .and_then(|namespace| namespace.metadata.labels.as_ref())
         .and_then(|labels| labels.get(ENFORCE))
         .map(String::as_str)
         == Some("restricted")
-    {
-        findings.push(
-            Finding::error(
-                object,
-                "The movers need pods with the capabilities CHOWN, DAC_OVERRIDE, FOWNER, FSETID, \
-                 SETFCAP and MKNOD; the namespace allows only restricted pods",
-            )
-            .hint(format!(
-                "for the time of the migration: kubectl label --overwrite namespace {} \
-                 {ENFORCE}=baseline",
-                case.view.namespace
-            )),
-        );
+}
+
+/// As whom the workload runs, by its template; or why that cannot be told.
+fn identity(case: &Case<'_>) -> Result<RunAs, String> {
+    let Some(template) = case.pod_spec() else {
+        return Err("it has no pod template".to_owned());
+    };
+    let pod = template.security_context.as_ref();
+    let mut users = template.containers.iter().map(|container| {
+        let own = container.security_context.as_ref();
+        let user = own
+            .and_then(|own| own.run_as_user)
+            .or(pod.and_then(|pod| pod.run_as_user));
+        let group = own
+            .and_then(|own| own.run_as_group)
+            .or(pod.and_then(|pod| pod.run_as_group));
+        (container.name.as_str(), user, group)
+    });
+    let Some((_, Some(user), group)) = users.next() else {
+        return Err("its pod template names no user".to_owned());
+    };
+    if user == 0 {
+        return Err("its pod template names root".to_owned());
     }
-    findings
+    match users.find(|(_, other, others)| (*other, *others) != (Some(user), group)) {
+        Some((name, ..)) => Err(format!(
+            "its container {name} runs as another user or group than the first one"
+        )),
+        None => Ok(RunAs {
+            user,
+            group,
+            fs_group: pod.and_then(|pod| pod.fs_group),
+        }),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
-    use crate::kube::plan::{finding::Severity, made};
+    use crate::kube::plan::{check as whole, finding::Severity, made, view::View};
+
+    fn view(level: &str, spec: &Value) -> View {
+        let mut view = made::view();
+        view.workload = Some(made::set(json!({"template": {"spec": spec}})));
+        view.namespace_object = Some(made::object(
+            json!({"metadata": {"name": "shop", "labels": {ENFORCE: level}}}),
+        ));
+        view
+    }
+
+    fn planned(view: &View) -> Option<RunAs> {
+        let spec = whole(view, &made::wish()).spec?;
+        spec.target.kubernetes()?.mover.run_as
+    }
 
     #[test]
-    fn only_a_restricted_namespace_is_refused() {
-        for (level, refused) in [
-            ("baseline", false),
-            ("privileged", false),
-            ("restricted", true),
+    fn only_a_restricted_namespace_matters() {
+        let user = json!({"securityContext": {"runAsUser": 1000}});
+        for level in ["baseline", "privileged"] {
+            let view = view(level, &user);
+            assert_eq!(made::found(check, &view, &made::wish()), []);
+            assert_eq!(planned(&view), None, "{level}");
+        }
+    }
+
+    #[test]
+    fn there_the_movers_are_the_workload_s_user() {
+        let view = view(
+            "restricted",
+            &json!({
+                "securityContext": {"runAsUser": 1000, "runAsGroup": 7, "fsGroup": 2000},
+                "containers": [{"name": "db"},
+                    {"name": "exporter", "securityContext": {"runAsUser": 1000}}],
+            }),
+        );
+        made::finds(check, &view, Severity::Info, "as user 1000");
+        let run_as = RunAs {
+            user: 1000,
+            group: Some(7),
+            fs_group: Some(2000),
+        };
+        assert_eq!(planned(&view), Some(run_as));
+    }
+
+    #[test]
+    fn without_an_fs_group_the_new_root_may_be_out_of_reach() {
+        let own = json!({"containers": [{"name": "db", "securityContext": {"runAsUser": 5}}]});
+        let view = view("restricted", &own);
+        made::finds(check, &view, Severity::Warning, "no fsGroup");
+        assert_eq!(planned(&view).map(|run_as| run_as.user), Some(5));
+    }
+
+    #[test]
+    fn a_workload_that_names_no_user_or_several_is_refused() {
+        for (spec, word) in [
+            (json!({}), "names no user"),
+            (json!({"securityContext": {"runAsUser": 0}}), "names root"),
+            (
+                json!({"containers": [
+                    {"name": "db", "securityContext": {"runAsUser": 1}},
+                    {"name": "exporter", "securityContext": {"runAsUser": 2}},
+                ]}),
+                "exporter",
+            ),
         ] {
-            let mut view = made::view();
-            view.namespace_object = Some(made::object(
-                json!({"metadata": {"name": "shop", "labels": {ENFORCE: level}}}),
-            ));
-            if refused {
-                let finding = made::finds(check, &view, Severity::Error, "CHOWN");
-                assert!(finding.hint.contains("namespace shop"), "{finding:?}");
-            } else {
-                assert_eq!(made::found(check, &view, &made::wish()), []);
-            }
+            let view = view("restricted", &spec);
+            let finding = made::finds(check, &view, Severity::Error, word);
+            assert!(finding.hint.contains("namespace shop"), "{finding:?}");
+            assert_eq!(planned(&view), None);
         }
     }
 }
