@@ -43,6 +43,23 @@ impl Seen {
             .collect()
     }
 
+    /// The pods that named one of `claims`, were on a node, and are gone.
+    pub fn former<'a>(&'a self, claims: &'a [String], uid: &'a str) -> Vec<&'a PodFacts> {
+        self.gone
+            .values()
+            .filter(|pod| claims.iter().any(|claim| pod.consumes(claim, uid)))
+            .filter(|pod| pod.node.is_some())
+            .collect()
+    }
+
+    /// Whether the watch has come to where none of the migration's own pods names one of `claims`.
+    pub fn own_are_gone(&self, claims: &[String], uid: &str) -> bool {
+        !self.pods.values().any(|pod| {
+            pod.migration.as_deref() == Some(uid)
+                && claims.iter().any(|claim| pod.claims.contains(claim))
+        })
+    }
+
     /// Pods that named one of `claims` and went although something in them may still run: they
     /// were deleted by force.
     pub fn went_unproven<'a>(&'a self, claims: &'a [String], uid: &'a str) -> Vec<&'a PodFacts> {
@@ -221,6 +238,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::kube::names;
 
     fn pod(uid: &str, state: &serde_json::Value) -> Pod {
         serde_json::from_value(json!({
@@ -231,6 +249,20 @@ mod tests {
                 "ready": false, "restartCount": 0, "state": state}]},
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn the_migration_s_own_pods_are_seen_to_go_and_are_nobody_s_users() {
+        let claims = ["data".to_owned()];
+        let mut mover = pod("m-src", &json!({"running": {}}));
+        mover.metadata.labels = Some([(names::MIGRATION.to_owned(), "m".to_owned())].into());
+        let mut seen = Seen::default();
+        seen.note(&mover);
+        assert!(!seen.own_are_gone(&claims, "m"));
+        assert!(seen.own_are_gone(&claims, "other"));
+        seen.forget(&mover);
+        assert!(seen.own_are_gone(&claims, "m"));
+        assert!(seen.former(&claims, "m").is_empty());
     }
 
     #[test]
@@ -246,6 +278,7 @@ mod tests {
         seen.note(&pod("b", &json!({"running": {}})));
         seen.forget(&pod("b", &json!({"running": {}})));
         assert_eq!(seen.went_unproven(&claims, "m").len(), 1);
+        assert_eq!(seen.former(&claims, "m").len(), 2);
         seen.list(&[], Some("7".to_owned()), true);
         assert_eq!((seen.gaps, seen.version.as_str()), (1, "7"));
     }

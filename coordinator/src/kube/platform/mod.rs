@@ -6,9 +6,12 @@ mod path;
 mod proof;
 mod switch;
 
-use std::sync::{
-    Arc, Mutex, OnceLock,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use futures::future::try_join_all;
@@ -56,6 +59,8 @@ pub struct KubePlatform {
     stamped: AsyncMutex<Option<Epoch>>,
     /// What had been missed when the workload was asked to stop; more than that must never be.
     gaps: OnceLock<u64>,
+    /// The pods, by UID, that had used the claims and were gone when the fence was proven.
+    former: Mutex<BTreeSet<String>>,
     last_final: Mutex<Vec<VolumePass>>,
     /// The ways between movers that something has come through.
     paths: Mutex<path::Proven>,
@@ -76,6 +81,7 @@ impl KubePlatform {
             stopping: Arc::default(),
             stamped: AsyncMutex::new(None),
             gaps: OnceLock::new(),
+            former: Mutex::default(),
             last_final: Mutex::default(),
             paths: Mutex::default(),
             cluster,

@@ -70,15 +70,20 @@ impl KubePlatform {
         if let Some(lost) = lost.first() {
             return Err(lost.refusal());
         }
-        let proof = self.prove_unused(consumers)?;
+        let seen = consumers.now();
+        let proof = self.prove_unused(&seen)?;
+        // What they wrote the final pass still finds.
+        let (claims, uid) = (self.claims(), self.spec.uid.to_string());
+        let former = seen.former(&claims, &uid);
+        *self.former.lock().unwrap_or_else(PoisonError::into_inner) =
+            former.into_iter().map(|pod| pod.uid.clone()).collect();
         Ok(StepOutcome::Fenced { proof })
     }
 
     /// That nothing uses the claims and nothing did since the workload was asked to stop, as far
     /// as the watch of the pods tells.
-    fn prove_unused(&self, consumers: &Consumers) -> Result<Proof, StepFailure> {
+    fn prove_unused(&self, seen: &Seen) -> Result<Proof, StepFailure> {
         let (claims, uid) = (self.claims(), self.spec.uid.to_string());
-        let seen = consumers.now();
         if self.gaps.get() != Some(&seen.gaps) {
             return Err(StepFailure::permanent(
                 "Whether every pod of the workload has ended cannot be told: the API server no \
@@ -86,14 +91,9 @@ impl KubePlatform {
             )
             .with_hint("nothing is wrong with the data; migrate again"));
         }
-        self.refuse_unproven(&seen)?;
-        let users = seen.consumers(&claims, &uid);
-        if let Some(pod) = users.first() {
-            return Err(StepFailure::permanent(format!(
-                "The pod {} uses a claim of the migration although the workload was stopped",
-                pod.name
-            ))
-            .with_hint("find out what started it; then migrate again"));
+        self.refuse_unproven(seen)?;
+        if let Some(pod) = seen.consumers(&claims, &uid).first() {
+            return Err(used(&pod.name));
         }
         Ok(Proof {
             evidence: format!(
@@ -107,6 +107,40 @@ impl KubePlatform {
                     .count(),
             ),
         })
+    }
+
+    /// The same, and that nothing has used them since the fence was proven: a pod that has come and
+    /// gone behind it may have written what neither the final pass nor the comparison has read.
+    fn prove_undisturbed(&self, seen: &Seen) -> Result<Proof, StepFailure> {
+        let (claims, uid) = (self.claims(), self.spec.uid.to_string());
+        let known = self.former.lock().unwrap_or_else(PoisonError::into_inner);
+        let former = seen.former(&claims, &uid);
+        if let Some(pod) = former.iter().find(|pod| !known.contains(&pod.uid)) {
+            return Err(used(&pod.name));
+        }
+        self.prove_unused(seen)
+    }
+
+    /// Waits until nothing but the fence holds the claims, and the watch of the pods has come as
+    /// far. Fails as soon as another pod uses one: it could hold the claim for ever.
+    async fn await_sole_holders(&self, consumers: &Consumers) -> Result<(), StepFailure> {
+        let (claims, uid) = (self.claims(), self.spec.uid.to_string());
+        let alone = claims
+            .iter()
+            .map(|claim| fence::await_sole_holder(&self.cluster, claim));
+        let user = consumers.wait(|seen| {
+            let users = seen.consumers(&claims, &uid);
+            users.first().map(|pod| pod.name.clone())
+        });
+        tokio::select! {
+            alone = try_join_all(alone) => alone.map(|_| ())?,
+            Some(pod) = user => return Err(used(&pod)),
+        }
+        // Whoever used them before the movers went is seen by then.
+        consumers
+            .wait(|seen| seen.own_are_gone(&claims, &uid).then_some(()))
+            .await
+            .ok_or_else(|| StepFailure::transient("The watch of the pods has ended"))
     }
 
     /// Fails when the workload could not start where a new volume is.
@@ -169,17 +203,12 @@ impl KubePlatform {
             });
         let compared = try_join_all(compared).await?;
         let consumers = self.consumers().await?;
-        let mut proof = self.prove_unused(consumers)?;
+        let mut proof = self.prove_undisturbed(&consumers.now())?;
         if compared.iter().all(Verification::equal) {
             // Kubernetes' own proof comes last: with the movers gone, only the fence holds a claim.
             self.remove_movers().await?;
-            let alone = self
-                .target
-                .claims
-                .iter()
-                .map(|claim| fence::await_sole_holder(&self.cluster, &claim.claim));
-            try_join_all(alone).await?;
-            proof = self.prove_unused(consumers)?;
+            self.await_sole_holders(consumers).await?;
+            proof = self.prove_undisturbed(&consumers.now())?;
             proof
                 .evidence
                 .push_str("; no finalizer but the fence is left on any of them");
@@ -189,4 +218,12 @@ impl KubePlatform {
             proof,
         })
     }
+}
+
+/// Somebody else's pod in the way.
+fn used(pod: &str) -> StepFailure {
+    StepFailure::permanent(format!(
+        "The pod {pod} uses a claim of the migration although the workload was stopped"
+    ))
+    .with_hint("find out what started it; then migrate again")
 }
