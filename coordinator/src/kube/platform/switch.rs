@@ -1,19 +1,26 @@
 //! Binding the claims' names, forward and back.
 
+use std::time::Duration;
+
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use livmig_engine::result::{StepFailure, StepOutcome};
+use livmig_proto::ids::Epoch;
 
 use super::KubePlatform;
 use crate::{
     kube::{
         claims::ClaimClass,
         cluster::call,
+        consumers::Seen,
         rebind::{Direction, Rebind},
-        settle,
+        settle, workload,
     },
     platform::Context,
 };
+
+/// How long what uses a claim that is being deleted may take to end until somebody is told.
+const FREE_MAX: Duration = Duration::from_mins(1);
 
 impl KubePlatform {
     /// Binds every claim's name to its new volume.
@@ -27,6 +34,7 @@ impl KubePlatform {
     pub(super) async fn rebind_back(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
         self.take_charge(context.epoch).await?;
         self.refuse_started().await?;
+        self.free_dying(context.epoch).await?;
         // What holds a claim keeps its name from being freed.
         self.yield_sources().await?;
         self.rebind_all(Direction::Back, context).await?;
@@ -72,6 +80,53 @@ impl KubePlatform {
         } else {
             ClaimClass::OfVolume
         }
+    }
+
+    /// Sees to it that nothing uses a claim that is being deleted: it cannot be given back before.
+    /// Somebody may have started the workload while the fence went up. It runs, on its old volume,
+    /// and has to stop once more; those who started it get it back.
+    async fn free_dying(&self, epoch: Epoch) -> Result<(), StepFailure> {
+        let api = self.cluster.api::<PersistentVolumeClaim>();
+        let mut dying = Vec::new();
+        for claim in &self.target.claims {
+            let what = format!("read the claim {}", claim.claim);
+            let Some(found) = call(what, api.get_opt(&claim.claim)).await? else {
+                continue;
+            };
+            let bound = found.spec.and_then(|spec| spec.volume_name);
+            if bound.is_some_and(|volume| volume != claim.volume) {
+                // Whoever runs on a new volume is not stopped by a way back.
+                return Ok(());
+            }
+            if found.metadata.deletion_timestamp.is_some() {
+                dying.push(claim.claim.clone());
+            }
+        }
+        let consumers = self.consumers().await?;
+        let uid = self.spec.uid.to_string();
+        let user = |seen: &Seen| {
+            let users = seen.consumers(&dying, &uid);
+            let on_node = users.into_iter().find(|pod| pod.node.is_some());
+            on_node.map(|pod| pod.name.clone())
+        };
+        if user(&consumers.now()).is_none() {
+            return Ok(());
+        }
+        let version = consumers.now().version;
+        workload::stop(&self.cluster, &self.target.workload, &version, epoch).await?;
+        let free = consumers.wait(|seen| user(seen).is_none().then_some(()));
+        if tokio::time::timeout(FREE_MAX, free).await.is_ok() {
+            return Ok(());
+        }
+        let pod = user(&consumers.now()).unwrap_or_default();
+        Err(StepFailure::transient(format!(
+            "The pod {pod} still uses a claim that is being deleted, which can be given back only \
+             when nothing uses it"
+        ))
+        .with_hint(format!(
+            "stop it: kubectl -n {} delete pod {pod}",
+            self.cluster.namespace()
+        )))
     }
 
     async fn rebind_all(&self, direction: Direction, context: &Context) -> Result<(), StepFailure> {
