@@ -132,6 +132,11 @@ impl Running {
         self.child.stdout.take().context("stdout is not piped")
     }
 
+    /// What it has printed so far, unless it was started with [`Self::start_piped`].
+    pub fn stdout(&self) -> Result<String> {
+        text(&self.stdout)
+    }
+
     /// What it has said on stderr so far.
     pub fn stderr(&self) -> Result<String> {
         text(&self.stderr)

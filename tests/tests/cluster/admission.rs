@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use livmig_tests::run::run;
 
-use crate::fixture::{NEW, Namespace, OLD, with_namespace};
+use crate::fixture::{NEW, Namespace, OLD, Workload, with_namespace};
 
 /// How long the API server may take until it obeys a new policy.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -31,7 +31,7 @@ impl<'a> Policy<'a> {
         } else {
             ""
         };
-        let name = &namespace.name;
+        let name = namespace.name();
         let policy = Self { namespace, kinds };
         namespace.apply(&format!(
             r"
@@ -77,7 +77,7 @@ spec:
 impl Drop for Policy<'_> {
     fn drop(&mut self) {
         for kind in self.kinds {
-            let arguments = ["delete", kind, &self.namespace.name, "--ignore-not-found"];
+            let arguments = ["delete", kind, self.namespace.name(), "--ignore-not-found"];
             let _ = self.namespace.kubectl(&arguments);
         }
     }
@@ -101,7 +101,7 @@ spec:
 #[test]
 fn a_policy_that_would_refuse_the_final_claim_is_met_while_the_workload_runs() -> Result<()> {
     with_namespace("policy", |namespace| {
-        namespace.start(1)?;
+        namespace.start(&Workload::stateful_set())?;
         let before = namespace.get(&["statefulset", "app"])?["metadata"]["generation"].clone();
         // The staging claim, which has not the workload's labels, is none of its business.
         let policy = Policy::new(
@@ -136,7 +136,7 @@ fn a_policy_that_would_refuse_the_final_claim_is_met_while_the_workload_runs() -
 #[test]
 fn a_policy_that_refuses_the_movers_is_named_with_its_words() -> Result<()> {
     with_namespace("nomover", |namespace| {
-        namespace.start(1)?;
+        namespace.start(&Workload::stateful_set())?;
         let policy = Policy::new(
             namespace,
             "ValidatingAdmissionPolicy",
@@ -171,7 +171,7 @@ spec: {containers: [{name: one, image: elsewhere}]}
 #[test]
 fn a_quota_with_room_for_a_migration_and_for_nothing_more_stops_none() -> Result<()> {
     with_namespace("quota", |namespace| {
-        namespace.start(1)?;
+        namespace.start(&Workload::stateful_set())?;
         // The workload's claim and the staging one; that one is gone when the final one is made.
         namespace.apply(
             r#"
@@ -187,7 +187,7 @@ spec: {hard: {persistentvolumeclaims: "2"}}
             .expect(0)?;
         let arguments = ["migrate", "sts/app", "--to-class", NEW, "--yes"];
         run(&mut namespace.coord(&arguments)?)?.expect(0)?;
-        namespace.await_ready(1)?;
+        namespace.await_ready(&Workload::stateful_set())?;
         ensure!(namespace.class("data-app-0")? == NEW);
         namespace.expect_clean()
     })

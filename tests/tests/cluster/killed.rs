@@ -3,33 +3,23 @@
 use anyhow::{Result, ensure};
 use livmig_tests::run::{Running, run};
 
-use crate::fixture::{NEW, OLD, with_namespace};
+use crate::fixture::{NEW, Workload, with_namespace};
 
 /// Kills the coordinator as soon as `record` is in the journal, and resumes.
 fn killed_at(test: &str, record: &str) -> Result<()> {
     with_namespace(test, |namespace| {
-        namespace.start(1)?;
-        let arguments = ["migrate", "sts/app", "--to-class", NEW, "--yes"];
-        let coordinator = Running::start(&mut namespace.coord(&arguments)?)?;
+        let workload = Workload::stateful_set();
+        namespace.start(&workload)?;
+        let coordinator = Running::start(&mut namespace.migration(&workload, NEW)?)?;
         namespace.await_record(record)?;
         // Dropped, it is killed.
         drop(coordinator);
-        let before = namespace.kubectl(&["get", "pods"])?;
-        let resumed = run(&mut namespace.coord(&["resume", "sts/app"])?)?;
-        let code = resumed.status.code();
+        let resumed = run(&mut namespace.coord(&["resume", workload.reference()])?)?;
         ensure!(
-            matches!(code, Some(0 | 4)),
-            "resumed after {record}: {}\n{}\n{}\n{}",
-            resumed.status,
-            resumed.stdout,
-            resumed.stderr,
-            before.stdout
+            matches!(resumed.status.code(), Some(0 | 4)),
+            "resumed after {record}: {resumed:?}"
         );
-        namespace.await_ready(1)?;
-        ensure!(namespace.numbers("app-0")? > 0);
-        let class = if code == Some(0) { NEW } else { OLD };
-        ensure!(namespace.class("data-app-0")? == class);
-        Ok(())
+        namespace.expect_consistent(&workload, NEW, &resumed)
     })
 }
 
@@ -66,7 +56,8 @@ fn while_the_workload_starts() -> Result<()> {
 #[test]
 fn a_pod_that_is_deleted_by_force_meanwhile_is_not_taken_for_one_that_ended() -> Result<()> {
     with_namespace("force", |namespace| {
-        namespace.start(1)?;
+        let workload = Workload::stateful_set();
+        namespace.start(&workload)?;
         // Long enough to be deleted by force while it ends.
         let slow = r#"{"spec":{"template":{"spec":{"containers":[{"name":"app",
             "lifecycle":{"preStop":{"exec":{"command":["sleep","8"]}}}}]}}}}"#;
@@ -76,8 +67,7 @@ fn a_pod_that_is_deleted_by_force_meanwhile_is_not_taken_for_one_that_ended() ->
         namespace
             .kubectl(&["rollout", "status", "sts/app", "--timeout=120s"])?
             .expect(0)?;
-        let arguments = ["migrate", "sts/app", "--to-class", NEW, "--yes"];
-        let coordinator = Running::start(&mut namespace.coord(&arguments)?)?;
+        let coordinator = Running::start(&mut namespace.migration(&workload, NEW)?)?;
         namespace.await_record(r#""intent","step":{"name":"quiesce"}"#)?;
         namespace
             .kubectl(&["wait", "--for=jsonpath={.spec.replicas}=0", "sts/app"])?
@@ -89,10 +79,6 @@ fn a_pod_that_is_deleted_by_force_meanwhile_is_not_taken_for_one_that_ended() ->
         run(&mut namespace.coord(&["resume", "sts/app"])?)?
             .expect(4)?
             .says(&["app-0", "deleted by force"])?;
-        namespace.await_ready(1)?;
-        ensure!(namespace.numbers("app-0")? > 0);
-        ensure!(namespace.class("data-app-0")? == OLD);
-        run(&mut namespace.coord(&["cleanup", "sts/app"])?)?.expect(0)?;
-        namespace.expect_clean()
+        namespace.expect_on_old(&workload)
     })
 }

@@ -14,6 +14,7 @@ mod killed;
 mod migrate;
 mod network;
 mod place;
+mod races;
 mod refused;
 mod restricted;
 mod rights;

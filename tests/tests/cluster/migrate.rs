@@ -1,25 +1,26 @@
 //! Migrations that nothing disturbs.
 
 use anyhow::{Context as _, Result, ensure};
-use livmig_tests::run::{LIMIT, run};
+use livmig_tests::run::run;
 
-use crate::fixture::{NEW, OLD, with_namespace};
+use crate::fixture::{NEW, OLD, Workload, with_namespace};
+
+/// Moves the workload to the class.
+fn moves(test: &str, workload: &Workload, class: &str) -> Result<()> {
+    with_namespace(test, |namespace| {
+        namespace.start(workload)?;
+        run(&mut namespace.migration(workload, class)?)?.expect(0)?;
+        namespace.expect_completed(workload, class)
+    })
+}
 
 #[test]
-fn a_stateful_set_moves_with_every_acknowledged_write() -> Result<()> {
+fn a_stateful_set_moves_with_every_acknowledged_write_and_back() -> Result<()> {
     with_namespace("moves", |namespace| {
-        namespace.start(1)?;
-        let heard = namespace.listen("app-0")?;
-        let arguments = [
-            "migrate",
-            "sts/app",
-            "--to-class",
-            NEW,
-            "--yes",
-            "-o",
-            "json",
-        ];
-        let told = run(&mut namespace.coord(&arguments)?)?.expect(0)?.json()?;
+        let workload = Workload::stateful_set();
+        namespace.start(&workload)?;
+        let told = run(&mut namespace.migration(&workload, NEW)?)?;
+        let told = told.expect(0)?.json()?;
 
         let status = &told["status"];
         ensure!(status["outcome"] == "completed", "{status}");
@@ -40,59 +41,44 @@ fn a_stateful_set_moves_with_every_acknowledged_write() -> Result<()> {
             "{passes:?}"
         );
         ensure!(status["downtimeSeconds"].as_f64().is_some(), "{status}");
-
-        namespace.await_ready(1)?;
-        let acknowledged = heard.wait(LIMIT)?.stdout;
-        let acknowledged: u64 = acknowledged.lines().last().context("silent")?.parse()?;
-        ensure!(
-            namespace.numbers("app-0")? >= acknowledged,
-            "lost: {acknowledged} was promised"
-        );
-        ensure!(namespace.class("data-app-0")? == NEW);
         let claim = namespace.get(&["pvc", "data-app-0"])?;
         ensure!(claim["metadata"]["labels"]["team"] == "db", "{claim}");
-        let old = volume["source"].as_str().context("source")?;
-        let old = namespace.get(&["pv", old])?;
-        ensure!(
-            old["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
-                && old["status"]["phase"] == "Released",
-            "{old}"
-        );
-        namespace.expect_clean()?;
+        ensure!(claim["spec"]["storageClassName"] == NEW, "{claim}");
+        namespace.expect_completed(&workload, NEW)?;
 
         // And back, by the same name, to a class whose driver attaches.
-        let arguments = [
-            "migrate",
-            "sts/app",
-            "--to-class",
-            OLD,
-            "--yes",
-            "--update-template",
-        ];
-        run(&mut namespace.coord(&arguments)?)?.expect(0)?;
-        namespace.await_ready(1)?;
-        ensure!(namespace.numbers("app-0")? >= acknowledged);
-        ensure!(namespace.class("data-app-0")? == OLD);
-
-        let name = told["metadata"]["name"].as_str().context("name")?;
-        let arguments = ["cleanup", name, "--delete-old-volumes", "--confirm", name];
-        run(&mut namespace.coord(&arguments)?)?.expect(0)?;
-        let gone = namespace.kubectl(&["get", "configmap", &format!("livmig-{name}")])?;
-        gone.says(&["not found"])
+        let mut back = namespace.migration(&workload, OLD)?;
+        run(back.arg("--update-template"))?.expect(0)?;
+        namespace.expect_completed(&workload, OLD)
     })
 }
 
 #[test]
-fn the_claims_of_all_replicas_move_together() -> Result<()> {
-    with_namespace("together", |namespace| {
-        namespace.start(3)?;
-        let arguments = ["migrate", "sts/app", "--to-class", NEW, "--yes"];
-        run(&mut namespace.coord(&arguments)?)?.expect(0)?;
-        namespace.await_ready(3)?;
-        for ordinal in 0..3 {
-            ensure!(namespace.class(&format!("data-app-{ordinal}"))? == NEW);
-            ensure!(namespace.numbers(&format!("app-{ordinal}"))? > 0);
-        }
-        namespace.expect_clean()
-    })
+fn a_deployment_s_claim_moves() -> Result<()> {
+    moves("deployment", &Workload::deployment(), NEW)
+}
+
+#[test]
+fn all_claims_of_ordered_replicas_move_together() -> Result<()> {
+    let workload = Workload::stateful_set()
+        .replicas(3)
+        .volumes(&["data", "log"])
+        .one_by_one();
+    moves("together", &workload, NEW)
+}
+
+#[test]
+fn a_folder_of_a_node_moves_to_a_volume() -> Result<()> {
+    moves("folder", &Workload::stateful_set().class("local-path"), NEW)
+}
+
+#[test]
+fn a_class_may_bind_at_once() -> Result<()> {
+    moves("at-once", &Workload::stateful_set(), "new-immediate")
+}
+
+#[test]
+fn a_class_may_bind_at_once_and_attach() -> Result<()> {
+    let workload = Workload::deployment().class("new-immediate");
+    moves("attach", &workload, "old-immediate")
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     admission::Policy,
-    fixture::{NEW, Namespace, OLD, with_namespace},
+    fixture::{NEW, Namespace, OLD, Workload, with_namespace},
 };
 
 /// A policy that lets no pod of the namespace talk to anybody.
@@ -25,7 +25,7 @@ fn policies(namespace: &Namespace) -> Result<Vec<Value>> {
 #[test]
 fn where_policies_are_the_movers_have_two_as_long_as_they_run() -> Result<()> {
     with_namespace("policies", |namespace| {
-        namespace.start(1)?;
+        namespace.start(&Workload::stateful_set())?;
         namespace.apply(NOBODY)?;
         let arguments = ["migrate", "sts/app", "--to-class", NEW, "--yes"];
         let coordinator = Running::start(&mut namespace.coord(&arguments)?)?;
@@ -44,7 +44,7 @@ fn where_policies_are_the_movers_have_two_as_long_as_they_run() -> Result<()> {
             ensure!(pods["items"].as_array().map(Vec::len) == Some(1), "{pods}");
         }
         coordinator.wait(LIMIT)?.expect(0)?;
-        namespace.await_ready(1)?;
+        namespace.await_ready(&Workload::stateful_set())?;
         namespace.expect_clean()?;
         let left = policies(namespace)?;
         ensure!(
@@ -58,7 +58,7 @@ fn where_policies_are_the_movers_have_two_as_long_as_they_run() -> Result<()> {
 #[test]
 fn a_blocked_way_between_the_movers_is_named_and_never_stops_the_workload() -> Result<()> {
     with_namespace("blocked", |namespace| {
-        namespace.start(1)?;
+        namespace.start(&Workload::stateful_set())?;
         let before = namespace.get(&["statefulset", "app"])?["metadata"]["generation"].clone();
         // Made to listen elsewhere, the destination never hears what comes to its data port: to
         // the source that is a network that drops it, and its own port still answers.

@@ -3,13 +3,14 @@
 use anyhow::{Result, ensure};
 use livmig_tests::run::run;
 
-use crate::fixture::{NEW, OLD, with_namespace};
+use crate::fixture::{NEW, Workload, with_namespace};
 
 #[test]
 fn what_the_checks_refuse_changes_nothing_and_a_missing_image_never_stops_the_workload()
 -> Result<()> {
     with_namespace("refused", |namespace| {
-        namespace.start(1)?;
+        let workload = Workload::stateful_set();
+        namespace.start(&workload)?;
         let before = namespace.get(&["statefulset", "app"])?["metadata"]["generation"].clone();
         let wrong = ["migrate", "sts/app", "--to-class", "no-such-class", "--yes"];
         run(&mut namespace.coord(&wrong)?)?
@@ -25,8 +26,6 @@ fn what_the_checks_refuse_changes_nothing_and_a_missing_image_never_stops_the_wo
             .says(&["no-such-image", "never"])?;
         let after = namespace.get(&["statefulset", "app"])?;
         ensure!(after["metadata"]["generation"] == before, "{after}");
-        ensure!(namespace.class("data-app-0")? == OLD);
-        run(&mut namespace.coord(&["cleanup", "sts/app"])?)?.expect(0)?;
-        namespace.expect_clean()
+        namespace.expect_on_old(&workload)
     })
 }

@@ -3,12 +3,15 @@
 use anyhow::{Result, ensure};
 use livmig_tests::run::run;
 
-use crate::fixture::{NEW, Namespace, OLD, with_namespace};
+use crate::{
+    fixture::{NEW, Namespace, OLD, Workload, with_namespace},
+    place::IMAGE,
+};
 
 /// Starts the workload as user 1000, with volumes that are given to group 2000.
 fn start(namespace: &Namespace) -> Result<()> {
     let enforce = "pod-security.kubernetes.io/enforce=restricted";
-    let name = namespace.name.as_str();
+    let name = namespace.name();
     namespace
         .kubectl(&["label", "namespace", name, enforce])?
         .expect(0)?;
@@ -38,7 +41,7 @@ spec:
         seccompProfile: {{type: RuntimeDefault}}
       containers:
       - name: app
-        image: livmig.io/test/git:1
+        image: {IMAGE}
         imagePullPolicy: IfNotPresent
         securityContext: {{allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}
         command: [bash, -c]
@@ -66,7 +69,7 @@ spec:
       resources: {{requests: {{storage: 400Mi}}}}
 "
     ))?;
-    namespace.await_ready(1)
+    namespace.await_ready(&Workload::stateful_set())
 }
 
 /// Owner, mode, kind and links of everything on the volume, and the times of what nobody writes;
@@ -97,9 +100,9 @@ fn a_restricted_workload_moves_with_every_owner_mode_and_time() -> Result<()> {
             "full",
         ];
         run(&mut namespace.coord(&arguments)?)?.expect(0)?;
-        namespace.await_ready(1)?;
+        namespace.await_ready(&Workload::stateful_set())?;
         ensure!(namespace.class("data-app-0")? == NEW);
-        ensure!(namespace.numbers("app-0")? > 0);
+        ensure!(namespace.numbers("app-0", "/data")? > 0);
         let after = entries(namespace)?;
         ensure!(after == before, "before:\n{before}\nafter:\n{after}");
         namespace.expect_clean()
@@ -130,7 +133,7 @@ spec:
     seccompProfile: {{type: RuntimeDefault}}
   containers:
   - name: guest
-    image: livmig.io/test/git:1
+    image: {IMAGE}
     imagePullPolicy: IfNotPresent
     securityContext: {{allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}
     command: [bash, -c, 'echo mine > /data/of-another']

@@ -3,13 +3,14 @@
 use anyhow::{Result, ensure};
 use livmig_tests::run::run;
 
-use crate::fixture::{NEW, with_namespace};
+use crate::fixture::{NEW, Workload, with_namespace};
 
 #[test]
 fn the_rights_of_the_manifest_are_enough() -> Result<()> {
     with_namespace("rights", |namespace| {
-        namespace.start(1)?;
-        let name = &namespace.name;
+        let workload = Workload::stateful_set();
+        namespace.start(&workload)?;
+        let name = namespace.name();
         namespace.apply(include_str!("../../../deploy/rbac.yaml"))?;
         let account = format!("--serviceaccount={name}:livmig");
         let cluster_wide = format!("livmig-{name}");
@@ -48,9 +49,7 @@ fn the_rights_of_the_manifest_are_enough() -> Result<()> {
         })();
         namespace.kubectl(&["delete", binding[0], binding[1]])?;
         migrated?;
-        namespace.await_ready(1)?;
-        ensure!(namespace.numbers("app-0")? > 0);
-        ensure!(namespace.class("data-app-0")? == NEW);
+        namespace.expect_writing(&workload, NEW)?;
         let set = namespace.get(&["sts", "app"])?;
         let class = &set["spec"]["volumeClaimTemplates"][0]["spec"]["storageClassName"];
         ensure!(class == NEW, "{set}");

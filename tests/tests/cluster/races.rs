@@ -1,0 +1,102 @@
+//! Others want the workload to run, or use its claims, while it is being moved: it ends up moved or
+//! on its old volumes, and never without a write that was promised.
+
+use anyhow::Result;
+use livmig_tests::run::{LIMIT, Running};
+use rustix::process::Signal;
+
+use crate::fixture::{NEW, Namespace, Workload, with_namespace};
+
+/// Holds the coordinator still as soon as `record` is in the journal, lets `others` do as they
+/// please, and lets it go on.
+fn meanwhile(
+    namespace: &Namespace,
+    workload: &Workload,
+    record: &str,
+    others: impl FnOnce() -> Result<()>,
+) -> Result<Running> {
+    namespace.start(workload)?;
+    let coordinator = Running::start(&mut namespace.migration(workload, NEW)?)?;
+    namespace.await_record(record)?;
+    coordinator.signal(Signal::STOP)?;
+    others()?;
+    coordinator.signal(Signal::CONT)?;
+    Ok(coordinator)
+}
+
+/// Scales the workload up by another hand at `record`.
+fn scaled_up_at(test: &str, record: &str) -> Result<()> {
+    with_namespace(test, |namespace| {
+        let workload = Workload::stateful_set();
+        let scale = || namespace.scale(&workload, 1);
+        let coordinator = meanwhile(namespace, &workload, record, scale)?;
+        let ended = coordinator.wait(LIMIT)?;
+        namespace.expect_consistent(&workload, NEW, &ended)
+    })
+}
+
+#[test]
+fn somebody_scales_up_while_the_workload_stops() -> Result<()> {
+    with_namespace("up-stop", |namespace| {
+        let workload = Workload::stateful_set();
+        namespace.start(&workload)?;
+        let coordinator = Running::start(&mut namespace.migration(&workload, NEW)?)?;
+        namespace.await_object(&[workload.reference()], |set| set["spec"]["replicas"] == 0)?;
+        namespace.scale(&workload, 1)?;
+        let ended = coordinator.wait(LIMIT)?;
+        namespace.expect_consistent(&workload, NEW, &ended)
+    })
+}
+
+#[test]
+fn somebody_scales_up_at_the_fence() -> Result<()> {
+    scaled_up_at("up-fence", r#""intent","step":{"name":"fence"}"#)
+}
+
+#[test]
+fn somebody_scales_up_behind_the_fence() -> Result<()> {
+    scaled_up_at("up-verify", r#""intent","step":{"name":"verify"}"#)
+}
+
+#[test]
+fn somebody_scales_up_while_the_claims_are_bound_anew() -> Result<()> {
+    scaled_up_at("up-swap", r#""intent","step":{"name":"swap"}"#)
+}
+
+/// Lets a pod that skips the scheduler write to the claim before the movers go.
+fn bare_pod(test: &str, leaves: bool) -> Result<()> {
+    with_namespace(test, |namespace| {
+        let workload = Workload::stateful_set();
+        let record = r#""intent","step":{"name":"verify"}"#;
+        let delete = || namespace.kubectl(&["delete", "pod", "bare"])?.expect(0);
+        let coordinator = meanwhile(namespace, &workload, record, || {
+            let movers = namespace.list(&["pods", "-l", "livmig.io/role=source"])?;
+            let node = movers[0]["spec"]["nodeName"].as_str().unwrap_or_default();
+            let pod = workload.bare_pod("bare", "data-app-0", node);
+            namespace.apply(&pod.to_string())?;
+            namespace.wait("pod/bare", "condition=Ready")?;
+            if leaves {
+                delete()?;
+            }
+            Ok(())
+        })?;
+        if !leaves {
+            // The claim cannot be given back while it is there.
+            namespace.await_record(r#""intent","step":{"name":"unfence"}"#)?;
+            delete()?;
+        }
+        let ended = coordinator.wait(LIMIT)?.expect(4)?;
+        ended.says(&["bare"])?;
+        namespace.expect_consistent(&workload, NEW, &ended)
+    })
+}
+
+#[test]
+fn a_bare_pod_writes_behind_the_fence() -> Result<()> {
+    bare_pod("bare", false)
+}
+
+#[test]
+fn a_bare_pod_has_come_and_gone_behind_the_fence() -> Result<()> {
+    bare_pod("came", true)
+}
