@@ -6,6 +6,7 @@ mod network;
 mod strand;
 
 pub use ensure::{absent_is_fine, labels};
+pub use strand::Stranded;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -112,7 +113,8 @@ impl Movers {
         usable.then_some(pair)
     }
 
-    /// Ensures the pair of the claim at `index`, with everything it needs, at `place`.
+    /// Ensures the pair of the claim at `index`, with everything it needs, at `place`, and connects
+    /// to it anew.
     ///
     /// # Errors
     /// When something cannot be made, does not run, or does not answer.
@@ -124,9 +126,6 @@ impl Movers {
         owner: &OwnerReference,
         epoch: Epoch,
     ) -> Result<Pair, StepFailure> {
-        if let Some(pair) = self.connected(index, epoch).await {
-            return Ok(pair);
-        }
         let (Some(slot), Some(claim), Some(original)) = (
             self.pairs.get(index),
             self.target.claims.get(index),

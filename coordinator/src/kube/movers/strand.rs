@@ -23,6 +23,15 @@ pub struct Stranded {
 }
 
 impl Stranded {
+    /// Why a pass into it counts for nothing.
+    pub fn superseded(&self) -> StepFailure {
+        StepFailure::transient(format!(
+            "The new volume {} can only be used on nodes that take no pods any more, and is made \
+             anew elsewhere",
+            self.volume
+        ))
+    }
+
     /// Why the workload must not be stopped for it.
     pub fn refusal(&self) -> StepFailure {
         StepFailure::permanent(format!(

@@ -35,7 +35,7 @@ use super::{
     consumers::Consumers,
     fence::Mark,
     guard::Guard,
-    movers::{Movers, Pair},
+    movers::{Movers, Pair, Stranded},
     names::Names,
     pre_image::{self, PreImage},
     trial::Trial,
@@ -225,13 +225,17 @@ impl KubePlatform {
         let epoch = context.epoch;
         let (before, owner) = self.take_charge(epoch).await?;
         let consumers = self.consumers().await?;
+        let template = &before.template;
         let ensured = self
             .target
             .claims
             .iter()
             .enumerate()
             .map(async |(index, claim)| {
-                if let Some(pair) = self.movers.connected(index, epoch).await {
+                if let Some(pair) = self.movers.connected(index, epoch).await
+                    && (self.stopping.load(Ordering::SeqCst)
+                        || self.movers.stranded(index, template).await?.is_none())
+                {
                     return Ok(pair);
                 }
                 let place = self.place(claim, consumers).await?;
@@ -250,6 +254,17 @@ impl KubePlatform {
             ));
         }
         Ok(pairs)
+    }
+
+    /// A new volume that the workload could not start on, while the workload still runs.
+    async fn stranded(&self) -> Result<Option<Stranded>, StepFailure> {
+        if self.stopping.load(Ordering::SeqCst) {
+            return Ok(None);
+        }
+        let (before, _) = self.before().await?;
+        let all = (0..self.target.claims.len())
+            .map(|index| self.movers.stranded(index, &before.template));
+        Ok(try_join_all(all).await?.into_iter().flatten().next())
     }
 
     pub(in crate::kube) async fn remove_movers(&self) -> Result<(), StepFailure> {

@@ -45,6 +45,10 @@ impl KubePlatform {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .clone_from(&reports);
+        } else if let Some(stranded) = self.stranded().await? {
+            // What it has copied is of no use: the next pass makes the volume anew. Told here,
+            // before anybody decides to stop the workload for it.
+            return Err(stranded.superseded());
         }
         Ok(StepOutcome::Passed { reports })
     }

@@ -23,7 +23,9 @@ impl KubePlatform {
         let seen = consumers.now();
         // While the workload still runs nothing is lost by giving up.
         self.refuse_unproven(&seen)?;
-        self.refuse_stranded().await?;
+        if let Some(stranded) = self.stranded().await? {
+            return Err(stranded.refusal());
+        }
         if let Some(command) = &self.target.pre_stop {
             let pods = seen.consumers(&claims, &uid);
             let runs = pods.iter().filter(|pod| pod.running && !pod.deleting);
@@ -141,15 +143,6 @@ impl KubePlatform {
             .wait(|seen| seen.own_are_gone(&claims, &uid).then_some(()))
             .await
             .ok_or_else(|| StepFailure::transient("The watch of the pods has ended"))
-    }
-
-    /// Fails when the workload could not start where a new volume is.
-    async fn refuse_stranded(&self) -> Result<(), StepFailure> {
-        let (before, _) = self.before().await?;
-        let all = (0..self.target.claims.len())
-            .map(|index| self.movers.stranded(index, &before.template));
-        let stranded = try_join_all(all).await?.into_iter().flatten().next();
-        stranded.map_or(Ok(()), |stranded| Err(stranded.refusal()))
     }
 
     /// Fails when a pod was deleted by force: what it writes from now on, no copy would hold.
