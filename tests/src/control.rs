@@ -74,6 +74,21 @@ impl Mover {
         Self::start_with(side, root, dir, keys, &[])
     }
 
+    /// As [`Self::start`], but by the program and arguments `within`, which run what follows.
+    pub fn start_within(
+        within: &[&str],
+        side: Side,
+        root: &Path,
+        dir: &Path,
+        keys: &Keys,
+    ) -> Result<Self> {
+        let program = bins::path("livmig-mover")?;
+        let (first, others) = within.split_first().context("within nothing")?;
+        let mut command = Command::new(first);
+        command.args(others).arg(program).arg(side.to_string());
+        Self::launch(command, side, root, dir, keys, false)
+    }
+
     /// As [`Self::start`], with further `flags`.
     pub fn start_with(
         side: Side,

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use std::fs;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use livmig_proto::{
     control::{
         FaultCode, PassKind, PassReport, PassRequest, RequestBody, ResponseBody, Side, VerifyLevel,
@@ -269,5 +269,28 @@ fn a_mover_whose_coordinator_is_gone_ends() -> Result<()> {
     drop(client);
     let finished = mover.process.wait(Duration::from_mins(1))?;
     assert!(finished.status.code().is_some(), "{finished:?}");
+    Ok(())
+}
+
+#[test]
+fn the_first_process_of_a_container_ends_when_it_is_asked_to() -> Result<()> {
+    livmig_tests::require!(livmig_tests::skip::root());
+    let scratch = Scratch::new()?;
+    let root = scratch.dir("a")?;
+    let keys = Keys::generate(1)?;
+    let mover = Mover::start_within(
+        &["unshare", "--pid", "--fork", "--kill-child"],
+        Side::Source,
+        &root,
+        scratch.path(),
+        &keys,
+    )?;
+    assert_eq!(mover.listening.pid, 1);
+    let children = format!("/proc/{0}/task/{0}/children", mover.process.pid());
+    let child: i32 = fs::read_to_string(children)?.trim().parse()?;
+    let child = rustix::process::Pid::from_raw(child).context("no child")?;
+    rustix::process::kill_process(child, Signal::TERM)?;
+    let ended = mover.process.wait(Duration::from_secs(20))?;
+    assert_eq!(ended.status.code(), Some(143), "{}", ended.stderr);
     Ok(())
 }
