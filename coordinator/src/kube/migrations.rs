@@ -205,13 +205,32 @@ async fn release(
                 "The volume {volume} does not carry this migration's mark any more"
             )));
         }
+        // Kubernetes reclaims what a certain claim has left, and keeps for ever what is reserved for
+        // a name: no claim has this UID.
+        let spec = if is_reserved(object) {
+            json!({
+                "persistentVolumeReclaimPolicy": "Delete",
+                "claimRef": {"uid": migration},
+            })
+        } else {
+            json!({"persistentVolumeReclaimPolicy": "Delete"})
+        };
         Ok(Some(json!({
             "metadata": {"annotations": {
                 MIGRATION: null, EPOCH: null, RECLAIM: null, BY_HAND: null,
             }},
-            "spec": {"persistentVolumeReclaimPolicy": "Delete"},
+            "spec": spec,
         })))
     })
     .await
     .map(|_| ())
+}
+
+/// Whether the volume waits for whichever claim gets a certain name.
+fn is_reserved(volume: &PersistentVolume) -> bool {
+    let claim = volume
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.claim_ref.as_ref());
+    claim.is_some_and(|claim| claim.uid.as_deref().is_none_or(str::is_empty))
 }
