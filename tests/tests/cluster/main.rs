@@ -8,8 +8,11 @@
 )]
 
 mod admission;
+mod delayed;
+mod denied;
 mod drained;
 mod fixture;
+mod interrupted;
 mod killed;
 mod migrate;
 mod network;

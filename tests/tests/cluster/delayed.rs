@@ -1,0 +1,48 @@
+//! A class whose volumes take long to attach.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Result;
+use livmig_tests::{require, run::run};
+
+use crate::fixture::{NEW, OLD, Workload, with_namespace};
+
+/// How long attaching a volume of [`OLD`] takes, until this is dropped.
+struct Delay(PathBuf);
+
+impl Delay {
+    fn of(folder: &Path, duration: &str) -> Result<Self> {
+        let delay = Self(folder.join("attach"));
+        fs::write(&delay.0, duration)?;
+        Ok(delay)
+    }
+}
+
+impl Drop for Delay {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn a_volume_that_attaches_slowly_is_waited_for() -> Result<()> {
+    let folder = env::var_os("LIVMIG_CLUSTER_DELAYS");
+    require!(
+        folder
+            .as_ref()
+            .map(|_| ())
+            .ok_or("LIVMIG_CLUSTER_DELAYS names no folder of the driver's delays".to_owned())
+    );
+    let folder = folder.unwrap_or_default();
+    with_namespace("delayed", |namespace| {
+        let workload = Workload::stateful_set().class(NEW);
+        namespace.start(&workload)?;
+        let delay = Delay::of(Path::new(&folder), "2s")?;
+        run(&mut namespace.migration(&workload, OLD)?)?.expect(0)?;
+        drop(delay);
+        namespace.expect_completed(&workload, OLD)
+    })
+}
