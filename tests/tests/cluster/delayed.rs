@@ -1,12 +1,12 @@
 //! A class whose volumes take long to attach.
 
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
 };
 
 use anyhow::Result;
-use livmig_tests::{require, run::run};
+use livmig_tests::{require, run::run, skip::own_cluster};
 
 use crate::fixture::{NEW, OLD, Workload, with_namespace};
 
@@ -29,18 +29,13 @@ impl Drop for Delay {
 
 #[test]
 fn a_volume_that_attaches_slowly_is_waited_for() -> Result<()> {
-    let folder = env::var_os("LIVMIG_CLUSTER_DELAYS");
-    require!(
-        folder
-            .as_ref()
-            .map(|_| ())
-            .ok_or("LIVMIG_CLUSTER_DELAYS names no folder of the driver's delays".to_owned())
-    );
-    let folder = folder.unwrap_or_default();
+    let cluster = own_cluster();
+    require!(cluster.as_ref().map(|_| ()).map_err(Clone::clone));
+    let folder = cluster.unwrap_or_default().join("delays");
     with_namespace("delayed", |namespace| {
         let workload = Workload::stateful_set().class(NEW);
         namespace.start(&workload)?;
-        let delay = Delay::of(Path::new(&folder), "2s")?;
+        let delay = Delay::of(&folder, "2s")?;
         run(&mut namespace.migration(&workload, OLD)?)?.expect(0)?;
         drop(delay);
         namespace.expect_completed(&workload, OLD)

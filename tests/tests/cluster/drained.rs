@@ -3,7 +3,11 @@
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
-use livmig_tests::run::{LIMIT, Running};
+use livmig_tests::{
+    require,
+    run::{LIMIT, Running},
+    skip::own_cluster,
+};
 
 use crate::fixture::{NEW, Namespace, Workload, with_namespace};
 
@@ -47,6 +51,7 @@ fn node(namespace: &Namespace) -> Result<String> {
 
 #[test]
 fn the_workload_moves_on_at_once_and_the_migration_follows_it() -> Result<()> {
+    require!(own_cluster().map(|_| ()));
     with_namespace("drained", |namespace| {
         let workload = Workload::stateful_set();
         namespace.start(&workload)?;

@@ -1,7 +1,7 @@
 //! Migrations that nothing disturbs.
 
 use anyhow::{Context as _, Result, ensure};
-use livmig_tests::run::run;
+use livmig_tests::{require, run::run, skip::own_cluster};
 
 use crate::fixture::{NEW, OLD, Workload, with_namespace};
 
@@ -69,16 +69,36 @@ fn all_claims_of_ordered_replicas_move_together() -> Result<()> {
 
 #[test]
 fn a_folder_of_a_node_moves_to_a_volume() -> Result<()> {
+    require!(own_cluster().map(|_| ()));
     moves("folder", &Workload::stateful_set().class("local-path"), NEW)
 }
 
 #[test]
 fn a_class_may_bind_at_once() -> Result<()> {
+    require!(own_cluster().map(|_| ()));
     moves("at-once", &Workload::stateful_set(), "new-immediate")
 }
 
 #[test]
 fn a_class_may_bind_at_once_and_attach() -> Result<()> {
+    require!(own_cluster().map(|_| ()));
     let workload = Workload::deployment().class("new-immediate");
     moves("attach", &workload, "old-immediate")
+}
+
+#[test]
+fn a_claim_that_is_kept_to_the_letter_gets_the_new_volume_after_the_last_command() -> Result<()> {
+    with_namespace("kept", |namespace| {
+        let workload = Workload::stateful_set();
+        namespace.start(&workload)?;
+        let mut migration = namespace.migration(&workload, NEW)?;
+        migration.args(["--keep-claim-spec", "--pre-stop-exec", "touch /data/last"]);
+        run(&mut migration)?.expect(0)?;
+        let claim = namespace.get(&["pvc", "data-app-0"])?;
+        ensure!(claim["spec"]["storageClassName"] == OLD, "{claim}");
+        namespace
+            .kubectl(&["exec", "app-0", "--", "test", "-e", "/data/last"])?
+            .expect(0)?;
+        namespace.expect_completed(&workload, NEW)
+    })
 }

@@ -169,7 +169,7 @@ mod tests {
             &template,
             &[node("a", true), other.clone()]
         ));
-        assert!(!is_usable(&volume, &template, &[other.clone()]));
+        assert!(!is_usable(&volume, &template, std::slice::from_ref(&other)));
         assert!(is_usable(&PersistentVolume::default(), &template, &[other]));
     }
 }
