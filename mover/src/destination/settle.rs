@@ -38,6 +38,14 @@ pub struct Outcome {
     pub mismatches: Vec<Fault>,
 }
 
+/// Threads that read back, for each core: they wait for the device most of the time. More than
+/// four bring nothing on ext4 on a virtual disk; each has a buffer of its own.
+const READERS_PER_CORE: usize = 4;
+/// At least so many.
+const READERS_MIN: usize = 4;
+/// And at most.
+const READERS_MAX: usize = 16;
+
 /// A directory to survey: by its note, or by its path when there is none.
 enum Job {
     Touched(crate::catalog::log::Key),
@@ -208,9 +216,8 @@ impl Destination {
         let next = AtomicUsize::new(0);
         let found = Mutex::new((Vec::new(), Vec::new()));
         let failed = Mutex::new(None);
-        let threads = std::thread::available_parallelism()
-            .map_or(2, usize::from)
-            .clamp(2, 8);
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let threads = (cores * READERS_PER_CORE).clamp(READERS_MIN, READERS_MAX);
         std::thread::scope(|scope| {
             for _ in 0..threads.min(jobs.len()) {
                 scope.spawn(|| {
