@@ -47,8 +47,8 @@ pub struct Question {
     pub budget: Duration,
 }
 
-/// A stop that takes longer than this is used for live passes; a quicker one is over before a
-/// pass could help, and stopping the pass would only take time.
+/// A stop that takes longer than this, and than two passes, is used for live passes; a quicker one
+/// is over before a pass could help, and stopping the pass would only take time.
 const OVERLAP_AFTER: Duration = Duration::from_millis(500);
 
 /// The shortest pause between live passes beside a stop.
@@ -208,12 +208,12 @@ impl Machine {
             .iter()
             .find(|intended| intended.step == Step::Quiesce)
             .map_or(self.history.last_at, |intended| intended.at);
-        let first = asked.after(OVERLAP_AFTER);
         match self.history.passes.last() {
-            Some(pass) if pass.began >= asked => {
-                pass.ended.after(took(pass).max(OVERLAP_PAUSE)).max(first)
-            }
-            _ => first,
+            Some(pass) if pass.began >= asked => pass.ended.after(took(pass).max(OVERLAP_PAUSE)),
+            // One that the end of the stop would cut off only holds up what comes next. A stop that
+            // has lasted for two passes may well last for a third.
+            Some(pass) => asked.after(OVERLAP_AFTER.max(took(pass) * 2)),
+            None => asked.after(OVERLAP_AFTER),
         }
     }
 

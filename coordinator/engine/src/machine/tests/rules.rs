@@ -35,12 +35,20 @@ impl Story {
 
     /// Lets everything succeed up to, but without, the intent of `step`.
     fn up_to(step: &str) -> Self {
+        Self::with_passes_of(Duration::ZERO, step)
+    }
+
+    /// The same, with passes that take that much longer than anything else.
+    fn with_passes_of(longer: Duration, step: &str) -> Self {
         let mut story = Self::new();
         for _ in 0..100 {
             match story.next() {
                 Next::Perform(next) if next.word() == step => return story,
                 Next::Perform(next) => {
                     story.tell(Event::Intent { step: next });
+                    if matches!(next, Step::Pass { .. }) {
+                        story.now = story.now.after(longer);
+                    }
                     story.done(next);
                 }
                 Next::Record(event) => story.tell(event),
@@ -133,6 +141,21 @@ fn a_migration_goes_through_its_steps_in_order() {
             "settle"
         ]
     );
+}
+
+#[test]
+fn a_stop_is_used_for_live_passes_once_it_has_lasted_for_two() {
+    for (pass_takes, begins) in [(100, 500), (700, 1600)] {
+        let mut story = Story::with_passes_of(Duration::from_millis(pass_takes), "quiesce");
+        story.intend();
+        let begun = (0..100)
+            .map(|tenth| Duration::from_millis(100 * tenth))
+            .find(|late| {
+                let next = story.machine.next(story.now.after(*late));
+                matches!(next, Next::Perform(Step::Pass { .. }))
+            });
+        assert_eq!(begun, Some(Duration::from_millis(begins)));
+    }
 }
 
 #[test]
