@@ -4,6 +4,7 @@
 use anyhow::Result;
 use livmig_tests::run::{LIMIT, Running};
 use rustix::process::Signal;
+use serde_json::{Value, json};
 
 use crate::fixture::{NEW, Namespace, Workload, with_namespace};
 
@@ -63,23 +64,39 @@ fn somebody_scales_up_while_the_claims_are_bound_anew() -> Result<()> {
     scaled_up_at("up-swap", r#""intent","step":{"name":"swap"}"#)
 }
 
-/// Lets a pod that skips the scheduler write to the claim before the movers go.
+/// Lets a pod that skips the scheduler write to the claim after both ends were compared, and while
+/// a mover still holds it: the mover's pod is kept by a finalizer until then.
 fn bare_pod(test: &str, leaves: bool) -> Result<()> {
     with_namespace(test, |namespace| {
         let workload = Workload::stateful_set();
-        let record = r#""intent","step":{"name":"verify"}"#;
-        let delete = || namespace.kubectl(&["delete", "pod", "bare"])?.expect(0);
-        let coordinator = meanwhile(namespace, &workload, record, || {
-            let movers = namespace.list(&["pods", "-l", "livmig.io/role=source"])?;
-            let node = movers[0]["spec"]["nodeName"].as_str().unwrap_or_default();
-            let pod = workload.bare_pod("bare", "data-app-0", node);
-            namespace.apply(&pod.to_string())?;
-            namespace.wait("pod/bare", "condition=Ready")?;
-            if leaves {
-                delete()?;
-            }
-            Ok(())
+        namespace.start(&workload)?;
+        let coordinator = Running::start(&mut namespace.migration(&workload, NEW)?)?;
+        namespace.await_record(r#""kind":"live"}"#)?;
+        let movers = ["pods", "-l", "livmig.io/role=source"];
+        let mover = namespace.list(&movers)?.swap_remove(0);
+        let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let (name, node) = (
+            word(&mover["metadata"]["name"]),
+            word(&mover["spec"]["nodeName"]),
+        );
+        let keep = |finalizers: Value| {
+            let change = json!({"metadata": {"finalizers": finalizers}}).to_string();
+            let patch = ["patch", "pod", &name, "--type=merge", "-p", &change];
+            namespace.kubectl(&patch)?.expect(0)
+        };
+        keep(json!(["example.com/kept"]))?;
+        namespace.await_object(&movers, |pod| {
+            !pod["metadata"]["deletionTimestamp"].is_null()
         })?;
+
+        let pod = workload.bare_pod("bare", "data-app-0", &node);
+        namespace.apply(&pod.to_string())?;
+        namespace.wait("pod/bare", "condition=Ready")?;
+        let delete = || namespace.kubectl(&["delete", "pod", "bare"])?.expect(0);
+        if leaves {
+            delete()?;
+        }
+        keep(Value::Null)?;
         if !leaves {
             // The claim cannot be given back while it is there.
             namespace.await_record(r#""intent","step":{"name":"unfence"}"#)?;
