@@ -3,6 +3,7 @@
 mod explore;
 mod properties;
 mod rules;
+mod story;
 mod table;
 
 pub(crate) use explore::report;

@@ -5,87 +5,17 @@ use std::time::Duration;
 use livmig_proto::{control::PassKind, ids::PassNumber};
 
 use super::{
-    super::{Machine, Next, Refusal, Whereabouts, state::State},
-    explore::{after, planned, success, verified},
+    super::{Next, Refusal, Whereabouts, state::State},
+    explore::{success, verified},
+    story::Story,
 };
 use crate::{
     outcome::Outcome,
     record::{Cause, Decision, Event},
     request::Request,
     result::{Probe, StepFailure, StepOutcome},
-    spec::Options,
     step::Step,
-    time::Timestamp,
 };
-
-/// A migration that is led by hand.
-struct Story {
-    machine: Machine,
-    now: Timestamp,
-}
-
-impl Story {
-    fn new() -> Self {
-        let first = planned(Options::default());
-        Self {
-            now: first.at,
-            machine: Machine::replay(&[first]).unwrap(),
-        }
-    }
-
-    /// Lets everything succeed up to, but without, the intent of `step`.
-    fn up_to(step: &str) -> Self {
-        Self::with_passes_of(Duration::ZERO, step)
-    }
-
-    /// The same, with passes that take that much longer than anything else.
-    fn with_passes_of(longer: Duration, step: &str) -> Self {
-        let mut story = Self::new();
-        for _ in 0..100 {
-            match story.next() {
-                Next::Perform(next) if next.word() == step => return story,
-                Next::Perform(next) => {
-                    story.tell(Event::Intent { step: next });
-                    if matches!(next, Step::Pass { .. }) {
-                        story.now = story.now.after(longer);
-                    }
-                    story.done(next);
-                }
-                Next::Record(event) => story.tell(event),
-                next => panic!("{next:?} before {step}"),
-            }
-        }
-        panic!("never came to {step}");
-    }
-
-    fn next(&self) -> Next {
-        self.machine.next(self.now)
-    }
-
-    fn tell(&mut self, event: Event) {
-        self.now = self.now.after(Duration::from_millis(100));
-        self.machine = after(&self.machine, self.now, event);
-    }
-
-    fn intend(&mut self) -> Step {
-        let Next::Perform(step) = self.next() else {
-            panic!("{:?}", self.next());
-        };
-        self.tell(Event::Intent { step });
-        step
-    }
-
-    fn done(&mut self, step: Step) {
-        self.tell(Event::Outcome {
-            step,
-            outcome: success(step),
-        });
-    }
-
-    fn fail(&mut self, step: Step, failure: StepFailure) {
-        self.tell(Event::Failure { step, failure });
-    }
-}
 
 /// A complete pass with these digests.
 fn passed(step: Step, source: &str, destination: &str) -> StepOutcome {
