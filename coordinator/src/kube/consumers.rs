@@ -21,6 +21,9 @@ use super::{
     pods::PodFacts,
 };
 
+/// How long a watch lasts that only catches up; the API knows no shorter one.
+const CATCH_UP_SECONDS: u32 = 1;
+
 /// What the watch has seen.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Seen {
@@ -139,7 +142,9 @@ impl Consumers {
             }
             None => None,
         };
-        if then.is_none() {
+        // What has happened since is sent at once, and the server ends the watch a second later:
+        // nobody may take what was there then for what is there now.
+        if then.is_none() || !follow_once(&pods, &seeing, CATCH_UP_SECONDS).await {
             list(&pods, &seeing, &ListParams::default(), true).await?;
         }
         let taken_up = Self::following(pods, seeing, seen);
@@ -190,7 +195,7 @@ async fn list(
 /// Follows the pods for ever.
 async fn follow(pods: Api<Pod>, seeing: watch::Sender<Seen>) {
     loop {
-        if !follow_once(&pods, &seeing).await {
+        if !follow_once(&pods, &seeing, super::watch::WATCH_SECONDS).await {
             // What went in between is not known, only what is there now.
             if let Err(error) = list(&pods, &seeing, &ListParams::default(), true).await {
                 tracing::warn!(%error, "pods could not be listed");
@@ -202,8 +207,8 @@ async fn follow(pods: Api<Pod>, seeing: watch::Sender<Seen>) {
 }
 
 /// Follows one watch to its end. False when it cannot be taken up where it ended.
-async fn follow_once(pods: &Api<Pod>, seeing: &watch::Sender<Seen>) -> bool {
-    let parameters = WatchParams::default().timeout(super::watch::WATCH_SECONDS);
+async fn follow_once(pods: &Api<Pod>, seeing: &watch::Sender<Seen>, seconds: u32) -> bool {
+    let parameters = WatchParams::default().timeout(seconds);
     let version = seeing.borrow().version.clone();
     let events = match call("watch the pods", pods.watch(&parameters, &version)).await {
         Ok(events) => events,
