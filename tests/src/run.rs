@@ -229,7 +229,7 @@ fn text(file: &File) -> Result<String> {
 }
 
 /// The resident high-water mark of a process in bytes; none once it has ended.
-fn high_water(pid: u32) -> Option<u64> {
+pub fn high_water(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;

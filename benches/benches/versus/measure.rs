@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use livmig_tests::run::high_water;
 
 /// Ticks of the processor times in /proc: Linux shows them in hundredths of a second everywhere.
 const TICKS: f64 = 100.0;
@@ -116,11 +117,4 @@ fn look(marks: &mut BTreeMap<u32, u64>) {
             marks.insert(pid, mark);
         }
     }
-}
-
-fn high_water(pid: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kibibytes * 1024)
 }

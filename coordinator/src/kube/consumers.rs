@@ -147,8 +147,7 @@ impl Consumers {
         if then.is_none() || !follow_once(&pods, &seeing, CATCH_UP_SECONDS).await {
             list(&pods, &seeing, &ListParams::default(), true).await?;
         }
-        let taken_up = Self::following(pods, seeing, seen);
-        Ok(taken_up)
+        Ok(Self::following(pods, seeing, seen))
     }
 
     fn following(pods: Api<Pod>, seeing: watch::Sender<Seen>, seen: watch::Receiver<Seen>) -> Self {

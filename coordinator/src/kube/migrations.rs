@@ -18,8 +18,8 @@ use super::{
     cluster::{Cluster, ClusterError, call},
     journal::{ConfigMapJournal, JOURNAL_ROLE},
     movers::absent_is_fine,
-    names::{BY_HAND, EPOCH, MIGRATION, NAME, Names, RECLAIM, ROLE},
-    settle,
+    names::{MIGRATION, NAME, Names, ROLE},
+    settle, volumes,
 };
 use crate::journal::{Journal as _, JournalError};
 
@@ -216,9 +216,7 @@ async fn release(
             json!({"persistentVolumeReclaimPolicy": "Delete"})
         };
         Ok(Some(json!({
-            "metadata": {"annotations": {
-                MIGRATION: null, EPOCH: null, RECLAIM: null, BY_HAND: null,
-            }},
+            "metadata": volumes::unmarked(),
             "spec": spec,
         })))
     })

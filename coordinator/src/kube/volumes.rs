@@ -4,7 +4,7 @@ use ::kube::Api;
 use k8s_openapi::api::core::v1::PersistentVolume;
 use livmig_engine::result::StepFailure;
 use livmig_proto::ids::Epoch;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     amend::{amend, annotation},
@@ -83,9 +83,7 @@ pub async fn unpin_bound(
             .and_then(|status| status.phase.as_deref());
         Ok((bound && phase == Some("Bound")).then(|| {
             json!({
-                "metadata": {"annotations": {
-                    MIGRATION: null, EPOCH: null, RECLAIM: null, BY_HAND: null,
-                }},
+                "metadata": unmarked(),
                 "spec": {"persistentVolumeReclaimPolicy": own},
             })
         }))
@@ -106,9 +104,7 @@ pub async fn give_up(
 ) -> Result<(), StepFailure> {
     amend(volumes, "volume", name, epoch, |_| {
         Ok(Some(json!({
-            "metadata": {"annotations": {
-                MIGRATION: null, EPOCH: null, RECLAIM: null, BY_HAND: null,
-            }},
+            "metadata": unmarked(),
             "spec": {"persistentVolumeReclaimPolicy": "Delete"},
         })))
     })
@@ -131,6 +127,11 @@ pub async fn note(
     })
     .await
     .map(|_| ())
+}
+
+/// The change of a volume's metadata that takes everything off it that speaks of a migration.
+pub fn unmarked() -> Value {
+    json!({"annotations": {MIGRATION: null, EPOCH: null, RECLAIM: null, BY_HAND: null}})
 }
 
 fn policy(volume: &PersistentVolume) -> &str {

@@ -1,7 +1,7 @@
 //! The nodes where the workload runs, and where the source movers must run too.
 
 use crate::kube::{
-    nodes::is_ready,
+    nodes::{is_ready, takes_pods},
     plan::{case::Case, finding::Finding},
 };
 
@@ -32,7 +32,7 @@ pub(super) fn check(case: &Case<'_>) -> Vec<Finding> {
                 )
                 .hint(format!("kubectl describe node/{name}")),
             );
-        } else if node.spec.as_ref().and_then(|s| s.unschedulable) == Some(true) {
+        } else if !takes_pods(node) {
             findings.push(
                 Finding::error(
                     object,
