@@ -38,8 +38,8 @@ pub struct Outcome {
     pub mismatches: Vec<Fault>,
 }
 
-/// Threads that read back, for each core: they wait for the device most of the time. More than
-/// four bring nothing on ext4 on a virtual disk; each has a buffer of its own.
+/// Threads that read back, for each core: they wait for the device most of the time. Four halve what
+/// one takes (DESIGN.md); other numbers were not tried. Each has a buffer of its own.
 const READERS_PER_CORE: usize = 4;
 /// At least so many.
 const READERS_MIN: usize = 4;
