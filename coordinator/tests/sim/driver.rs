@@ -99,9 +99,10 @@ fn live_passes_go_on_beside_a_slow_stop() {
 #[test]
 fn a_pass_that_is_under_way_when_the_workload_has_stopped_is_cut_short() {
     let nature = Nature {
-        // A pass beside the stop takes longer than the stop itself.
-        stop_time: Duration::from_secs(1),
-        copy_time: Duration::from_millis(400),
+        // The last pass before the stop takes 21 s, so that one begins when the stop has lasted for
+        // 42 s, and takes longer than what is left of it.
+        stop_time: Duration::from_mins(1),
+        copy_time: Duration::from_millis(200),
         ..Nature::default()
     };
     let sim = Sim::new(nature, Vec::new());
