@@ -9,7 +9,7 @@ use std::{
 };
 
 use livmig_proto::{
-    control::{Fault, FaultCode, PassKind, PassReport, PassRequest, Side, VerifyLevel},
+    control::{Fault, FaultCode, PassKind, PassReport, PassRequest, Side, Transport, VerifyLevel},
     identity::{IdentityError, PrivateKey},
     ids::{Epoch, MigrationUid, PassNumber},
 };
@@ -26,7 +26,7 @@ use crate::{
         pass::{self, Source},
         shared::Counts,
     },
-    transport::quic::{self, QuicError},
+    transport::{accept::Listener, quic::QuicError},
 };
 
 /// What to make equal to what, and how.
@@ -42,6 +42,8 @@ pub struct SyncOptions {
     pub verify: VerifyLevel,
     /// Whether an empty source may empty the destination.
     pub allow_empty: bool,
+    /// What carries the data between the two ends in this process; without, it is measured.
+    pub transport: Option<Transport>,
 }
 
 /// Why nothing was synchronised.
@@ -159,27 +161,29 @@ pub fn run(
     std::fs::create_dir_all(&source_state)?;
     std::fs::create_dir_all(&destination_state)?;
 
-    let endpoint = {
+    let (listener, sessions) = {
         let _context = runtime.enter();
-        quic::listen(SocketAddr::from(([127, 0, 0, 1], 0)), &peer, &own.public()?)?
+        Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)), &peer, &own.public()?)?
     };
-    let address = endpoint.local_addr()?;
+    let address = listener.address();
     let target = Arc::new(Destination::new(
         destination,
         &destination_state,
         migration,
     )?);
-    runtime.spawn(destination::session::serve(
-        Arc::clone(&target),
-        endpoint.clone(),
-    ));
+    runtime.spawn(destination::session::serve(Arc::clone(&target), sessions));
 
     let identity = pass::Identity {
         migration,
         own,
         peer: peer.public()?,
     };
-    let origin = Source::new(source, Store::open(&source_state)?, identity)?;
+    let origin = Source::new(
+        source,
+        Store::open(&source_state)?,
+        identity,
+        options.transport,
+    )?;
     let request = PassRequest {
         pass: PassNumber::FIRST,
         kind: PassKind::Live,
@@ -189,10 +193,10 @@ pub fn run(
         allow_empty: options.allow_empty,
     };
     let mut report = origin.run(runtime.handle(), Epoch(0), &request, counts);
-    endpoint.close(0_u32.into(), b"done");
     if report.complete && options.verify == VerifyLevel::Full {
         read_everything(options, &mut report)?;
     }
+    runtime.block_on(listener.close());
     runtime.shutdown_timeout(Duration::from_secs(5));
     Ok(report)
 }

@@ -176,7 +176,8 @@ impl MoverPod<'_> {
         let mut ports = vec![port("control", CONTROL_PORT, "TCP")];
         if self.side == Side::Destination {
             arguments.push(format!("--data={}", listen(DATA_PORT)));
-            ports.push(port("data", DATA_PORT, "UDP"));
+            ports.push(port("data-udp", DATA_PORT, "UDP"));
+            ports.push(port("data-tcp", DATA_PORT, "TCP"));
         }
         Container {
             name: "mover".to_owned(),

@@ -44,7 +44,8 @@ pub fn policy(
         from: None,
         ports: Some(vec![port("TCP", CONTROL_PORT)]),
     }];
-    let data = || Some(vec![port("UDP", DATA_PORT)]);
+    // They measure which of the two is faster.
+    let data = || Some(vec![port("UDP", DATA_PORT), port("TCP", DATA_PORT)]);
     let egress = match side {
         Side::Source => vec![NetworkPolicyEgressRule {
             ports: data(),
@@ -125,7 +126,10 @@ mod tests {
                 "policyTypes": ["Ingress", "Egress"],
                 "ingress": [{"ports": [{"port": 7400, "protocol": "TCP"}]}],
                 "egress": [{
-                    "ports": [{"port": 7401, "protocol": "UDP"}],
+                    "ports": [
+                        {"port": 7401, "protocol": "UDP"},
+                        {"port": 7401, "protocol": "TCP"},
+                    ],
                     "to": [{"podSelector": {"matchLabels":
                         {"livmig.io/migration": "m", "livmig.io/role": "destination"}}}],
                 }],
@@ -151,7 +155,10 @@ mod tests {
                 "ingress": [
                     {"ports": [{"port": 7400, "protocol": "TCP"}]},
                     {
-                        "ports": [{"port": 7401, "protocol": "UDP"}],
+                        "ports": [
+                        {"port": 7401, "protocol": "UDP"},
+                        {"port": 7401, "protocol": "TCP"},
+                    ],
                         "from": [{"podSelector": {"matchLabels":
                             {"livmig.io/migration": "m", "livmig.io/role": "source"}}}],
                     },

@@ -136,6 +136,7 @@ impl World {
             bytes_scanned: bytes(sent),
             bytes_sent: bytes(sent),
             bytes_received: 100,
+            transport: None,
             changed: u64::try_from(sent).unwrap_or(u64::MAX),
             removed: 0,
             bytes_hot: 0,

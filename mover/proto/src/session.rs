@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! source                                            destination
-//!   | == connect (QUIC, both keys pinned) ============> |
+//!   | == connect (QUIC or TCP, both keys pinned) =====> |
 //!   | -- first bidirectional stream: Begin -----------> |
 //!   | <------------------------------------------ Ready |
 //!   | -- lanes: unidirectional streams of frames -----> |   see `frame`
 //!   | <--------------------------- Applied{lane, upTo} |   after each frame
 //!   | -- queries: further bidirectional streams ------> |   what does this directory hold?
+//!   | <---------------------- answers, one after the other |
 //!   | -- Settle (every frame is applied) -------------> |
 //!   | <---------------------------------------- Settled |   durable, verified, digest
 //! ```
@@ -36,6 +37,11 @@ pub const VERSION: u32 = 0;
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "camelCase")]
 pub enum ToDestination {
+    /// Before a pass: so many bytes follow that mean nothing. To be answered once they are there.
+    Probe {
+        /// How many.
+        bytes: u64,
+    },
     /// A pass begins.
     Begin(Begin),
     /// Every frame of the pass has been applied: make it durable, verify it, answer `Settled`.
@@ -69,6 +75,8 @@ pub struct Begin {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "camelCase")]
 pub enum ToSource {
+    /// What came after a [`ToDestination::Probe`] is there.
+    Probed,
     /// The pass may begin.
     Ready(Ready),
     /// All frames of this lane up to this sequence number are applied.

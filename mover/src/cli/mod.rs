@@ -7,7 +7,7 @@ pub mod sync;
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use livmig_proto::control::VerifyLevel;
+use livmig_proto::control::{Transport, VerifyLevel};
 
 /// Makes a directory tree equal to another that is in use.
 #[derive(Debug, Parser)]
@@ -20,12 +20,18 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve the volume that is read
-    Source(ServeArgs),
+    Source {
+        #[command(flatten)]
+        serve: ServeArgs,
+        /// What carries the data to the destination
+        #[arg(long, value_enum, default_value_t = Carrier::Auto)]
+        transport: Carrier,
+    },
     /// Serve the volume that is written
     Destination {
         #[command(flatten)]
         serve: ServeArgs,
-        /// Where to listen for data (UDP)
+        /// Where to listen for data (UDP and TCP)
         #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
         data: SocketAddr,
     },
@@ -77,6 +83,9 @@ pub struct SyncArgs {
     /// Remember here what was sent, for the next run on the same two directories
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
+    /// What carries the data from one end to the other
+    #[arg(long, value_enum, default_value_t = Carrier::Tcp)]
+    pub transport: Carrier,
 }
 
 /// Arguments of `inspect`.
@@ -106,6 +115,28 @@ impl From<Verify> for VerifyLevel {
             Verify::Wire => Self::Wire,
             Verify::Readback => Self::Readback,
             Verify::Full => Self::Full,
+        }
+    }
+}
+
+/// What carries the data.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Carrier {
+    /// The faster of what gets through, measured before the first pass
+    Auto,
+    /// QUIC over UDP
+    Quic,
+    /// TLS 1.3 over TCP
+    Tcp,
+}
+
+impl Carrier {
+    /// What was chosen; none when it is to be measured.
+    pub fn chosen(self) -> Option<Transport> {
+        match self {
+            Self::Auto => None,
+            Self::Quic => Some(Transport::Quic),
+            Self::Tcp => Some(Transport::Tcp),
         }
     }
 }
@@ -140,7 +171,7 @@ impl Cli {
         // What is made here is this user's alone; what is carried gets its real mode explicitly.
         rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
         match self.command {
-            Command::Source(args) => serve::source(&args),
+            Command::Source { serve, transport } => serve::source(&serve, transport),
             Command::Destination { serve, data } => serve::destination(&serve, data),
             Command::Sync(args) => sync::run(&args),
             Command::Inspect(args) => inspect::run(&args),

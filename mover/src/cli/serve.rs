@@ -11,7 +11,7 @@ use rustix::fs::FlockOperation;
 use tokio::{net::TcpListener, runtime::Runtime};
 use tokio_rustls::TlsAcceptor;
 
-use super::{Exit, ServeArgs, print, tell};
+use super::{Carrier, Exit, ServeArgs, print, tell};
 use crate::{
     catalog::store::Store,
     control::{
@@ -21,11 +21,11 @@ use crate::{
     destination::{self, state::Destination},
     fs::{confine, volume::Volume},
     source::pass::{self, Source},
-    transport::quic,
+    transport::accept::Listener,
 };
 
 /// Serves the source.
-pub fn source(args: &ServeArgs) -> anyhow::Result<Exit> {
+pub fn source(args: &ServeArgs, transport: Carrier) -> anyhow::Result<Exit> {
     let Some(start) = Start::new(args, Side::Source)? else {
         return Ok(Exit::Failed);
     };
@@ -35,7 +35,12 @@ pub fn source(args: &ServeArgs) -> anyhow::Result<Exit> {
         own: start.own.clone(),
         peer: PublicKey(start.session.peer.clone()),
     };
-    let source = Source::new(start.volume, Store::open(&args.state)?, identity)?;
+    let source = Source::new(
+        start.volume,
+        Store::open(&args.state)?,
+        identity,
+        transport.chosen(),
+    )?;
     let end = End::Source(Arc::new(source));
     let mover = mover(args, end, &start.session, confinement);
     let runtime = runtime()?;
@@ -61,15 +66,16 @@ pub fn destination(args: &ServeArgs, data: SocketAddr) -> anyhow::Result<Exit> {
         start.session.migration,
     )?);
     let runtime = runtime()?;
-    let endpoint = {
+    let (listener, sessions) = {
         let _context = runtime.enter();
-        quic::listen(data, &start.own, &PublicKey(start.session.peer.clone()))
+        let peer = PublicKey(start.session.peer.clone());
+        Listener::bind(data, &start.own, &peer)
             .with_context(|| format!("could not listen for data on {data}"))?
     };
-    let data = endpoint.local_addr()?;
+    let data = listener.address();
     runtime.spawn(destination::session::serve(
         Arc::clone(&destination),
-        endpoint.clone(),
+        sessions,
     ));
     let mover = mover(
         args,
@@ -85,10 +91,7 @@ pub fn destination(args: &ServeArgs, data: SocketAddr) -> anyhow::Result<Exit> {
         &start.session.coordinator,
         Some(data),
     )?;
-    endpoint.close(0_u32.into(), b"done");
-    runtime.block_on(async {
-        let _ = tokio::time::timeout(Duration::from_secs(1), endpoint.wait_idle()).await;
-    });
+    runtime.block_on(listener.close());
     Ok(exit)
 }
 

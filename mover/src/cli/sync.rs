@@ -31,6 +31,7 @@ pub fn run(args: &SyncArgs) -> anyhow::Result<Exit> {
         state: state.to_owned(),
         verify: args.verify.into(),
         allow_empty: args.allow_empty,
+        transport: args.transport.chosen(),
     };
     let _lock = match super::serve::lock(&options.state) {
         Ok(lock) => lock,
@@ -89,6 +90,7 @@ fn document(report: &PassReport, seconds: f64) -> serde_json::Value {
         "bytesTotal": report.bytes_total,
         "bytesSent": report.bytes_sent,
         "bytesReceived": report.bytes_received,
+        "transport": report.transport,
         "bytesScanned": report.bytes_scanned,
         "changed": report.changed,
         "removed": report.removed,

@@ -11,10 +11,9 @@ use livmig_proto::{
     frame::{decode_frame, frame_length},
     hex,
     name::{Name, RelPath},
-    session::{Query, ToDestination, ToSource},
+    session::{Begin, Query, ToDestination, ToSource},
 };
-use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream, VarInt};
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{io::AsyncReadExt as _, sync::mpsc, task::JoinSet};
 
 use super::{
     apply::{Applier, Failure},
@@ -24,7 +23,11 @@ use super::{
 };
 use crate::{
     fault,
-    transport::{messages, quic},
+    transport::{
+        accept::Incoming,
+        messages,
+        stream::{RecvStream, SendStream},
+    },
 };
 
 /// Frames that wait in one lane's queue before its thread applies them.
@@ -36,13 +39,16 @@ const LANES_MAX: usize = 32;
 /// How long a connected peer may take to say what it wants.
 const BEGIN: Duration = Duration::from_secs(10);
 
-/// Accepts data connections until the endpoint closes.
-pub async fn serve(destination: Arc<Destination>, endpoint: Endpoint) {
+/// Bytes that a source may ask to have taken in before a pass, in all.
+const PROBE_MAX: u64 = 64 << 20;
+
+/// Serves the sessions that sources begin until no more can come.
+pub async fn serve(destination: Arc<Destination>, mut incoming: mpsc::Receiver<Incoming>) {
     let sessions = Arc::new(Sessions::default());
-    while let Some(incoming) = endpoint.accept().await {
+    while let Some(connection) = incoming.recv().await {
         let (destination, sessions) = (Arc::clone(&destination), Arc::clone(&sessions));
         tokio::spawn(async move {
-            if let Err(fault) = accept(destination, sessions, incoming).await {
+            if let Err(fault) = accept(destination, sessions, connection).await {
                 tracing::warn!("data connection: {fault}");
             }
         });
@@ -52,31 +58,48 @@ pub async fn serve(destination: Arc<Destination>, endpoint: Endpoint) {
 /// Sees to it that one session at a time touches the volume.
 #[derive(Debug, Default)]
 struct Sessions {
-    current: Mutex<Option<Connection>>,
+    current: Mutex<Option<Incoming>>,
     turn: tokio::sync::Mutex<()>,
+}
+
+/// The control stream and what the source begins with; nothing when it only measured, or said what
+/// makes no sense.
+async fn begin(connection: &Incoming) -> Option<(SendStream, RecvStream, Begin)> {
+    let (mut send, mut receive) = connection.accept_bi().await?;
+    let mut probed = 0;
+    loop {
+        match messages::read_json(&mut receive).await.ok()??.0 {
+            ToDestination::Begin(begin) => return Some((send, receive, begin)),
+            ToDestination::Probe { bytes } => {
+                probed += bytes.min(PROBE_MAX);
+                if probed > PROBE_MAX {
+                    return None;
+                }
+                let mut meaningless = (&mut receive).take(bytes);
+                let read = tokio::io::copy(&mut meaningless, &mut tokio::io::sink()).await;
+                if read.ok()? < bytes {
+                    return None;
+                }
+                messages::write_json(&mut send, &ToSource::Probed)
+                    .await
+                    .ok()?;
+            }
+            ToDestination::Settle => return None,
+        }
+    }
 }
 
 async fn accept(
     destination: Arc<Destination>,
     sessions: Arc<Sessions>,
-    incoming: Incoming,
+    connection: Incoming,
 ) -> Result<(), Fault> {
-    let protocol = |why: String| fault::plain(Side::Destination, FaultCode::Protocol, why);
-    let from = incoming.remote_address();
-    let connection = tokio::time::timeout(quic::HANDSHAKE, incoming)
-        .await
-        .map_err(|_| protocol(format!("destination: handshake with {from} took too long")))?
-        .map_err(|error| protocol(format!("destination: handshake with {from}: {error}")))?;
-    let begun = tokio::time::timeout(BEGIN, async {
-        let (send, mut receive) = connection.accept_bi().await.ok()?;
-        let message = messages::read_json(&mut receive).await.ok()??.0;
-        Some((send, receive, message))
-    });
-    let Ok(Some((send, receive, ToDestination::Begin(begin)))) = begun.await else {
-        connection.close(VarInt::from_u32(2), b"no begin");
-        return Err(protocol(format!(
-            "destination: {from} did not begin a session"
-        )));
+    let Ok(Some((mut send, mut receive, begin))) =
+        tokio::time::timeout(BEGIN, begin(&connection)).await
+    else {
+        connection.close(2, "no begin");
+        tracing::debug!("a source connected and began nothing");
+        return Ok(());
     };
     // The peer holds the pinned key: a session that is still there is its own older one. What
     // that has received is applied to the end before anything else is.
@@ -86,7 +109,7 @@ async fn accept(
         .unwrap_or_else(PoisonError::into_inner)
         .replace(connection.clone());
     if let Some(older) = older {
-        older.close(VarInt::from_u32(1), b"a newer session has begun");
+        older.close(1, "a newer session has begun");
     }
     let _turn = sessions.turn.lock().await;
     let session = Session {
@@ -95,7 +118,6 @@ async fn accept(
         level: begin.verify,
         tag_key: begin.tag_key,
     };
-    let mut send = send;
     match session.destination.accept(&begin) {
         Ok(ready) => {
             let _ = messages::write_json(&mut send, &ToSource::Ready(ready)).await;
@@ -109,9 +131,9 @@ async fn accept(
                 fatal: true,
             };
             let _ = messages::write_json(&mut send, &told).await;
-            let _ = send.finish();
+            send.finish().await;
             // The peer closes once it has read why.
-            let _ = tokio::time::timeout(BEGIN, session.connection.closed()).await;
+            let _ = tokio::time::timeout(BEGIN, receive.read_u8()).await;
             Err(fault)
         }
     }
@@ -121,12 +143,20 @@ async fn accept(
 #[derive(Clone)]
 struct Session {
     destination: Arc<Destination>,
-    connection: Connection,
+    connection: Incoming,
     level: VerifyLevel,
     tag_key: [u8; 32],
 }
 
 type Answers = mpsc::UnboundedSender<ToSource>;
+
+/// Why a query has no answer.
+enum QueryError {
+    /// Nobody listens any more.
+    Gone,
+    /// The directory or file could not be read.
+    Failed(Fault),
+}
 
 impl Session {
     async fn run(&self, send: SendStream, control: RecvStream) {
@@ -152,16 +182,16 @@ impl Session {
         loop {
             tokio::select! {
                 lane = self.connection.accept_uni() => match lane {
-                    Ok(stream) if work.len() < LANES_MAX * 2 => {
+                    Some(stream) if work.len() < LANES_MAX * 2 => {
                         work.spawn(self.clone().lane(stream, answers.clone()));
                     }
                     _ => break,
                 },
                 query = self.connection.accept_bi() => match query {
-                    Ok((send, receive)) => {
-                        work.spawn(self.clone().query(send, receive, answers.clone()));
+                    Some((send, receive)) => {
+                        work.spawn(self.clone().queries(send, receive, answers.clone()));
                     }
-                    Err(_) => break,
+                    None => break,
                 },
                 order = orders.recv() => match order {
                     Some(ToDestination::Settle) => {
@@ -178,7 +208,7 @@ impl Session {
         flusher.end();
         let _ = background.await;
         drop(answers);
-        self.connection.close(VarInt::from_u32(0), b"done");
+        self.connection.close(0, "done");
         let _ = speaker.await;
     }
 
@@ -224,29 +254,46 @@ impl Session {
         }
     }
 
-    async fn query(self, mut send: SendStream, mut receive: RecvStream, answers: Answers) {
-        let Ok(Some((query, _))) = messages::read_json::<Query>(&mut receive).await else {
-            return;
-        };
+    /// Answers queries, one after the other, until the source has no more.
+    async fn queries(self, mut send: SendStream, mut receive: RecvStream, answers: Answers) {
+        while let Ok(Some((query, _))) = messages::read_json::<Query>(&mut receive).await {
+            match self.query(query, &mut send).await {
+                Ok(()) => {}
+                Err(QueryError::Gone) => return,
+                Err(QueryError::Failed(fault)) => {
+                    let _ = answers.send(ToSource::Fault {
+                        fault,
+                        directory: None,
+                        fatal: true,
+                    });
+                    return send.break_off();
+                }
+            }
+        }
+        send.finish().await;
+    }
+
+    async fn query(&self, query: Query, send: &mut SendStream) -> Result<(), QueryError> {
         let (records, mut outgoing) = mpsc::channel::<Bytes>(2);
         let session = self.clone();
         let thread = tokio::task::spawn_blocking(move || session.answer(&query, records));
+        let mut gone = false;
         while let Some(record) = outgoing.recv().await {
-            if send.write_chunk(record).await.is_err() {
+            if send.write_bytes(record).await.is_err() {
+                gone = true;
                 break;
             }
         }
         drop(outgoing);
-        if let Ok(Err(fault)) = thread.await {
-            let _ = answers.send(ToSource::Fault {
-                fault,
-                directory: None,
-                fatal: true,
-            });
-            let _ = send.reset(VarInt::from_u32(1));
-            return;
+        match thread.await {
+            _ if gone => Err(QueryError::Gone),
+            Ok(answered) => answered.map_err(QueryError::Failed),
+            Err(_) => Err(QueryError::Failed(fault::plain(
+                Side::Destination,
+                FaultCode::Internal,
+                "destination: a thread that answers the source ended unexpectedly",
+            ))),
         }
-        let _ = send.finish();
     }
 
     fn answer(&self, query: &Query, records: mpsc::Sender<Bytes>) -> Result<(), Fault> {
@@ -392,7 +439,7 @@ async fn speak(mut send: SendStream, mut outgoing: mpsc::UnboundedReceiver<ToSou
             break;
         }
     }
-    let _ = send.finish();
+    send.finish().await;
 }
 
 /// Records of an answer, on their way to the task that sends them.

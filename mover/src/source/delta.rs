@@ -168,6 +168,7 @@ fn fetch(shared: &Shared<'_>, sink: &mut LaneSink<'_, '_, '_, '_>) -> Result<Sig
             _ => Err(DecodeError::TooLong),
         })?
         .ok_or_else(bad_signature)?;
+    answer.end();
     let field = |at: usize| {
         bytes
             .get(at..at + 4)

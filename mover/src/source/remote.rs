@@ -31,7 +31,10 @@ pub fn fetch(shared: &Shared<'_>, path: &RelPath) -> Result<Option<Segment>, Fau
     };
     let meta = match next()? {
         Listed::Directory { meta } => meta,
-        Listed::End => return Ok(None),
+        Listed::End => {
+            answer.end();
+            return Ok(None);
+        }
         _ => return Err(not_understood()),
     };
     let mut segment = Segment {
@@ -83,6 +86,7 @@ pub fn fetch(shared: &Shared<'_>, path: &RelPath) -> Result<Option<Segment>, Fau
             }
         }
     }
+    answer.end();
     Ok(Some(segment))
 }
 

@@ -44,7 +44,7 @@ impl Acks {
     pub fn hear(&self, message: ToSource) {
         let mut heard = self.lock();
         match message {
-            ToSource::Ready(_) => {}
+            ToSource::Ready(_) | ToSource::Probed => {}
             ToSource::Applied { lane, up_to } => {
                 let lane = usize::try_from(lane).unwrap_or(usize::MAX);
                 // Lanes are ours to number; a peer that invents one is ignored.

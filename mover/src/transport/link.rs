@@ -3,37 +3,42 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
 use livmig_proto::{
-    control::{Fault, FaultCode, Side},
-    identity::{PrivateKey, PublicKey},
+    control::{Fault, FaultCode, Side, Transport},
     session::{Begin, Query, Ready, ToDestination, ToSource},
     wire::DecodeError,
 };
-use quinn::{Connection, Endpoint, RecvStream, SendStream, VarInt, WriteError};
 use tokio::{runtime::Handle, sync::mpsc};
 
 use super::{
     acks::Acks,
+    dial::{self, Dialed, Outgoing, Peer},
     messages::{self, MessageError},
-    quic::{self, QuicError},
+    quic::QuicError,
+    stream::{RecvStream, SendStream},
 };
 use crate::fault;
 
 /// Frames that wait in one lane's queue before its thread does.
 const LANE_QUEUE: usize = 2;
 
+/// How long a destination that has given a lane up may take to say why.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// A data session, from the source's point of view.
 #[derive(Debug)]
 pub struct Link {
     runtime: Handle,
-    endpoint: Endpoint,
-    connection: Connection,
+    connection: Arc<Outgoing>,
+    /// Streams for queries that nobody uses now.
+    idle: Mutex<Vec<(SendStream, RecvStream)>>,
     control: mpsc::UnboundedSender<ToDestination>,
     acks: Arc<Acks>,
     traffic: Arc<Traffic>,
@@ -46,31 +51,25 @@ pub struct Traffic {
     received: AtomicU64,
 }
 
-/// Which mover to connect to, and as whom.
-pub struct Peer<'a> {
-    /// Where the destination listens.
-    pub address: SocketAddr,
-    /// Our key.
-    pub own: &'a PrivateKey,
-    /// Its key.
-    pub key: &'a PublicKey,
-}
-
 impl Link {
-    /// Connects, says `begin`, and hears what the destination is.
-    pub fn open(runtime: &Handle, peer: &Peer<'_>, begin: Begin) -> Result<(Self, Ready), Fault> {
+    /// Connects by `transport`, or by the faster one, says `begin`, and hears what the destination
+    /// is.
+    pub fn open(
+        runtime: &Handle,
+        peer: Peer<'_>,
+        transport: Option<Transport>,
+        begin: Begin,
+    ) -> Result<(Self, Ready), Fault> {
         let acks = Arc::new(Acks::default());
         let traffic = Arc::new(Traffic::default());
         runtime.block_on(async {
-            let (endpoint, connection) = quic::connect(peer.address, peer.own, peer.key)
+            let Dialed {
+                connection,
+                mut send,
+                mut receive,
+            } = dial::connect(peer, transport)
                 .await
                 .map_err(|error| unconnected(peer.address, &error))?;
-            let (mut send, mut receive) = connection
-                .open_bi()
-                .await
-                .map_err(|error| disconnected(peer.address, &error))?;
-            // Control is never behind bulk.
-            let _ = send.set_priority(10);
             let sent = messages::write_json(&mut send, &ToDestination::Begin(begin))
                 .await
                 .map_err(|error| disconnected(peer.address, &error))?;
@@ -87,18 +86,15 @@ impl Link {
             let (control, outgoing) = mpsc::unbounded_channel();
             tokio::spawn(speak(send, outgoing, Arc::clone(&traffic)));
             tokio::spawn(listen(receive, Arc::clone(&acks), Arc::clone(&traffic)));
-            let runtime = runtime.clone();
-            Ok((
-                Self {
-                    runtime,
-                    endpoint,
-                    connection,
-                    control,
-                    acks,
-                    traffic,
-                },
-                ready,
-            ))
+            let link = Self {
+                runtime: runtime.clone(),
+                connection: Arc::new(connection),
+                idle: Mutex::default(),
+                control,
+                acks,
+                traffic,
+            };
+            Ok((link, ready))
         })
     }
 
@@ -115,20 +111,19 @@ impl Link {
             let mut next = Some(Bytes::copy_from_slice(&number.to_le_bytes()));
             while let Some(frame) = next {
                 let len = u64::try_from(frame.len()).unwrap_or(0);
-                match stream.write_chunk(frame).await {
-                    Ok(()) => {}
-                    Err(WriteError::Stopped(_)) => {
-                        // The destination has given this lane up and says why on the control
-                        // stream, which may come later than this.
-                        while frames.recv().await.is_some() {}
-                        return;
+                if let Err(error) = stream.write_bytes(frame).await {
+                    // The destination may have given this lane up. Then it says why on the control
+                    // stream, which may come later than this.
+                    let told = async { while frames.recv().await.is_some() {} };
+                    if tokio::time::timeout(LAST_WORDS, told).await.is_err() {
+                        acks.lose(&error.to_string());
                     }
-                    Err(error) => return acks.lose(&error.to_string()),
+                    return;
                 }
                 traffic.sent.fetch_add(len, Ordering::Relaxed);
                 next = frames.recv().await;
             }
-            let _ = stream.finish();
+            stream.finish().await;
         });
         Ok((number, queue))
     }
@@ -137,18 +132,25 @@ impl Link {
     pub fn query(&self, query: &Query) -> Result<Answer<'_>, Fault> {
         let lost =
             |error: &dyn std::error::Error| fault::disconnected(Side::Source, &error.to_string());
+        let idle = lock(&self.idle).pop();
         self.runtime.block_on(async {
-            let (mut send, stream) = self
-                .connection
-                .open_bi()
-                .await
-                .map_err(|error| lost(&error))?;
+            let (mut send, receive) = match idle {
+                Some(streams) => streams,
+                None => self
+                    .connection
+                    .open_bi()
+                    .await
+                    .map_err(|error| lost(&error))?,
+            };
             let sent = messages::write_json(&mut send, query)
                 .await
                 .map_err(|error| lost(&error))?;
             self.traffic.sent.fetch_add(sent, Ordering::Relaxed);
-            let _ = send.finish();
-            Ok(Answer { link: self, stream })
+            Ok(Answer {
+                link: self,
+                send,
+                receive,
+            })
         })
     }
 
@@ -163,6 +165,11 @@ impl Link {
         &self.acks
     }
 
+    /// What carries the session.
+    pub fn transport(&self) -> Transport {
+        self.connection.transport()
+    }
+
     /// Bytes sent and received so far.
     pub fn traffic(&self) -> (u64, u64) {
         (
@@ -173,19 +180,14 @@ impl Link {
 
     /// What ends the session at once, for whoever finds that nobody waits for it any more.
     pub fn breaker(&self) -> impl Fn() + Send + 'static {
-        let connection = self.connection.clone();
-        move || connection.close(VarInt::from_u32(1), b"abandoned")
+        let connection = Arc::clone(&self.connection);
+        move || connection.close(1, "abandoned")
     }
 
     /// Ends the session and waits until the peer has heard of it.
     pub fn close(self) {
-        self.connection.close(VarInt::from_u32(0), b"done");
-        let endpoint = self.endpoint.clone();
-        self.runtime.block_on(async {
-            // A peer that is gone cannot hear; the drain period of QUIC is short.
-            let _ =
-                tokio::time::timeout(std::time::Duration::from_secs(1), endpoint.wait_idle()).await;
-        });
+        self.connection.close(0, "done");
+        self.runtime.block_on(self.connection.wait_closed());
     }
 }
 
@@ -193,17 +195,24 @@ impl Link {
 #[derive(Debug)]
 pub struct Answer<'a> {
     link: &'a Link,
-    stream: RecvStream,
+    send: SendStream,
+    receive: RecvStream,
 }
 
 impl Answer<'_> {
+    /// All of it was read: the next query may use its stream. Without this the stream ends, and
+    /// what was still to come of the answer with it.
+    pub fn end(self) {
+        lock(&self.link.idle).push((self.send, self.receive));
+    }
+
     /// The next record, its length checked by `check`; nothing at the end.
     pub fn next(
         &mut self,
         check: impl Fn([u8; 4]) -> Result<usize, DecodeError>,
     ) -> Result<Option<Bytes>, Fault> {
         let runtime = self.link.runtime.clone();
-        match runtime.block_on(messages::read_frame(&mut self.stream, check)) {
+        match runtime.block_on(messages::read_frame(&mut self.receive, check)) {
             Ok(Some(frame)) => {
                 let received = u64::try_from(frame.len() + 4).unwrap_or(0);
                 self.link
@@ -224,6 +233,10 @@ impl Answer<'_> {
             Err(MessageError::Control(_) | MessageError::Wire(_)) => Err(not_understood()),
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn speak(

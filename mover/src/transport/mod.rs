@@ -1,11 +1,17 @@
 //! How the two movers, and a mover and its coordinator, reach each other.
 //!
-//! [`quic`] knows QUIC; [`link`] turns a connection into what the threads of a source need:
-//! channels for lanes, blocking queries, acknowledgements to wait for. [`messages`] reads and
-//! writes length-prefixed messages on any byte stream.
+//! The movers speak over QUIC ([`quic`]) or over TLS on TCP ([`tcp`]), which look alike from here
+//! on: [`mod@stream`]s that the source opens ([`dial`]) and the destination accepts ([`accept`]).
+//! [`link`] turns a connection into what the threads of a source need: channels for lanes, blocking
+//! queries, acknowledgements to wait for. [`messages`] reads and writes length-prefixed messages
+//! on any byte stream.
 
+pub mod accept;
 pub mod acks;
+pub mod dial;
 pub mod link;
 pub mod messages;
 pub mod quic;
 pub mod shortage;
+pub mod stream;
+pub mod tcp;

@@ -36,6 +36,9 @@ const NETWORK_DATAGRAM: u16 = 8_928;
 /// keep-alives go on, so only a dead peer or path is quiet.
 const IDLE: Duration = Duration::from_secs(30);
 
+/// After how long larger datagrams are tried again when some were lost.
+const BLACK_HOLE: Duration = Duration::from_millis(500);
+
 const KEEP_ALIVE: Duration = Duration::from_secs(3);
 
 /// How long a handshake may take, whatever the peer trickles.
@@ -59,6 +62,9 @@ pub enum QuicError {
     /// The handshake failed.
     #[error("could not connect")]
     Connection(#[from] quinn::ConnectionError),
+    /// The connection over TCP failed.
+    #[error("could not connect by TCP")]
+    Tcp(#[source] std::io::Error),
     /// The handshake did not end.
     #[error("no answer within {} seconds", HANDSHAKE.as_secs())]
     Timeout,
@@ -153,14 +159,15 @@ fn transport(address: SocketAddr) -> TransportConfig {
     acks.ack_eliciting_threshold(VarInt::from_u32(10));
     config.ack_frequency_config(Some(acks));
     let mut discovery = MtuDiscoveryConfig::default();
+    // A burst that a full socket drops looks like a path that no longer takes large datagrams.
+    discovery.black_hole_cooldown(BLACK_HOLE);
     if address.ip().is_loopback() {
-        // Nothing to discover: the device takes any datagram.
-        config
-            .initial_mtu(LOOPBACK_DATAGRAM)
-            .mtu_discovery_config(None);
+        // Nothing to discover at first: the device takes any datagram.
+        config.initial_mtu(LOOPBACK_DATAGRAM);
+        discovery.upper_bound(LOOPBACK_DATAGRAM);
     } else {
         discovery.upper_bound(NETWORK_DATAGRAM);
-        config.mtu_discovery_config(Some(discovery));
     }
+    config.mtu_discovery_config(Some(discovery));
     config
 }

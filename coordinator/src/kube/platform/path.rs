@@ -59,7 +59,7 @@ pub(super) fn blocked(
     } = path;
     let node = |pod: &PodFacts| pod.node.clone().unwrap_or_else(|| "unknown".to_owned());
     let message = format!(
-        "The source mover cannot reach the destination mover: no answer comes by UDP from {data} \
+        "The source mover cannot reach the destination mover: no answer comes by UDP or TCP from {data} \
          (pod {} on node {}) to pod {} on node {}, though both movers run and answer",
         destination.name,
         node(destination),
@@ -70,9 +70,8 @@ pub(super) fn blocked(
         return StepFailure::transient(message);
     }
     StepFailure::permanent(message).with_hint(format!(
-        "let UDP port {} through between these two pods: look at network policies of namespace \
-         {namespace} and of the cluster, at firewalls between the nodes, and at a mesh or network \
-         plugin that carries TCP only; then migrate again",
+        "let TCP or UDP port {} through between these two pods: look at network policies of namespace \
+         {namespace} and of the cluster, and at firewalls between the nodes; then migrate again",
         data.port()
     ))
 }

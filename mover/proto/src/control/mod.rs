@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     fault::{Fault, FaultCode},
     message::{Request, RequestBody, Response, ResponseBody},
-    pass::{PassKind, PassRequest, VerifyLevel},
+    pass::{PassKind, PassRequest, Transport, VerifyLevel},
     report::{ManifestReport, PassReport, PassSeconds, Progress, Stage},
     session::{Listening, Session},
     side::Side,

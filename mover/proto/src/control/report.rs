@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     fault::Fault,
-    pass::{PassKind, VerifyLevel},
+    pass::{PassKind, Transport, VerifyLevel},
 };
 use crate::ids::PassNumber;
 
@@ -33,6 +33,9 @@ pub struct PassReport {
     pub bytes_sent: u64,
     /// Transport payload received from the destination.
     pub bytes_received: u64,
+    /// What carried it; none when there was no connection.
+    #[serde(default)]
+    pub transport: Option<Transport>,
     /// Entries created, changed or given other metadata at the destination.
     pub changed: u64,
     /// Entries removed at the destination.

@@ -7,7 +7,7 @@ mod run;
 use std::{sync::Mutex, time::Instant};
 
 use livmig_proto::{
-    control::{Fault, ManifestReport, PassReport, PassRequest, PassSeconds},
+    control::{Fault, ManifestReport, PassReport, PassRequest, PassSeconds, Transport},
     ids::Epoch,
 };
 use tokio::runtime::Handle;
@@ -29,11 +29,18 @@ pub struct Source {
     /// What the last pass proved, if it was complete.
     proven: Mutex<Option<ManifestReport>>,
     identity: Identity,
+    /// What carries the data; measured when it is first needed.
+    transport: Mutex<Option<Transport>>,
 }
 
 impl Source {
-    /// A source that goes on from what `store` knows.
-    pub fn new(volume: Volume, store: Store, identity: Identity) -> Result<Self, Fault> {
+    /// A source that goes on from what `store` knows, over `transport` or what is the faster.
+    pub fn new(
+        volume: Volume,
+        store: Store,
+        identity: Identity,
+        transport: Option<Transport>,
+    ) -> Result<Self, Fault> {
         let head = store.head().and_then(|head| Head::decode(&head));
         let head = if let Some(head) = head {
             head
@@ -48,6 +55,7 @@ impl Source {
             head: Mutex::new(head),
             proven: Mutex::new(None),
             identity,
+            transport: Mutex::new(transport),
         })
     }
 
@@ -94,6 +102,7 @@ impl Source {
             store: &self.store,
             head: &self.head,
             identity: &self.identity,
+            transport: &self.transport,
             request,
             counts,
             begun: Instant::now(),

@@ -21,6 +21,7 @@ pub(super) fn empty(request: &PassRequest) -> PassReport {
         bytes_scanned: 0,
         bytes_sent: 0,
         bytes_received: 0,
+        transport: None,
         changed: 0,
         removed: 0,
         bytes_hot: 0,

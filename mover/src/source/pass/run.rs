@@ -9,13 +9,13 @@ use std::{
 };
 
 use livmig_proto::{
-    control::{Fault, FaultCode, PassReport, PassRequest, PassSeconds, Side, Stage},
+    control::{Fault, FaultCode, PassReport, PassRequest, PassSeconds, Side, Stage, Transport},
     frame::Op,
     identity::{PrivateKey, PublicKey},
     ids::{Epoch, MigrationUid},
     manifest::manifest_digest,
     name::RelPath,
-    session::{Begin, Settled, VERSION},
+    session::{Begin, Ready, Settled, VERSION},
 };
 use tokio::runtime::Handle;
 
@@ -34,7 +34,7 @@ use crate::{
         shared::{Counts, Faults, Shared, lock},
         visit::Visitor,
     },
-    transport::link::{Link, Peer},
+    transport::{dial::Peer, link::Link},
 };
 
 /// Whose source it is.
@@ -54,6 +54,7 @@ pub(super) struct Run<'a> {
     pub(super) store: &'a Store,
     pub(super) head: &'a Mutex<Head>,
     pub(super) identity: &'a Identity,
+    pub(super) transport: &'a Mutex<Option<Transport>>,
     pub(super) request: &'a PassRequest,
     pub(super) counts: &'a Counts,
     pub(super) begun: Instant,
@@ -97,7 +98,8 @@ impl Run<'_> {
             own: &self.identity.own,
             key: &self.identity.peer,
         };
-        let (link, ready) = Link::open(runtime, &peer, begin)?;
+        let (link, ready) = self.connect(runtime, peer, begin)?;
+        report.transport = Some(link.transport());
         self.counts.on_abandon(link.breaker());
         let (baseline, stepped) = self.baseline(ready.instance, ready.empty)?;
         self.store.compact().map_err(Shared::state_fault)?;
@@ -145,6 +147,28 @@ impl Run<'_> {
             Err(fault) if report.faults.contains(&fault) => Ok(()),
             result => result,
         }
+    }
+
+    /// Connects as the passes before did; where that gets through no longer, by what does.
+    fn connect(
+        &self,
+        runtime: &Handle,
+        peer: Peer<'_>,
+        begin: Begin,
+    ) -> Result<(Link, Ready), Fault> {
+        let known = *lock(self.transport);
+        let opened = match known {
+            Some(_) => Link::open(runtime, peer, known, begin.clone()),
+            None => Link::open(runtime, peer, None, begin.clone()),
+        };
+        let (link, ready) = match opened {
+            Err(fault) if known.is_some() && is_path(&fault) => {
+                Link::open(runtime, peer, None, begin)?
+            }
+            opened => opened?,
+        };
+        *lock(self.transport) = Some(link.transport());
+        Ok((link, ready))
     }
 
     /// Adds what the pass did and cost.
@@ -253,6 +277,11 @@ impl Run<'_> {
         }
         report.complete = true;
     }
+}
+
+/// Whether a fault is the network's and not the peer's word.
+fn is_path(fault: &Fault) -> bool {
+    matches!(fault.code, FaultCode::Disconnected | FaultCode::Unreachable)
 }
 
 /// The metadata of directories comes after everything in them, deepest first, because a

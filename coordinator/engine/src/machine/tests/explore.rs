@@ -115,6 +115,7 @@ pub(crate) fn report(number: PassNumber, kind: PassKind, fault: Option<FaultCode
         bytes_scanned: 100_000,
         bytes_sent: 50_000,
         bytes_received: 1000,
+        transport: None,
         changed: 3,
         removed: 1,
         bytes_hot: 10_000,

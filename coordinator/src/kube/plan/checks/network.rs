@@ -13,7 +13,7 @@ pub(super) fn check(case: &Case<'_>) -> Vec<Finding> {
     vec![Finding::info(
         format!("namespace/{}", case.view.namespace),
         "It has network policies. The movers get two of their own, which let the source reach the \
-         destination by UDP; they go with the movers",
+         destination by UDP and TCP; they go with the movers",
     )]
 }
 
