@@ -1,7 +1,7 @@
 //! Flushes in the background while a pass runs, so that the end of the pass flushes little.
 
 use std::{
-    sync::{Condvar, Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, Condvar, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -15,15 +15,45 @@ const EVERY: u64 = 96 << 20;
 /// How often is looked whether so much was written.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Tells a background flusher that the session is over.
+/// Whoever has a volume flushed in the background: that ends when this is dropped, however that
+/// comes.
+#[derive(Debug)]
+pub struct Flusher(Arc<Watch>);
+
+/// Whether to go on flushing.
 #[derive(Debug, Default)]
-pub struct Flusher {
+pub struct Watch {
     over: Mutex<bool>,
     changed: Condvar,
 }
 
 impl Flusher {
-    /// Flushes until [`Flusher::end`]; the first failure.
+    /// Something to be flushed as long as this is there.
+    pub fn new() -> Self {
+        Self(Arc::default())
+    }
+
+    /// For the thread that flushes.
+    pub fn watch(&self) -> Arc<Watch> {
+        Arc::clone(&self.0)
+    }
+}
+
+impl Default for Flusher {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Flusher {
+    fn drop(&mut self) {
+        *self.0.over.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.0.changed.notify_all();
+    }
+}
+
+impl Watch {
+    /// Flushes until the [`Flusher`] is dropped; the first failure.
     pub fn run(&self, destination: &Destination) -> Result<(), Fault> {
         let mut flushed = destination.written.load(Ordering::Relaxed);
         loop {
@@ -42,11 +72,5 @@ impl Flusher {
                 flushed = written;
             }
         }
-    }
-
-    /// Ends the flushing.
-    pub fn end(&self) {
-        *self.over.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.changed.notify_all();
     }
 }

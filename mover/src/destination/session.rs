@@ -165,9 +165,9 @@ impl Session {
         let (heard, mut orders) = mpsc::channel(1);
         let listener = tokio::spawn(hear(control, heard));
         let speaker = tokio::spawn(speak(send, outgoing));
-        let flusher = Arc::new(Flusher::default());
+        let flusher = Flusher::new();
         let background = {
-            let (flusher, session, answers) = (Arc::clone(&flusher), self.clone(), answers.clone());
+            let (flusher, session, answers) = (flusher.watch(), self.clone(), answers.clone());
             tokio::task::spawn_blocking(move || {
                 if let Err(fault) = flusher.run(&session.destination) {
                     let _ = answers.send(ToSource::Fault {
@@ -205,7 +205,7 @@ impl Session {
         // Everything that was received is applied before another session may begin.
         while work.join_next().await.is_some() {}
         listener.abort();
-        flusher.end();
+        drop(flusher);
         let _ = background.await;
         drop(answers);
         self.connection.close(0, "done");
