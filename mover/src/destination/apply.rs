@@ -19,7 +19,7 @@ use super::{
     make, metadata,
     room::{self, Room},
     state::Destination,
-    touched::{Content, Touch, Written},
+    touched::{Content, Touch, Written, key_of},
 };
 use crate::{
     fault,
@@ -208,9 +208,16 @@ impl<'a> Applier<'a> {
             })
     }
 
+    /// Speaks of its directory no more, as far as it knows.
+    pub fn leave(&mut self) {
+        if let Some(current) = self.current.take() {
+            self.destination.early.left(key_of(&current.path));
+        }
+    }
+
     fn enter(&mut self, path: RelPath) -> Result<(), Fault> {
         self.note().map_err(|failure| failure.fault)?;
-        self.current = None;
+        self.leave();
         self.writing = None;
         let dir = self.ensure(&path)?;
         if !rustix::process::geteuid().is_root() {

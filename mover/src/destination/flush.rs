@@ -10,7 +10,7 @@ use livmig_proto::control::Fault;
 use super::state::Destination;
 
 /// Bytes that may be written before they are flushed.
-const EVERY: u64 = 96 << 20;
+const EVERY: u64 = 32 << 20;
 
 /// How often is looked whether so much was written.
 const LOOK: Duration = Duration::from_millis(100);
@@ -68,7 +68,9 @@ impl Watch {
             drop(over);
             let written = destination.written.load(Ordering::Relaxed);
             if written.wrapping_sub(flushed) >= EVERY {
+                let left = destination.early.flushing();
                 destination.sync()?;
+                destination.early.flushed(left);
                 flushed = written;
             }
         }

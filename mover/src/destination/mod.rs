@@ -3,10 +3,11 @@
 //! A data [`session`] brings lanes of frames, each applied by a thread of its own ([`apply`],
 //! [`mod@file`], [`make`], [`metadata`]); what was touched is noted on disk ([`touched`]). When the source
 //! settles the pass, everything is made durable and each touched directory is *surveyed*
-//! ([`survey`]): read back, compared with what was claimed, and stored in the catalog. Queries
-//! ([`query`]) answer for directories that the source knows nothing of.
+//! ([`survey`]): read back, compared with what was claimed, and stored in the catalog; some of them
+//! [`early`]. Queries ([`query`]) answer for directories that the source knows nothing of.
 
 pub mod apply;
+pub mod early;
 pub mod file;
 pub mod flush;
 pub mod links;

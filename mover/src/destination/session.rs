@@ -36,6 +36,9 @@ const LANE_QUEUE: usize = 2;
 /// Lanes of one session.
 const LANES_MAX: usize = 32;
 
+/// Threads that read back while a pass runs: they wait for the device most of the time.
+const EARLY_READERS: usize = 2;
+
 /// How long a connected peer may take to say what it wants.
 const BEGIN: Duration = Duration::from_secs(10);
 
@@ -148,6 +151,31 @@ struct Session {
     tag_key: [u8; 32],
 }
 
+/// Reading back early, for the length of a session.
+struct Reading(Arc<Destination>);
+
+impl Reading {
+    fn begin(destination: &Arc<Destination>, level: VerifyLevel) -> Self {
+        destination.early.open();
+        let threads = match level {
+            // Nothing is read back at all.
+            VerifyLevel::Wire => 0,
+            VerifyLevel::Readback | VerifyLevel::Full => EARLY_READERS,
+        };
+        for _ in 0..threads {
+            let destination = Arc::clone(destination);
+            tokio::task::spawn_blocking(move || destination.survey_early(level));
+        }
+        Self(Arc::clone(destination))
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.0.early.close();
+    }
+}
+
 type Answers = mpsc::UnboundedSender<ToSource>;
 
 /// Why a query has no answer.
@@ -178,6 +206,7 @@ impl Session {
                 }
             })
         };
+        let early = Reading::begin(&self.destination, self.level);
         let mut work = JoinSet::new();
         loop {
             tokio::select! {
@@ -206,6 +235,7 @@ impl Session {
         while work.join_next().await.is_some() {}
         listener.abort();
         drop(flusher);
+        drop(early);
         let _ = background.await;
         drop(answers);
         self.connection.close(0, "done");
@@ -422,7 +452,9 @@ fn apply(
         });
     }
     // A lane that was cut off inside a frame has touched something all the same.
-    let _ = applier.note();
+    if applier.note().is_ok() {
+        applier.leave();
+    }
 }
 
 async fn hear(mut control: RecvStream, heard: mpsc::Sender<ToDestination>) {

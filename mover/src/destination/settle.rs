@@ -56,6 +56,7 @@ impl Destination {
     /// Makes everything durable, reads back what was touched, and sums up.
     pub fn settle(&self, level: VerifyLevel) -> Result<Outcome, Fault> {
         let begun = Instant::now();
+        self.settle_early()?;
         self.sync()?;
         let flush_seconds = begun.elapsed().as_secs_f64();
         let begun = Instant::now();

@@ -19,7 +19,7 @@ use livmig_proto::{
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::{links::DestinationLinks, touched::Touched};
+use super::{early::Early, links::DestinationLinks, touched::Touched};
 use crate::{
     catalog::store::Store,
     fault,
@@ -34,6 +34,7 @@ pub struct Destination {
     /// What was verified. Lives as long as the process: after a restart all is read again.
     pub(super) catalog: Store,
     pub(super) touched: Touched,
+    pub(super) early: Early,
     pub(super) links: Mutex<DestinationLinks>,
     /// Whether the catalog covers every directory.
     pub(super) complete: AtomicBool,
@@ -72,6 +73,7 @@ impl Destination {
             volume,
             catalog: Store::ephemeral(state)?,
             touched: Touched::new(state)?,
+            early: Early::default(),
             links: Mutex::default(),
             complete: AtomicBool::new(empty),
             on_device: AtomicBool::new(true),

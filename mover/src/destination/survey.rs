@@ -19,10 +19,11 @@ use super::{
     links::Proven,
     metadata,
     state::Destination,
-    touched::{Content, Range, Touch, Written},
+    touched::{ByName, Content, Range, Touch, Written},
 };
 use crate::{
     catalog::{
+        log::Key,
         segment::{Entry, Kept, KeptFile, Seen, Segment},
         store::{Change, Known},
     },
@@ -33,6 +34,13 @@ use crate::{
     },
     hash::{self, Hashed, Options},
 };
+
+/// What a directory was found to hold.
+struct Found {
+    segment: Segment,
+    /// Its names of inodes with several links.
+    links: Vec<(Name, u64)>,
+}
 
 /// Surveys directories, one after the other, on one thread.
 pub struct Surveyor<'a> {
@@ -56,13 +64,61 @@ impl<'a> Surveyor<'a> {
 
     /// Surveys the directory at `path`, where `touch` was done. Whether all of it is as claimed.
     pub fn directory(&mut self, path: &RelPath, touch: &Touch) -> Result<bool, Fault> {
+        let before = self.mismatches.len();
+        let writes = touch.by_name();
+        let Some(Found { segment, links }) = self.look(path, &writes)? else {
+            self.destination.forget(path)?;
+            return Ok(true);
+        };
+        let as_claimed = touch.member.is_none_or(|member| member == segment.member());
+        if !as_claimed && self.mismatches.len() == before {
+            self.mismatch(
+                path,
+                "the directory's entries, owner, mode, time or attributes",
+            );
+        }
+        self.destination
+            .catalog
+            .put(&segment, Change::None)
+            .map_err(Destination::state_fault)?;
+        self.destination.links().replace(path, links, &writes);
+        Ok(self.mismatches.len() == before)
+    }
+
+    /// Surveys a touched directory before the pass is over: its path, if what was written so far is
+    /// as claimed. Otherwise it is as if nobody had looked.
+    pub fn early(&mut self, key: Key) -> Result<Option<RelPath>, Fault> {
+        let touched = &self.destination.touched;
+        let Some((path, touch, notes)) =
+            touched.get_counted(key).map_err(Destination::state_fault)?
+        else {
+            return Ok(None);
+        };
+        let found = self.look(&path, &touch.by_name());
+        let differs = !std::mem::take(&mut self.mismatches).is_empty();
+        let Some(Found { segment, links }) = found? else {
+            return Ok(None);
+        };
+        // Who shares an inode is known at the end only.
+        if differs || !links.is_empty() {
+            return Ok(None);
+        }
+        self.destination
+            .catalog
+            .put(&segment, Change::None)
+            .map_err(Destination::state_fault)?;
+        self.destination.links().forget(&path);
+        touched.consume(key, notes);
+        Ok(Some(path))
+    }
+
+    /// What the directory at `path` holds, with what `writes` tells read back; nothing when it is
+    /// none.
+    fn look(&mut self, path: &RelPath, writes: &ByName<'_>) -> Result<Option<Found>, Fault> {
         let failed = |what: &str, errno| fault::at(Side::Destination, path, what, errno);
         let dir = match self.destination.volume.dir(path) {
             Ok(dir) => dir,
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
-                self.destination.forget(path)?;
-                return Ok(true);
-            }
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
             Err(errno) => return Err(failed("open the directory", errno)),
         };
         let stat = Stat::of_fd(&dir).map_err(|errno| failed("look at the directory", errno))?;
@@ -77,8 +133,6 @@ impl<'a> Surveyor<'a> {
             Known::Segment(segment) => Some(*segment),
             Known::InFlight | Known::Nothing => None,
         };
-        let before = self.mismatches.len();
-        let writes = touch.by_name();
         let mut entries = Vec::with_capacity(names.len());
         let mut links = Vec::new();
         for name in names {
@@ -122,19 +176,7 @@ impl<'a> Surveyor<'a> {
             seen,
             entries,
         };
-        let as_claimed = touch.member.is_none_or(|member| member == segment.member());
-        if !as_claimed && self.mismatches.len() == before {
-            self.mismatch(
-                path,
-                "the directory's entries, owner, mode, time or attributes",
-            );
-        }
-        self.destination
-            .catalog
-            .put(&segment, Change::None)
-            .map_err(Destination::state_fault)?;
-        self.destination.links().replace(path, links, &writes);
-        Ok(self.mismatches.len() == before)
+        Ok(Some(Found { segment, links }))
     }
 
     /// Proves one inode with several links, through the name `path`.

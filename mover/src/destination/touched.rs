@@ -1,7 +1,7 @@
 //! What was touched since the last verification, noted on disk by directory.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     fs::File,
     io,
     path::Path,
@@ -74,6 +74,16 @@ pub struct Range {
     pub digest: Option<Digest>,
 }
 
+/// What the notes of the directory at `path` are found by.
+pub fn key_of(path: &RelPath) -> Key {
+    let mut key = Key([0; 16]);
+    blake3::Hasher::new()
+        .update(path.as_bytes())
+        .finalize_xof()
+        .fill(&mut key.0);
+    key
+}
+
 /// Touches by directory, in a file.
 #[derive(Debug)]
 pub struct Touched(Mutex<Inner>);
@@ -98,11 +108,7 @@ impl Touched {
     /// Notes a touch of the directory at `path`.
     pub fn push(&self, path: &RelPath, touch: &Touch) -> Result<(), Errno> {
         let body = touch.encode(path);
-        let mut key = Key([0; 16]);
-        blake3::Hasher::new()
-            .update(path.as_bytes())
-            .finalize_xof()
-            .fill(&mut key.0);
+        let key = key_of(path);
         let mut inner = self.lock();
         let offset = inner.log.append(0, key, &body)?;
         inner
@@ -120,10 +126,17 @@ impl Touched {
 
     /// A touched directory and what was written in it, later writes last.
     pub fn get(&self, key: Key) -> Result<Option<(RelPath, Touch)>, Errno> {
+        let counted = self.get_counted(key)?;
+        Ok(counted.map(|(path, touch, _)| (path, touch)))
+    }
+
+    /// As [`Touched::get`], and how many notes say so.
+    pub fn get_counted(&self, key: Key) -> Result<Option<(RelPath, Touch, usize)>, Errno> {
         let mut inner = self.lock();
         let Some(places) = inner.index.get(&key).cloned() else {
             return Ok(None);
         };
+        let count = places.len();
         let mut whole: Option<(RelPath, Touch)> = None;
         for (offset, len) in places {
             let bytes = inner.log.read(offset, len)?;
@@ -138,7 +151,18 @@ impl Touched {
                 }
             }
         }
-        Ok(whole)
+        Ok(whole.map(|(path, touch)| (path, touch, count)))
+    }
+
+    /// The first `count` notes of a directory are dealt with.
+    pub fn consume(&self, key: Key, count: usize) {
+        if let Entry::Occupied(mut places) = self.lock().index.entry(key) {
+            let dealt_with = count.min(places.get().len());
+            places.get_mut().drain(..dealt_with);
+            if places.get().is_empty() {
+                places.remove();
+            }
+        }
     }
 
     /// Forgets everything.
@@ -324,6 +348,18 @@ mod tests {
         assert_eq!(all.len(), 2);
         assert_eq!(all[&path].member, Some(root));
         assert_eq!(all[&path].writes, [first.writes, second.writes].concat());
+
+        // What came after is still there when what was before is dealt with.
+        let key = key_of(&path);
+        let (_, _, notes) = touched.get_counted(key).unwrap().unwrap();
+        assert_eq!(notes, 2);
+        touched.push(&path, &Touch::default()).unwrap();
+        touched.consume(key, notes);
+        let left = touched.get_counted(key).unwrap().unwrap();
+        assert_eq!(left, (path, Touch::default(), 1));
+        touched.consume(key, 1);
+        assert_eq!(touched.keys(), [key_of(&RelPath::ROOT)]);
+
         touched.clear().unwrap();
         assert!(touched.keys().is_empty());
     }

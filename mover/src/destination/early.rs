@@ -1,0 +1,216 @@
+//! Reads back while the pass still runs: a directory that its lane has left, and that a background
+//! flush has made durable since, can be surveyed before everything else is there. So the device is
+//! read while the network and the other processors are busy, and not after.
+//!
+//! Nothing is judged here. What is found as claimed is noted in the catalog, where the survey at
+//! the end finds it and need not read it again; anything else is left to that survey. What is
+//! written to a directory meanwhile or later is noted as touched after what was taken up here, and
+//! so is read at the end.
+
+use std::{
+    collections::HashSet,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+};
+
+use livmig_proto::{
+    control::{Fault, VerifyLevel},
+    name::RelPath,
+};
+use rustix::io::Errno;
+
+use super::{state::Destination, survey::Surveyor};
+use crate::catalog::log::Key;
+
+/// Directories that one pass surveys early at most: their paths are remembered until its end.
+const EARLY_MAX: usize = 1 << 16;
+
+/// Directories between the lane that has left them and the thread that surveys them.
+#[derive(Debug, Default)]
+pub struct Early {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    open: bool,
+    /// Left by their lanes since the last flush began.
+    left: Vec<Key>,
+    /// Flushed since.
+    durable: Vec<Key>,
+    /// Being surveyed. One at a time for each, or one thread would take up what another has noted.
+    busy: HashSet<Key>,
+    /// Those that were surveyed.
+    surveyed: Vec<RelPath>,
+}
+
+impl Early {
+    /// A session begins.
+    pub fn open(&self) {
+        self.lock().open = true;
+    }
+
+    /// A lane has left the directory of `key`.
+    pub fn left(&self, key: Key) {
+        let mut state = self.lock();
+        if state.open && state.surveyed.len() + state.left.len() < EARLY_MAX {
+            state.left.push(key);
+        }
+    }
+
+    /// A flush begins: what it will have made durable.
+    pub fn flushing(&self) -> Vec<Key> {
+        std::mem::take(&mut self.lock().left)
+    }
+
+    /// The flush that began with `keys` is over.
+    pub fn flushed(&self, keys: Vec<Key>) {
+        let mut state = self.lock();
+        if state.open {
+            state.durable.extend(keys);
+            self.changed.notify_all();
+        }
+    }
+
+    /// Ends it and waits for the surveys that are under way. May be called again.
+    pub fn close(&self) {
+        let mut state = self.lock();
+        state.open = false;
+        state.left.clear();
+        state.durable.clear();
+        self.changed.notify_all();
+        while !state.busy.is_empty() {
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The directories that were surveyed since this was last asked.
+    fn take_surveyed(&self) -> Vec<RelPath> {
+        std::mem::take(&mut self.lock().surveyed)
+    }
+
+    /// The next directory; none once it is closed. Each is given back with [`Early::done`].
+    fn take(&self) -> Option<Key> {
+        let mut state = self.lock();
+        loop {
+            if !state.open {
+                return None;
+            }
+            match state.durable.pop() {
+                // Somebody else is at it: what is new in it is left to the end.
+                Some(key) if !state.busy.insert(key) => {}
+                Some(key) => return Some(key),
+                None => {
+                    state = self
+                        .changed
+                        .wait(state)
+                        .unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
+    }
+
+    fn done(&self, key: Key, surveyed: Option<RelPath>) {
+        let mut state = self.lock();
+        state.busy.remove(&key);
+        state.surveyed.extend(surveyed);
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Gives a directory back, also if its survey panics: the end of the pass would wait for ever.
+struct Turn<'a> {
+    early: &'a Early,
+    key: Key,
+    surveyed: Option<RelPath>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.early.done(self.key, self.surveyed.take());
+    }
+}
+
+impl Destination {
+    /// Surveys directories early until [`Early::close`]. To be run on a thread of its own, or
+    /// several.
+    pub fn survey_early(&self, level: VerifyLevel) {
+        let mut surveyor = Surveyor::new(self, level);
+        while let Some(key) = self.early.take() {
+            let mut turn = Turn {
+                early: &self.early,
+                key,
+                surveyed: None,
+            };
+            match surveyor.early(key) {
+                Ok(surveyed) => turn.surveyed = surveyed,
+                // It will show again at the end, and count.
+                Err(fault) => tracing::debug!("read back early: {fault}"),
+            }
+        }
+    }
+
+    /// Forgets those that were surveyed early and removed before the pass was over. Only when no
+    /// lane is at work.
+    pub(super) fn settle_early(&self) -> Result<(), Fault> {
+        self.early.close();
+        for path in self.early.take_surveyed() {
+            if let Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) = self.volume.dir(&path) {
+                self.forget(&path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Key = Key([1; 16]);
+    const B: Key = Key([2; 16]);
+
+    #[test]
+    fn only_what_was_left_before_a_flush_is_surveyed_after_it() {
+        let early = Early::default();
+        early.left(A);
+        assert!(early.flushing().is_empty(), "no session has begun");
+        early.open();
+        early.left(A);
+        let durable = early.flushing();
+        early.left(B);
+        early.flushed(durable);
+        assert_eq!(early.take(), Some(A));
+        early.done(A, None);
+        early.flushed(early.flushing());
+        assert_eq!(early.take(), Some(B));
+        early.done(B, Some(RelPath::ROOT));
+        early.close();
+        assert_eq!(early.take(), None);
+        assert_eq!(early.take_surveyed(), [RelPath::ROOT]);
+    }
+
+    #[test]
+    fn a_directory_is_surveyed_by_one_thread_at_a_time_and_the_end_waits_for_it() {
+        let early = Early::default();
+        early.open();
+        early.flushed(vec![A, A]);
+        assert_eq!(early.take(), Some(A));
+        early.flushed(vec![A, B]);
+        assert_eq!(early.take(), Some(B));
+        early.done(B, None);
+        std::thread::scope(|scope| {
+            let closing = scope.spawn(|| early.close());
+            assert_eq!(early.take(), None);
+            early.done(A, None);
+            closing.join().unwrap();
+        });
+    }
+}
