@@ -1,6 +1,8 @@
 //! Streams a file past its content tree, holes included.
 
-use std::os::fd::AsFd;
+mod parallel;
+
+use std::os::fd::{AsFd, BorrowedFd};
 
 use livmig_proto::tree::{BLOCK, ContentTree, Digest, leaf};
 use rustix::io::Errno;
@@ -77,60 +79,155 @@ pub enum StreamError<E> {
     Stopped(E),
 }
 
-/// Reads the file `fd` from the beginning and shows each piece to `each`.
+/// Reads the file `fd` from the beginning and shows each piece to `each`, in order. A large file is
+/// read and hashed on several threads.
 pub fn stream<E>(
     fd: impl AsFd,
     options: Options,
     buffer: &mut Vec<u8>,
-    mut each: impl FnMut(Piece<'_>) -> Result<(), E>,
+    each: impl FnMut(Piece<'_>) -> Result<(), E>,
 ) -> Result<Hashed, StreamError<E>> {
     let fd = fd.as_fd();
-    let mut tree = ContentTree::new();
-    let mut offset = 0;
-    let mut data_end = if options.true_holes { 0 } else { options.size };
     if options.size > u64::try_from(WINDOW).unwrap_or(u64::MAX) {
         file::expect_sequential(fd);
     }
-    while offset < options.size {
-        if offset >= data_end {
-            match extents::at(fd, offset, options.size, options.align).map_err(StreamError::Read)? {
-                Extent::Data { end } => data_end = end,
-                Extent::Hole { end } => {
-                    let len = end - offset;
-                    tree.push_zeros(len);
-                    each(Piece::Hole { offset, len }).map_err(StreamError::Stopped)?;
-                    offset = end;
-                    continue;
-                }
+    match parallel::Crew::for_size(options.size) {
+        Some(crew) => parallel::stream(&crew, fd, options, each),
+        None => stream_alone(fd, options, buffer, each),
+    }
+}
+
+fn stream_alone<E>(
+    fd: BorrowedFd<'_>,
+    options: Options,
+    buffer: &mut Vec<u8>,
+    each: impl FnMut(Piece<'_>) -> Result<(), E>,
+) -> Result<Hashed, StreamError<E>> {
+    let mut stretches = Stretches::of(fd, options);
+    let mut sum = Sum::new(each);
+    while let Some(stretch) = stretches.next().map_err(StreamError::Read)? {
+        let read = match stretch {
+            Stretch::Hole { .. } => Vec::new(),
+            Stretch::Data { offset, len } => {
+                read(fd, offset, len, buffer).map_err(StreamError::Read)?
             }
-        }
-        let wanted = usize::try_from(data_end - offset)
-            .unwrap_or(usize::MAX)
-            .min(options.window);
-        buffer.resize(wanted, 0);
-        let read = file::read_at(fd, buffer, offset).map_err(StreamError::Read)?;
-        let content = buffer.get(..read).unwrap_or_default();
-        let leaves: Vec<Digest> = content.chunks(BLOCK).map(leaf).collect();
-        for (leaf, block) in leaves.iter().zip(content.chunks(BLOCK)) {
-            tree.push_leaf(*leaf, block.len());
-        }
-        if read > 0 {
-            each(Piece::Data {
-                offset,
-                content,
-                leaves: &leaves,
-            })
-            .map_err(StreamError::Stopped)?;
-        }
-        offset += u64::try_from(read).unwrap_or(0);
-        if read < wanted {
+        };
+        if !sum
+            .add(stretch, buffer, &read)
+            .map_err(StreamError::Stopped)?
+        {
             break;
         }
     }
-    Ok(Hashed {
-        size: tree.len(),
-        root: tree.finish(),
-    })
+    Ok(sum.finish())
+}
+
+/// A stretch of a file before it is read.
+#[derive(Clone, Copy, Debug)]
+enum Stretch {
+    Data { offset: u64, len: usize },
+    Hole { offset: u64, len: u64 },
+}
+
+/// The stretches of a file, in order.
+#[derive(Debug)]
+struct Stretches<'f> {
+    fd: BorrowedFd<'f>,
+    options: Options,
+    offset: u64,
+    /// Up to where there are no holes.
+    data_end: u64,
+}
+
+impl<'f> Stretches<'f> {
+    fn of(fd: BorrowedFd<'f>, options: Options) -> Self {
+        Self {
+            fd,
+            options,
+            offset: 0,
+            data_end: if options.true_holes { 0 } else { options.size },
+        }
+    }
+
+    fn next(&mut self) -> Result<Option<Stretch>, Errno> {
+        let (offset, size) = (self.offset, self.options.size);
+        if offset >= size {
+            return Ok(None);
+        }
+        if offset >= self.data_end {
+            match extents::at(self.fd, offset, size, self.options.align)? {
+                Extent::Data { end } => self.data_end = end,
+                Extent::Hole { end } => {
+                    self.offset = end;
+                    let len = end - offset;
+                    return Ok(Some(Stretch::Hole { offset, len }));
+                }
+            }
+        }
+        let len = usize::try_from(self.data_end - offset)
+            .unwrap_or(usize::MAX)
+            .min(self.options.window);
+        self.offset += u64::try_from(len).unwrap_or(0);
+        Ok(Some(Stretch::Data { offset, len }))
+    }
+}
+
+/// Fills `buffer` with up to `len` bytes at `offset`; the leaves of what was there.
+fn read(
+    fd: BorrowedFd<'_>,
+    offset: u64,
+    len: usize,
+    buffer: &mut Vec<u8>,
+) -> Result<Vec<Digest>, Errno> {
+    buffer.resize(len, 0);
+    let read = file::read_at(fd, buffer, offset)?;
+    buffer.truncate(read);
+    Ok(buffer.chunks(BLOCK).map(leaf).collect())
+}
+
+/// Stretches as they come, in order, summed up and shown.
+struct Sum<F> {
+    tree: ContentTree,
+    each: F,
+}
+
+impl<E, F: FnMut(Piece<'_>) -> Result<(), E>> Sum<F> {
+    fn new(each: F) -> Self {
+        let tree = ContentTree::new();
+        Self { tree, each }
+    }
+
+    /// Adds a stretch, of which `content` was read. Whether more may follow: a file that is shorter
+    /// than expected ends where it ends.
+    fn add(&mut self, stretch: Stretch, content: &[u8], leaves: &[Digest]) -> Result<bool, E> {
+        match stretch {
+            Stretch::Hole { offset, len } => {
+                self.tree.push_zeros(len);
+                (self.each)(Piece::Hole { offset, len })?;
+                Ok(true)
+            }
+            Stretch::Data { offset, len } => {
+                for (leaf, block) in leaves.iter().zip(content.chunks(BLOCK)) {
+                    self.tree.push_leaf(*leaf, block.len());
+                }
+                if !content.is_empty() {
+                    (self.each)(Piece::Data {
+                        offset,
+                        content,
+                        leaves,
+                    })?;
+                }
+                Ok(content.len() == len)
+            }
+        }
+    }
+
+    fn finish(self) -> Hashed {
+        Hashed {
+            size: self.tree.len(),
+            root: self.tree.finish(),
+        }
+    }
 }
 
 /// The content of the file `fd`, summed up and not looked at.
@@ -198,6 +295,55 @@ mod tests {
                 assert_eq!(seen, plain);
             }
         }
+    }
+
+    #[test]
+    fn a_crew_finds_what_one_finds_alone() {
+        let file = tempfile::tempfile().unwrap();
+        let len = parallel::FROM + 12_345;
+        let plain: Vec<u8> = (0..len)
+            .map(|at| (at / 4096 % 251) as u8 ^ (at % 7) as u8)
+            .collect();
+        file.write_all_at(&plain, 0).unwrap();
+        let show = |seen: &mut Vec<u8>, piece: Piece<'_>| {
+            let Piece::Data {
+                offset,
+                content,
+                leaves,
+            } = piece
+            else {
+                panic!("there are no holes")
+            };
+            assert_eq!(seen.len() as u64, offset, "out of order");
+            assert_eq!(leaves.len(), content.len().div_ceil(BLOCK));
+            seen.extend_from_slice(content);
+        };
+        // Also of a file that is shorter than it was thought to be.
+        for size in [len, len + 5_000_000] {
+            let options = Options::new(size, false);
+            let crew = parallel::Crew::of(3);
+            let mut seen = Vec::new();
+            let hashed = parallel::stream(&crew, file.as_fd(), options, |piece| {
+                show(&mut seen, piece);
+                Ok::<_, ()>(())
+            })
+            .unwrap();
+            let expected = Hashed {
+                size: len,
+                root: root_of(&plain),
+            };
+            assert_eq!(hashed, expected);
+            assert!(seen == plain);
+        }
+        // Whoever has seen enough ends it.
+        let crew = parallel::Crew::of(2);
+        let mut shown = 0;
+        let ended = parallel::stream(&crew, file.as_fd(), Options::new(len, false), |_| {
+            shown += 1;
+            if shown == 3 { Err("enough") } else { Ok(()) }
+        });
+        assert!(matches!(ended, Err(StreamError::Stopped("enough"))));
+        assert_eq!(shown, 3);
     }
 
     #[test]

@@ -134,8 +134,12 @@ pub fn allow_owner(dir: impl AsFd, name: &Name, path: &RelPath) -> Result<(), Fa
 
 fn attributes(fd: impl AsFd, is_path: bool, path: &RelPath, meta: &Meta) -> Result<(), Fault> {
     let fd = fd.as_fd();
+    let present = xattr::read(fd, is_path)
+        .map_err(|errno| failed(path, "read the extended attributes", errno))?
+        .carried;
     for capabilities in [false, true] {
-        xattr::write(fd, is_path, &meta.xattrs, capabilities).map_err(|(errno, name)| {
+        let written = xattr::write(fd, is_path, &present, &meta.xattrs, capabilities);
+        written.map_err(|(errno, name)| {
             // Nothing can be stored where nothing is asked for: fine.
             let mut fault = failed(
                 path,

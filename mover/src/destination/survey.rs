@@ -362,7 +362,8 @@ impl<'a> Surveyor<'a> {
 
     fn whole(&mut self, fd: &OwnedFd, path: &RelPath, stat: &Stat) -> Result<Hashed, Fault> {
         self.drop_cache(fd, stat.identity.size);
-        let holes = self.destination.volume.has_true_holes();
+        // What takes all of its space is not asked for holes.
+        let holes = self.destination.volume.has_true_holes() && stat.is_sparse();
         let options = Options::new(stat.identity.size, holes);
         hash::sum(fd, options, &mut self.buffer)
             .map_err(|errno| fault::at(Side::Destination, path, "read the file back", errno))
@@ -412,7 +413,11 @@ impl<'a> Surveyor<'a> {
     }
 
     fn drop_cache(&self, fd: &OwnedFd, size: u64) {
-        if self.level != VerifyLevel::Wire && size > 0 && !file::drop_cache(fd) {
+        if self.level == VerifyLevel::Wire || size == 0 {
+            return;
+        }
+        let in_memory = self.destination.volume.is_in_memory();
+        if in_memory || !file::drop_cache(fd) {
             self.destination.on_device.store(false, Ordering::Relaxed);
         }
     }

@@ -111,6 +111,11 @@ impl Volume {
         matches!(self.magic, EXT | XFS | BTRFS)
     }
 
+    /// Whether there is no device: what is read back can come from memory alone.
+    pub fn is_in_memory(&self) -> bool {
+        self.magic == TMPFS
+    }
+
     /// Whether `SEEK_HOLE` can be believed after a `syncfs`.
     pub fn has_true_holes(&self) -> bool {
         self.proves_unchanged()

@@ -90,20 +90,18 @@ pub fn read(fd: impl AsFd, is_path: bool) -> Result<Attributes, Errno> {
     Ok(attributes)
 }
 
-/// Makes the carried attributes of what `fd` refers to exactly `wanted`; `capabilities` chooses
-/// between [`CAPABILITY`] and all others. On failure, also the attribute.
+/// Makes the carried attributes of what `fd` refers to, which are `present`, exactly `wanted`;
+/// `capabilities` chooses between [`CAPABILITY`] and all others. On failure, also the attribute.
 pub fn write(
     fd: impl AsFd,
     is_path: bool,
+    present: &[Xattr],
     wanted: &[Xattr],
     capabilities: bool,
 ) -> Result<(), (Errno, Vec<u8>)> {
     let fd = fd.as_fd();
     let link = proc_link(fd);
     let ours = |name: &[u8]| (name == CAPABILITY) == capabilities;
-    let present = read(fd, is_path)
-        .map_err(|errno| (errno, Vec::new()))?
-        .carried;
     for old in present.iter().filter(|old| ours(&old.name)) {
         if wanted.iter().all(|new| new.name != old.name) {
             let name = old.name.as_slice();

@@ -157,7 +157,9 @@ impl Visitor<'_> {
                 .push(&Op::Directory { name: name.clone() }, name.as_bytes().len())?;
         }
         if visit.deep || !existed {
-            visit.children.push(Job {
+            // At once: others visit it while this visit goes on, perhaps for long over a large file.
+            // Whoever comes to it first at the destination makes it.
+            self.shared.queue.push([Job {
                 path,
                 from: Some((Arc::clone(&visit.dir), name.clone())),
                 baseline: if existed {
@@ -166,7 +168,7 @@ impl Visitor<'_> {
                     Baseline::Absent
                 },
                 deep: true,
-            });
+            }]);
         }
         Ok(Entry {
             name: name.clone(),

@@ -3,7 +3,7 @@
 use livmig_proto::{
     control::{Fault, FaultCode, Side},
     entry::{Meta, Node, entry_digest},
-    frame::{Op, OpenMode},
+    frame::{FileOp, Op, OpenMode},
     name::{Name, RelPath},
     tree::{BLOCK, Digest, leaf, range_digest, root_of},
 };
@@ -18,10 +18,10 @@ use super::{
 use crate::{
     catalog::{
         segment::{Entry, Kept, KeptFile, Seen},
-        tags::SMALL,
+        tags::{SMALL, TagsRef},
     },
     fault,
-    fs::stat::Stat,
+    fs::{entry::meta_of, stat::Stat},
     hash::{Hashed, StreamError},
 };
 
@@ -39,6 +39,16 @@ pub(super) struct Transfer<'t> {
     pub(super) in_place: OpenMode,
     /// Whether whatever stands at the name must make way for a new inode.
     pub(super) replace: bool,
+}
+
+/// A file that was read to its end.
+struct Passed {
+    hashed: Hashed,
+    meta: Meta,
+    /// What it looked like afterwards.
+    after: Stat,
+    /// Its tags, of a large one.
+    tags: Option<TagsRef>,
 }
 
 impl Transfer<'_> {
@@ -104,7 +114,12 @@ impl Visitor<'_> {
         let begun = std::time::Instant::now();
         let before = &transfer.open.before;
         let large = before.identity.size > SMALL || before.is_sparse();
-        let (hashed, meta, compared) = if large {
+        let Passed {
+            hashed,
+            meta,
+            after,
+            tags: compared,
+        } = if large {
             self.large(scope, transfer)?
         } else {
             self.small(scope, transfer)?
@@ -114,7 +129,6 @@ impl Visitor<'_> {
         Counts::add(&counts.bytes_scanned, hashed.size);
         counts.read_file(transfer.path, hashed.size);
 
-        let after = look(transfer)?;
         let same = before.identity == after.identity && hashed.size == after.identity.size;
         if !same && self.shared.is_final() {
             return Err(fault::named(
@@ -146,22 +160,21 @@ impl Visitor<'_> {
         ))
     }
 
-    /// The metadata as it is now: read after the content, so that it is not older.
-    fn meta(&self, transfer: &Transfer<'_>) -> Result<Meta, Fault> {
-        let stat = look(transfer)?;
-        read::meta(self.shared, &transfer.open.fd, transfer.path, &stat, false)
+    /// The metadata as it is now, and what the file looks like: read after the content, so that
+    /// they are not older, and the look last, so that it tells whether anything moved before.
+    fn meta(&self, transfer: &Transfer<'_>) -> Result<(Meta, Stat), Fault> {
+        let attributes = read::attributes(self.shared, &transfer.open.fd, transfer.path, false)?;
+        let after = Stat::of_fd(&transfer.open.fd)
+            .map_err(|errno| fault::at(Side::Source, transfer.path, "look at the file", errno))?;
+        Ok((meta_of(&after, attributes), after))
     }
 
     /// A file that is read whole and, if it differs, sent whole.
-    fn small(
-        &mut self,
-        scope: &mut Scope,
-        transfer: &Transfer<'_>,
-    ) -> Result<(Hashed, Meta, Option<crate::catalog::tags::TagsRef>), Fault> {
+    fn small(&mut self, scope: &mut Scope, transfer: &Transfer<'_>) -> Result<Passed, Fault> {
         let mut content = std::mem::take(&mut self.buffer);
         let result = self.small_with(scope, transfer, &mut content);
         self.buffer = content;
-        result.map(|(hashed, meta)| (hashed, meta, None))
+        result
     }
 
     fn small_with(
@@ -169,7 +182,7 @@ impl Visitor<'_> {
         scope: &mut Scope,
         transfer: &Transfer<'_>,
         content: &mut Vec<u8>,
-    ) -> Result<(Hashed, Meta), Fault> {
+    ) -> Result<Passed, Fault> {
         read::whole(
             transfer.open,
             transfer.path,
@@ -180,7 +193,7 @@ impl Visitor<'_> {
             size: u64::try_from(content.len()).unwrap_or(0),
             root: root_of(content),
         };
-        let meta = self.meta(transfer)?;
+        let (meta, after) = self.meta(transfer)?;
         match difference(transfer.kept.as_ref(), &hashed, &meta) {
             Difference::None => {}
             Difference::Meta => self.send_meta(scope, transfer, &meta)?,
@@ -189,19 +202,25 @@ impl Visitor<'_> {
                 Counts::add(&self.shared.counts.changed, 1);
                 if transfer.in_place == OpenMode::Shared && !transfer.replace {
                     self.small_in_place(transfer, content, hashed, &meta)?;
-                    return Ok((hashed, meta));
+                } else {
+                    let file = FileOp {
+                        name: transfer.name,
+                        replace: transfer.replace,
+                        meta: &meta,
+                        root: hashed.root,
+                        content,
+                    };
+                    self.lane
+                        .push_with(content.len() + 512, |frame| frame.push_file(&file))?;
                 }
-                let op = Op::File {
-                    name: transfer.name.clone(),
-                    replace: transfer.replace,
-                    meta: meta.clone(),
-                    root: hashed.root,
-                    content: bytes::Bytes::copy_from_slice(content),
-                };
-                self.lane.push(&op, content.len() + 512)?;
             }
         }
-        Ok((hashed, meta))
+        Ok(Passed {
+            hashed,
+            meta,
+            after,
+            tags: None,
+        })
     }
 
     /// A small file with several links: all of them change, so its inode stays.
@@ -221,12 +240,10 @@ impl Visitor<'_> {
         };
         self.lane.push(&open, 300)?;
         if !content.is_empty() {
-            let data = Op::Data {
-                offset: 0,
-                digest: range_digest(&leaves),
-                content: bytes::Bytes::copy_from_slice(content),
-            };
-            self.lane.push(&data, content.len() + 64)?;
+            let digest = range_digest(&leaves);
+            self.lane.push_with(content.len() + 64, |frame| {
+                frame.push_data(0, &digest, content);
+            })?;
         }
         let close = Op::Close {
             size: hashed.size,
@@ -254,11 +271,7 @@ impl Visitor<'_> {
     }
 
     /// A file that is compared block by block while it is read.
-    fn large(
-        &mut self,
-        scope: &mut Scope,
-        transfer: &Transfer<'_>,
-    ) -> Result<(Hashed, Meta, Option<crate::catalog::tags::TagsRef>), Fault> {
+    fn large(&mut self, scope: &mut Scope, transfer: &Transfer<'_>) -> Result<Passed, Fault> {
         let stat = &transfer.open.before;
         let subject = Subject {
             size: stat.identity.size,
@@ -315,7 +328,7 @@ impl Visitor<'_> {
             StreamError::Stopped(fault) => fault,
         })?;
 
-        let meta = self.meta(transfer)?;
+        let (meta, after) = self.meta(transfer)?;
         let kept = transfer.kept.as_ref().filter(|_| old.is_some());
         let difference = difference(kept, &hashed, &meta);
         if opened.is_none() && difference != Difference::Content {
@@ -324,7 +337,12 @@ impl Visitor<'_> {
             if difference == Difference::Meta {
                 self.send_meta(scope, transfer, &meta)?;
             }
-            return Ok((hashed, meta, old));
+            return Ok(Passed {
+                hashed,
+                meta,
+                after,
+                tags: old,
+            });
         }
         if let Some(old) = old {
             lock(&self.shared.retired).push(old);
@@ -347,7 +365,12 @@ impl Visitor<'_> {
             meta: meta.clone(),
         };
         self.lane.push(&close, 512)?;
-        Ok((hashed, meta, Some(tags)))
+        Ok(Passed {
+            hashed,
+            meta,
+            after,
+            tags: Some(tags),
+        })
     }
 }
 
@@ -394,12 +417,9 @@ impl LaneSink<'_, '_, '_, '_> {
 impl Sink for LaneSink<'_, '_, '_, '_> {
     fn data(&mut self, offset: u64, digest: Digest, content: &[u8]) -> Result<(), Fault> {
         self.open()?;
-        let op = Op::Data {
-            offset,
-            digest,
-            content: bytes::Bytes::copy_from_slice(content),
-        };
-        self.visitor.lane.push(&op, content.len() + 64)
+        self.visitor.lane.push_with(content.len() + 64, |frame| {
+            frame.push_data(offset, &digest, content);
+        })
     }
 
     fn zero(&mut self, offset: u64, len: u64, reserved: bool) -> Result<(), Fault> {
@@ -431,10 +451,4 @@ fn difference(kept: Option<&KeptFile>, hashed: &Hashed, meta: &Meta) -> Differen
         Some(kept) if kept.size == hashed.size && kept.root == hashed.root => Difference::Meta,
         _ => Difference::Content,
     }
-}
-
-/// What the file is now.
-fn look(transfer: &Transfer<'_>) -> Result<Stat, Fault> {
-    Stat::of_fd(&transfer.open.fd)
-        .map_err(|errno| fault::at(Side::Source, transfer.path, "look at the file", errno))
 }

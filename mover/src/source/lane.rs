@@ -67,10 +67,19 @@ impl<'a> Lane<'a> {
 
     /// Sends an op that carries about `size` bytes.
     pub fn push(&mut self, op: &Op, size: usize) -> Result<(), Fault> {
+        self.push_with(size, |frame| frame.push(op))
+    }
+
+    /// Sends the op that `push` appends and that carries about `size` bytes.
+    pub fn push_with(
+        &mut self,
+        size: usize,
+        push: impl FnOnce(&mut FrameBuilder),
+    ) -> Result<(), Fault> {
         if self.frame.is_full_for(size) {
             self.send()?;
         }
-        self.frame.push(op);
+        push(&mut self.frame);
         self.pushed += 1;
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use livmig_proto::{
     control::{Fault, FaultCode, Side},
-    entry::{Meta, Node},
+    entry::{Meta, Node, Xattr},
     name::{Name, RelPath},
 };
 use rustix::io::Errno;
@@ -99,13 +99,23 @@ pub fn meta(
     stat: &Stat,
     is_path: bool,
 ) -> Result<Meta, Fault> {
+    Ok(meta_of(stat, attributes(shared, fd, path, is_path)?))
+}
+
+/// The attributes of what `fd` holds that are carried; the others are noted.
+pub fn attributes(
+    shared: &Shared<'_>,
+    fd: impl AsFd,
+    path: &RelPath,
+    is_path: bool,
+) -> Result<Vec<Xattr>, Fault> {
     let attributes = xattr::read(fd, is_path)
         .map_err(|errno| fault::at(Side::Source, path, "read the extended attributes", errno))?;
     for name in &attributes.left {
         let reason = format!("extended attribute {}", fault::shown(name));
         shared.counts.leave(path, &reason);
     }
-    Ok(meta_of(stat, attributes.carried))
+    Ok(attributes.carried)
 }
 
 /// A symbolic link, fifo, socket or device, whole.

@@ -43,9 +43,7 @@ pub struct Visitor<'a> {
 pub(super) struct Visit {
     pub(super) scope: Scope,
     pub(super) dir: Arc<OwnedFd>,
-    /// Directories in it that are still to be visited.
-    pub(super) children: Vec<Job>,
-    /// Whether those that the destination has are visited too.
+    /// Whether directories in it that the destination has are visited too.
     pub(super) deep: bool,
     /// Something in it waits for room, or was sent in part: it stays in flight.
     pub(super) doubtful: bool,
@@ -157,7 +155,6 @@ impl<'a> Visitor<'a> {
         let mut visit = Visit {
             scope: Scope { path, begun: false },
             dir,
-            children: Vec::new(),
             deep: job.deep,
             doubtful: false,
         };
@@ -324,7 +321,6 @@ impl<'a> Visitor<'a> {
                 .put(&segment, Change::None)
                 .map_err(Shared::state_fault)?;
         }
-        self.shared.queue.push(visit.children);
         Ok(())
     }
 

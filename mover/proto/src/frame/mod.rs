@@ -18,9 +18,10 @@ mod op;
 
 use bytes::Bytes;
 
-pub use self::op::{Op, OpenMode};
+pub use self::op::{FileOp, Op, OpenMode};
 use crate::{
     limits::{FRAME_CONTENT_MAX, FRAME_MAX},
+    tree::Digest,
     wire::{DecodeError, Decoder, Encoder},
 };
 
@@ -46,6 +47,16 @@ impl FrameBuilder {
     /// Appends an op.
     pub fn push(&mut self, op: &Op) {
         op.encode(&mut self.out);
+    }
+
+    /// Appends an [`Op::File`].
+    pub fn push_file(&mut self, file: &FileOp<'_>) {
+        file.encode(&mut self.out);
+    }
+
+    /// Appends an [`Op::Data`], whose content need not be owned for that.
+    pub fn push_data(&mut self, offset: u64, digest: &Digest, content: &[u8]) {
+        op::encode_data(offset, digest, content, &mut self.out);
     }
 
     /// Bytes so far.

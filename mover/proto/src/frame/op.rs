@@ -142,6 +142,39 @@ pub enum OpenMode {
     Rebuild,
 }
 
+/// An [`Op::File`] of which nothing is owned: small files are most of what is sent.
+#[derive(Clone, Copy, Debug)]
+pub struct FileOp<'a> {
+    /// Its name.
+    pub name: &'a Name,
+    /// Whether to make a new inode.
+    pub replace: bool,
+    /// Its metadata.
+    pub meta: &'a Meta,
+    /// The root of `content`.
+    pub root: Digest,
+    /// All of its content.
+    pub content: &'a [u8],
+}
+
+impl FileOp<'_> {
+    pub(super) fn encode(&self, out: &mut Encoder) {
+        out.u8(4);
+        out.name(self.name);
+        out.u8(u8::from(self.replace));
+        self.meta.encode(out);
+        out.digest(&self.root);
+        out.bytes(self.content);
+    }
+}
+
+pub(super) fn encode_data(offset: u64, digest: &Digest, content: &[u8], out: &mut Encoder) {
+    out.u8(8);
+    out.u64(offset);
+    out.digest(digest);
+    out.bytes(content);
+}
+
 impl Op {
     /// Appends its bytes.
     pub fn encode(&self, out: &mut Encoder) {
@@ -164,14 +197,14 @@ impl Op {
                 meta,
                 root,
                 content,
-            } => {
-                out.u8(4);
-                out.name(name);
-                out.u8(u8::from(*replace));
-                meta.encode(out);
-                out.digest(root);
-                out.bytes(content);
+            } => FileOp {
+                name,
+                replace: *replace,
+                meta,
+                root: *root,
+                content,
             }
+            .encode(out),
             Self::Node { name, meta, node } => {
                 out.u8(5);
                 out.name(name);
@@ -199,12 +232,7 @@ impl Op {
                 offset,
                 digest,
                 content,
-            } => {
-                out.u8(8);
-                out.u64(*offset);
-                out.digest(digest);
-                out.bytes(content);
-            }
+            } => encode_data(*offset, digest, content, out),
             Self::Zero { offset, len } => {
                 out.u8(9);
                 out.u64(*offset);

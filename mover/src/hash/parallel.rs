@@ -1,0 +1,172 @@
+//! Reads and hashes one file on several threads, and shows it in order.
+
+use std::{
+    collections::BTreeMap,
+    os::fd::BorrowedFd,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread,
+};
+
+use livmig_proto::tree::Digest;
+use rustix::io::Errno;
+
+use super::{Hashed, Options, Piece, StreamError, Stretch, Stretches, Sum, read};
+
+/// Bytes of a file from which on several threads are worth their start.
+pub(super) const FROM: u64 = 8 << 20;
+
+/// Threads that read one file at most.
+const THREADS_MAX: usize = 4;
+
+/// Windows of one file in memory, for each of its threads.
+const WINDOWS_EACH: usize = 2;
+
+/// Threads of all crews that are at work now. Who finds enough of them works alone: they would only
+/// wait for processors, and each has its windows in memory.
+static AT_WORK: AtomicUsize = AtomicUsize::new(0);
+
+/// Threads for one file, for as long as it takes.
+#[derive(Debug)]
+pub(super) struct Crew {
+    threads: usize,
+}
+
+impl Crew {
+    /// A crew for a file of `size` bytes, if that is worth it and there are processors for it.
+    pub(super) fn for_size(size: u64) -> Option<Self> {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let threads = cores.min(THREADS_MAX);
+        if size < FROM || threads < 2 {
+            return None;
+        }
+        let free =
+            |at_work: usize| (at_work + threads <= cores.max(2)).then_some(at_work + threads);
+        AT_WORK
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, free)
+            .ok()?;
+        Some(Self { threads })
+    }
+
+    /// A crew of so many.
+    #[cfg(test)]
+    pub(super) fn of(threads: usize) -> Self {
+        AT_WORK.fetch_add(threads, Ordering::Relaxed);
+        Self { threads }
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        AT_WORK.fetch_sub(self.threads, Ordering::Relaxed);
+    }
+}
+
+/// A window that was read.
+struct Window {
+    number: u64,
+    stretch: Stretch,
+    content: Vec<u8>,
+    leaves: Vec<Digest>,
+}
+
+/// The stretches of the file, numbered as they are given out.
+struct Plan<'f> {
+    stretches: Stretches<'f>,
+    next: u64,
+}
+
+impl Plan<'_> {
+    fn next(&mut self) -> Result<Option<(u64, Stretch)>, Errno> {
+        let Some(stretch) = self.stretches.next()? else {
+            return Ok(None);
+        };
+        self.next += 1;
+        Ok(Some((self.next - 1, stretch)))
+    }
+}
+
+/// As [`super::stream`], on the threads of `crew`.
+pub(super) fn stream<E>(
+    crew: &Crew,
+    fd: BorrowedFd<'_>,
+    options: Options,
+    each: impl FnMut(Piece<'_>) -> Result<(), E>,
+) -> Result<Hashed, StreamError<E>> {
+    let plan = Mutex::new(Plan {
+        stretches: Stretches::of(fd, options),
+        next: 0,
+    });
+    // Who wants a stretch must have a buffer first: so the one that comes next always has one, and
+    // what is read ahead is bounded.
+    let (give, free) = mpsc::channel();
+    for _ in 0..crew.threads * WINDOWS_EACH {
+        let _ = give.send(Vec::new());
+    }
+    let free = Mutex::new(free);
+    thread::scope(|scope| {
+        let (done, windows) = mpsc::channel();
+        for _ in 0..crew.threads {
+            let (plan, free, done) = (&plan, &free, done.clone());
+            scope.spawn(move || work(fd, plan, free, &done));
+        }
+        drop(done);
+        // Gone at the end of this closure, whatever it returns: then nobody gets a buffer any more.
+        let give = give;
+        let mut sum = Sum::new(each);
+        let mut waiting = BTreeMap::new();
+        let mut next = 0;
+        for window in windows {
+            let window: Window = window.map_err(StreamError::Read)?;
+            waiting.insert(window.number, window);
+            while let Some(window) = waiting.remove(&next) {
+                let more = sum
+                    .add(window.stretch, &window.content, &window.leaves)
+                    .map_err(StreamError::Stopped)?;
+                if !more {
+                    return Ok(sum.finish());
+                }
+                next += 1;
+                let _ = give.send(window.content);
+            }
+        }
+        Ok(sum.finish())
+    })
+}
+
+/// Reads stretches until there are no more or nobody wants them.
+fn work(
+    fd: BorrowedFd<'_>,
+    plan: &Mutex<Plan<'_>>,
+    free: &Mutex<mpsc::Receiver<Vec<u8>>>,
+    done: &mpsc::Sender<Result<Window, Errno>>,
+) {
+    loop {
+        let buffer = free.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(mut content) = buffer else { return };
+        let next = plan.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let window = match next {
+            Ok(None) => return,
+            Ok(Some((number, stretch))) => {
+                let leaves = match stretch {
+                    Stretch::Hole { .. } => Ok(Vec::new()),
+                    Stretch::Data { offset, len } => read(fd, offset, len, &mut content),
+                };
+                leaves.map(|leaves| Window {
+                    number,
+                    stretch,
+                    content,
+                    leaves,
+                })
+            }
+            Err(errno) => Err(errno),
+        };
+        let failed = window.is_err();
+        if done.send(window).is_err() || failed {
+            return;
+        }
+    }
+}
