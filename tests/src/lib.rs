@@ -21,4 +21,5 @@ pub mod scratch;
 pub mod skip;
 pub mod snapshot;
 pub mod tree;
+pub mod tunnel;
 pub mod writer;

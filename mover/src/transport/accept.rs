@@ -24,7 +24,7 @@ use super::{
 };
 
 /// Handshakes over TCP under way at once; more wait in the kernel's queue.
-const HANDSHAKES_MAX: usize = 16;
+const HANDSHAKES_MAX: usize = 64;
 
 /// Streams of one session that may wait to be accepted, of each kind.
 const WAITING_MAX: usize = 64;

@@ -13,5 +13,6 @@ mod network;
 mod random;
 mod room;
 mod serve;
+mod strangers;
 mod sync;
 mod thrifty;
