@@ -1,12 +1,17 @@
 //! Streams a file past its content tree, holes included.
 
+mod buffer;
 mod parallel;
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::{
+    convert::Infallible,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
 
 use livmig_proto::tree::{BLOCK, ContentTree, Digest, leaf};
 use rustix::io::Errno;
 
+use self::parallel::Reading;
 use crate::fs::{
     extents::{self, Extent},
     file,
@@ -92,7 +97,7 @@ pub fn stream<E>(
         file::expect_sequential(fd);
     }
     match parallel::Crew::for_size(options.size) {
-        Some(crew) => parallel::stream(&crew, fd, options, each),
+        Some(crew) => parallel::stream(&crew, fd, Reading::Cached, options, each),
         None => stream_alone(fd, options, buffer, each),
     }
 }
@@ -182,7 +187,11 @@ fn read(
     buffer.resize(len, 0);
     let read = file::read_at(fd, buffer, offset)?;
     buffer.truncate(read);
-    Ok(buffer.chunks(BLOCK).map(leaf).collect())
+    Ok(leaves_of(buffer))
+}
+
+fn leaves_of(content: &[u8]) -> Vec<Digest> {
+    content.chunks(BLOCK).map(leaf).collect()
 }
 
 /// Stretches as they come, in order, summed up and shown.
@@ -232,13 +241,28 @@ impl<E, F: FnMut(Piece<'_>) -> Result<(), E>> Sum<F> {
 
 /// The content of the file `fd`, summed up and not looked at.
 pub fn sum(fd: impl AsFd, options: Options, buffer: &mut Vec<u8>) -> Result<Hashed, Errno> {
-    stream(fd, options, buffer, |_| {
-        Ok::<_, std::convert::Infallible>(())
-    })
-    .map_err(|error| match error {
-        StreamError::Read(errno) => errno,
-        StreamError::Stopped(never) => match never {},
-    })
+    stream(fd, options, buffer, |_| Ok(())).map_err(Errno::from)
+}
+
+/// As [`sum`], of a file that was opened for direct reads, so that what counts is what the device
+/// holds; nothing when that is not worth it for a file of this size, or others are at it.
+pub fn sum_directly(
+    options: Options,
+    open: impl FnOnce() -> Option<OwnedFd>,
+) -> Option<Result<Hashed, Errno>> {
+    let crew = parallel::Crew::for_size(options.size)?;
+    let fd = open()?;
+    let hashed = parallel::stream(&crew, fd.as_fd(), Reading::Direct, options, |_| Ok(()));
+    Some(hashed.map_err(Errno::from))
+}
+
+impl From<StreamError<Infallible>> for Errno {
+    fn from(error: StreamError<Infallible>) -> Self {
+        match error {
+            StreamError::Read(errno) => errno,
+            StreamError::Stopped(never) => match never {},
+        }
+    }
 }
 
 #[cfg(test)]
@@ -323,7 +347,7 @@ mod tests {
             let options = Options::new(size, false);
             let crew = parallel::Crew::of(3);
             let mut seen = Vec::new();
-            let hashed = parallel::stream(&crew, file.as_fd(), options, |piece| {
+            let hashed = parallel::stream(&crew, file.as_fd(), Reading::Cached, options, |piece| {
                 show(&mut seen, piece);
                 Ok::<_, ()>(())
             })
@@ -338,12 +362,44 @@ mod tests {
         // Whoever has seen enough ends it.
         let crew = parallel::Crew::of(2);
         let mut shown = 0;
-        let ended = parallel::stream(&crew, file.as_fd(), Options::new(len, false), |_| {
-            shown += 1;
-            if shown == 3 { Err("enough") } else { Ok(()) }
-        });
+        let ended = parallel::stream(
+            &crew,
+            file.as_fd(),
+            Reading::Cached,
+            Options::new(len, false),
+            |_| {
+                shown += 1;
+                if shown == 3 { Err("enough") } else { Ok(()) }
+            },
+        );
         assert!(matches!(ended, Err(StreamError::Stopped("enough"))));
         assert_eq!(shown, 3);
+    }
+
+    #[test]
+    fn what_is_read_directly_is_what_was_written() {
+        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let name = livmig_proto::name::Name::new(b"file").unwrap();
+        let handle = std::fs::File::open(dir.path()).unwrap();
+        for extra in [0, 1, 4095, 4096, 12_345] {
+            let plain: Vec<u8> = (0..parallel::FROM + extra)
+                .map(|at| (at / 512 % 253) as u8)
+                .collect();
+            std::fs::write(dir.path().join("file"), &plain).unwrap();
+            let options = Options::new(plain.len() as u64, false);
+            let crew = parallel::Crew::of(2);
+            let Some(fd) = file::open_direct(&handle, &name) else {
+                eprintln!("skipped: no direct reads on the file system of this checkout");
+                return;
+            };
+            let (fd, direct) = (fd.as_fd(), Reading::Direct);
+            let hashed = parallel::stream(&crew, fd, direct, options, |_| Ok::<_, ()>(()));
+            let expected = Hashed {
+                size: plain.len() as u64,
+                root: root_of(&plain),
+            };
+            assert_eq!(hashed.unwrap(), expected, "{extra}");
+        }
     }
 
     #[test]

@@ -241,8 +241,8 @@ pub fn write_whole(
 ) -> Result<(), Fault> {
     let dir = dir.as_fd();
     let failed = |what: &str, errno| fault::at(Side::Destination, path, what, errno);
-    let fd = match create(dir, name) {
-        Ok(fd) => fd,
+    let (fd, was) = match create(dir, name) {
+        Ok(fd) => (fd, 0),
         Err(Errno::EXIST) => {
             let existing = if replace {
                 None
@@ -254,23 +254,21 @@ pub fn write_whole(
                 .map(Stat::of_fd)
                 .transpose()
                 .map_err(|errno| failed("look at the file", errno))?;
-            let usable =
-                stat.is_some_and(|stat| stat.kind == Kind::File && stat.identity.nlink == 1);
-            match existing {
-                Some(fd) if usable => fd,
-                _ => {
-                    remove::remove(dir, name)
-                        .map_err(|errno| failed("remove what the file replaces", errno))?;
-                    create(dir, name).map_err(|errno| failed("create the file", errno))?
-                }
+            let usable = stat.filter(|stat| stat.kind == Kind::File && stat.identity.nlink == 1);
+            if let (Some(fd), Some(stat)) = (existing, usable) {
+                (fd, stat.identity.size)
+            } else {
+                remove::remove(dir, name)
+                    .map_err(|errno| failed("remove what the file replaces", errno))?;
+                let fd = create(dir, name).map_err(|errno| failed("create the file", errno))?;
+                (fd, 0)
             }
         }
         Err(errno) => return Err(failed("create the file", errno)),
     };
     file::write_at(&fd, content, 0).map_err(|errno| failed("write the file", errno))?;
     let size = u64::try_from(content.len()).unwrap_or(0);
-    let there = Stat::of_fd(&fd).map_err(|errno| failed("look at the file", errno))?;
-    if there.identity.size != size {
+    if was > size {
         rustix::fs::ftruncate(&fd, size)
             .map_err(|errno| failed("set the size of the file", errno))?;
     }

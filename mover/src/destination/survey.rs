@@ -269,7 +269,8 @@ impl<'a> Surveyor<'a> {
                 }),
                 _ => None,
             });
-            let hashed = self.content(&fd, path, stat, known, writes)?;
+            let direct = || file::open_direct(dir, &name);
+            let hashed = self.content(&fd, path, stat, known, writes, direct)?;
             let meta = metadata::read(&fd, path, stat, false)?;
             let Hashed { size, root } = hashed;
             let digest = entry_digest(&meta, &Node::File { size, root });
@@ -312,6 +313,7 @@ impl<'a> Surveyor<'a> {
         stat: &Stat,
         known: Option<Hashed>,
         writes: &[&Written],
+        direct: impl FnOnce() -> Option<OwnedFd>,
     ) -> Result<Hashed, Fault> {
         let contents: Vec<&Content> = writes
             .iter()
@@ -356,17 +358,31 @@ impl<'a> Surveyor<'a> {
                     root: *root,
                 })
             }
-            _ => self.whole(fd, path, stat),
+            _ => self.whole(fd, path, stat, direct),
         }
     }
 
-    fn whole(&mut self, fd: &OwnedFd, path: &RelPath, stat: &Stat) -> Result<Hashed, Fault> {
-        self.drop_cache(fd, stat.identity.size);
+    fn whole(
+        &mut self,
+        fd: &OwnedFd,
+        path: &RelPath,
+        stat: &Stat,
+        direct: impl FnOnce() -> Option<OwnedFd>,
+    ) -> Result<Hashed, Fault> {
+        let failed = |errno| fault::at(Side::Destination, path, "read the file back", errno);
         // What takes all of its space is not asked for holes.
         let holes = self.destination.volume.has_true_holes() && stat.is_sparse();
         let options = Options::new(stat.identity.size, holes);
-        hash::sum(fd, options, &mut self.buffer)
-            .map_err(|errno| fault::at(Side::Destination, path, "read the file back", errno))
+        // Also before a direct read, which a file system may answer from its cache all the same.
+        self.drop_cache(fd, stat.identity.size);
+        if self.level != VerifyLevel::Wire && self.destination.volume.has_direct_reads() {
+            match hash::sum_directly(options, direct) {
+                // Whoever answers so reads only through the cache.
+                None | Some(Err(Errno::INVAL)) => {}
+                Some(hashed) => return hashed.map_err(failed),
+            }
+        }
+        hash::sum(fd, options, &mut self.buffer).map_err(failed)
     }
 
     /// Whether a range holds what was written to it.

@@ -23,6 +23,14 @@ pub fn open_read(dir: impl AsFd, name: &Name) -> Result<OwnedFd, Errno> {
     }
 }
 
+/// A handle for reading the file `name` in `dir` from its device, without the page cache; nothing
+/// where that cannot be had. Reads must be aligned. The caller must look at what it got.
+pub fn open_direct(dir: impl AsFd, name: &Name) -> Option<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let direct = flags | OFlags::NONBLOCK | OFlags::DIRECT;
+    dir::open_confined(dir, name.as_bytes(), direct).ok()
+}
+
 /// A handle on the entry `name` in `dir`, whatever it is, without opening it.
 pub fn open_handle(dir: impl AsFd, name: &Name) -> Result<OwnedFd, Errno> {
     // `NO_SYMLINKS` spares a final link that is opened as itself only with `O_PATH|O_NOFOLLOW`.

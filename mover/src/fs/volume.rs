@@ -116,6 +116,11 @@ impl Volume {
         self.magic == TMPFS
     }
 
+    /// Whether direct reads are worth a try: they spare the page cache and what it costs.
+    pub fn has_direct_reads(&self) -> bool {
+        matches!(self.magic, EXT | XFS)
+    }
+
     /// Whether `SEEK_HOLE` can be believed after a `syncfs`.
     pub fn has_true_holes(&self) -> bool {
         self.proves_unchanged()

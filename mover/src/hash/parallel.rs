@@ -14,7 +14,9 @@ use std::{
 use livmig_proto::tree::Digest;
 use rustix::io::Errno;
 
-use super::{Hashed, Options, Piece, StreamError, Stretch, Stretches, Sum, read};
+use super::{
+    Hashed, Options, Piece, StreamError, Stretch, Stretches, Sum, buffer::Buffer, leaves_of,
+};
 
 /// Bytes of a file from which on several threads are worth their start.
 pub(super) const FROM: u64 = 8 << 20;
@@ -65,11 +67,20 @@ impl Drop for Crew {
     }
 }
 
+/// Where bytes come from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reading {
+    /// Through the page cache.
+    Cached,
+    /// From the device: the file was opened for that.
+    Direct,
+}
+
 /// A window that was read.
 struct Window {
     number: u64,
     stretch: Stretch,
-    content: Vec<u8>,
+    buffer: Buffer,
     leaves: Vec<Digest>,
 }
 
@@ -93,6 +104,7 @@ impl Plan<'_> {
 pub(super) fn stream<E>(
     crew: &Crew,
     fd: BorrowedFd<'_>,
+    source: Reading,
     options: Options,
     each: impl FnMut(Piece<'_>) -> Result<(), E>,
 ) -> Result<Hashed, StreamError<E>> {
@@ -104,14 +116,14 @@ pub(super) fn stream<E>(
     // what is read ahead is bounded.
     let (give, free) = mpsc::channel();
     for _ in 0..crew.threads * WINDOWS_EACH {
-        let _ = give.send(Vec::new());
+        let _ = give.send(Buffer::default());
     }
     let free = Mutex::new(free);
     thread::scope(|scope| {
         let (done, windows) = mpsc::channel();
         for _ in 0..crew.threads {
             let (plan, free, done) = (&plan, &free, done.clone());
-            scope.spawn(move || work(fd, plan, free, &done));
+            scope.spawn(move || work(fd, source, plan, free, &done));
         }
         drop(done);
         // Gone at the end of this closure, whatever it returns: then nobody gets a buffer any more.
@@ -124,13 +136,13 @@ pub(super) fn stream<E>(
             waiting.insert(window.number, window);
             while let Some(window) = waiting.remove(&next) {
                 let more = sum
-                    .add(window.stretch, &window.content, &window.leaves)
+                    .add(window.stretch, window.buffer.content(), &window.leaves)
                     .map_err(StreamError::Stopped)?;
                 if !more {
                     return Ok(sum.finish());
                 }
                 next += 1;
-                let _ = give.send(window.content);
+                let _ = give.send(window.buffer);
             }
         }
         Ok(sum.finish())
@@ -140,25 +152,32 @@ pub(super) fn stream<E>(
 /// Reads stretches until there are no more or nobody wants them.
 fn work(
     fd: BorrowedFd<'_>,
+    source: Reading,
     plan: &Mutex<Plan<'_>>,
-    free: &Mutex<mpsc::Receiver<Vec<u8>>>,
+    free: &Mutex<mpsc::Receiver<Buffer>>,
     done: &mpsc::Sender<Result<Window, Errno>>,
 ) {
     loop {
         let buffer = free.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(mut content) = buffer else { return };
+        let Ok(mut buffer) = buffer else { return };
         let next = plan.lock().unwrap_or_else(PoisonError::into_inner).next();
         let window = match next {
             Ok(None) => return,
             Ok(Some((number, stretch))) => {
                 let leaves = match stretch {
                     Stretch::Hole { .. } => Ok(Vec::new()),
-                    Stretch::Data { offset, len } => read(fd, offset, len, &mut content),
+                    Stretch::Data { offset, len } => {
+                        let filled = match source {
+                            Reading::Cached => buffer.fill(fd, offset, len),
+                            Reading::Direct => buffer.fill_directly(fd, offset, len),
+                        };
+                        filled.map(|()| leaves_of(buffer.content()))
+                    }
                 };
                 leaves.map(|leaves| Window {
                     number,
                     stretch,
-                    content,
+                    buffer,
                     leaves,
                 })
             }
