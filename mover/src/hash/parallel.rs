@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     os::fd::BorrowedFd,
     sync::{
-        Mutex, PoisonError,
+        LazyLock, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
@@ -27,6 +27,10 @@ const THREADS_MAX: usize = 4;
 /// Windows of one file in memory, for each of its threads.
 const WINDOWS_EACH: usize = 2;
 
+/// Asking reads the limits of every control group above this process: too slow for every file.
+static CORES: LazyLock<usize> =
+    LazyLock::new(|| thread::available_parallelism().map_or(1, usize::from));
+
 /// Threads of all crews that are at work now. Who finds enough of them works alone: they would only
 /// wait for processors, and each has its windows in memory.
 static AT_WORK: AtomicUsize = AtomicUsize::new(0);
@@ -40,9 +44,12 @@ pub(super) struct Crew {
 impl Crew {
     /// A crew for a file of `size` bytes, if that is worth it and there are processors for it.
     pub(super) fn for_size(size: u64) -> Option<Self> {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
+        if size < FROM {
+            return None;
+        }
+        let cores = *CORES;
         let threads = cores.min(THREADS_MAX);
-        if size < FROM || threads < 2 {
+        if threads < 2 {
             return None;
         }
         let free =
