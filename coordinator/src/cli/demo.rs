@@ -16,6 +16,7 @@ use livmig_engine::{
     request::Request,
     spec::{OnOverrun, Options},
 };
+use livmig_proto::size;
 
 use super::{
     advice::MadeBy,
@@ -25,7 +26,7 @@ use super::{
     out,
     report::{self, Trouble},
     summary,
-    values::{Output, Verify, bytes, duration, size},
+    values::{Output, Verify, bytes, duration},
 };
 use crate::{
     demo::{
@@ -50,7 +51,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// How much data to make
-    #[arg(long, value_name = "SIZE", default_value = "512Mi", value_parser = size)]
+    #[arg(long, value_name = "SIZE", default_value = "512Mi", value_parser = size::parse)]
     size: u64,
     /// How many small files it is in, beside one large file and one of every odd thing
     #[arg(long, value_name = "N", default_value_t = 2000)]
@@ -84,7 +85,7 @@ pub(super) struct WorkloadArgs {
     #[arg(long)]
     folder: PathBuf,
     /// For `stage`: how much data to make
-    #[arg(long, default_value = "512Mi", value_parser = size)]
+    #[arg(long, default_value = "512Mi", value_parser = size::parse)]
     size: u64,
     /// For `stage`: how many small files it is in
     #[arg(long, default_value_t = 2000)]

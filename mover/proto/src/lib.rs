@@ -23,5 +23,6 @@ pub mod limits;
 pub mod manifest;
 pub mod name;
 pub mod session;
+pub mod size;
 pub mod tree;
 pub mod wire;
