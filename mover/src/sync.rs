@@ -9,7 +9,9 @@ use std::{
 };
 
 use livmig_proto::{
-    control::{Fault, FaultCode, PassKind, PassReport, PassRequest, Side, Transport, VerifyLevel},
+    control::{
+        Fault, FaultCode, Load, PassKind, PassReport, PassRequest, Side, Transport, VerifyLevel,
+    },
     identity::{IdentityError, PrivateKey},
     ids::{Epoch, MigrationUid, PassNumber},
 };
@@ -44,6 +46,8 @@ pub struct SyncOptions {
     pub allow_empty: bool,
     /// What carries the data between the two ends in this process; without, it is measured.
     pub transport: Option<Transport>,
+    /// The load that it may be.
+    pub load: Load,
 }
 
 /// Why nothing was synchronised.
@@ -184,6 +188,7 @@ pub fn run(
         identity,
         options.transport,
     )?;
+    origin.limiter().set(options.load);
     let request = PassRequest {
         pass: PassNumber::FIRST,
         kind: PassKind::Live,

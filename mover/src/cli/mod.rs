@@ -7,7 +7,7 @@ pub mod sync;
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use livmig_proto::control::{Transport, VerifyLevel};
+use livmig_proto::control::{Bandwidth, IoPriority, Transport, VerifyLevel};
 
 /// Makes a directory tree equal to another that is in use.
 #[derive(Debug, Parser)]
@@ -80,6 +80,12 @@ pub struct SyncArgs {
     /// Let an empty source empty the destination
     #[arg(long)]
     pub allow_empty: bool,
+    /// Send at most so many bytes a second, as in 50M or 64Mi
+    #[arg(long, value_name = "SIZE")]
+    pub bandwidth: Option<Bandwidth>,
+    /// How reads yield to others, where the I/O scheduler heeds it: idle, best-effort or none
+    #[arg(long, value_name = "CLASS", default_value_t)]
+    pub io_priority: IoPriority,
     /// Remember here what was sent, for the next run on the same two directories
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,

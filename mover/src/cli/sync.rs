@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Instant};
 
 use anyhow::Context as _;
-use livmig_proto::control::{FaultCode, PassReport};
+use livmig_proto::control::{FaultCode, Load, PassReport};
 use serde_json::json;
 
 use super::{Exit, SyncArgs, print, tell};
@@ -32,6 +32,10 @@ pub fn run(args: &SyncArgs) -> anyhow::Result<Exit> {
         verify: args.verify.into(),
         allow_empty: args.allow_empty,
         transport: args.transport.chosen(),
+        load: Load {
+            bandwidth: args.bandwidth,
+            io_priority: args.io_priority,
+        },
     };
     let _lock = match super::serve::lock(&options.state) {
         Ok(lock) => lock,

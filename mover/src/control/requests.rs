@@ -141,6 +141,11 @@ impl Mover {
                 }
                 Ok(ResponseBody::Accepted)
             }
+            (RequestBody::Limit(load), End::Source(source)) => {
+                tracing::info!(?load, "limits");
+                source.limiter().set(load);
+                Ok(ResponseBody::Accepted)
+            }
             (RequestBody::Acknowledge { pass }, End::Source(source)) => {
                 if source
                     .stored_report()
@@ -163,6 +168,7 @@ impl Mover {
             (
                 RequestBody::Pass(_)
                 | RequestBody::StopPass { .. }
+                | RequestBody::Limit(_)
                 | RequestBody::Acknowledge { .. },
                 End::Destination(..),
             ) => Err(fault::plain(
@@ -288,7 +294,7 @@ impl Mover {
                         .ok_or_else(|| internal(Side::Source));
                 }
                 _ = ticks.tick() => {
-                    let told = running.counts.progress(expected, 0, running.begun.elapsed());
+                    let told = running.counts.progress(expected, running.begun.elapsed());
                     // A coordinator that does not listen misses progress, nothing else.
                     let _ = progress.try_send(told);
                 }

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
+use livmig_proto::control::IoPriority;
 use rustix::io::Errno;
 
 /// Pages of the file `fd` that the page cache holds (`cachestat`, Linux 6.5).
@@ -9,6 +10,15 @@ use rustix::io::Errno;
 /// # Errors
 /// `NOSYS` on older kernels; whatever the file system answers (`OPNOTSUPP` on hugetlbfs).
 pub fn cached_pages(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
+    // A length of zero means up to the end.
+    cached_pages_in(fd, 0, 0)
+}
+
+/// As [`cached_pages`], of the `len` bytes from `offset`.
+///
+/// # Errors
+/// The same.
+pub fn cached_pages_in(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<u64, Errno> {
     // One number on every architecture since the tables were unified in Linux 5.1.
     const SYS_CACHESTAT: libc::c_long = 451;
 
@@ -27,8 +37,7 @@ pub fn cached_pages(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
         recently_evicted: u64,
     }
 
-    // A length of zero means up to the end.
-    let range = Range { offset: 0, len: 0 };
+    let range = Range { offset, len };
     let mut answer = Answer::default();
     // SAFETY: both pointers are to live, properly aligned structures of the layout that
     // cachestat(2) documents; the kernel writes only into `answer`.
@@ -67,6 +76,35 @@ pub fn is_open_for_writing(fd: BorrowedFd<'_>) -> bool {
 pub fn ignore_lease_signals() {
     // SAFETY: setting a disposition to SIG_IGN installs no handler.
     unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) };
+}
+
+/// Gives the calling thread's I/O a priority (`ioprio_set`); it keeps it until it ends.
+///
+/// # Errors
+/// Whatever the kernel answers; none of these priorities needs a privilege.
+pub fn set_io_priority(priority: IoPriority) -> Result<(), Errno> {
+    // From linux/ioprio.h: the class lies above the 13 bits of the level.
+    const WHO_PROCESS: libc::c_long = 1;
+    const THIS_THREAD: libc::c_long = 0;
+    let (class, level): (libc::c_long, libc::c_long) = match priority {
+        IoPriority::None => (0, 0),
+        IoPriority::BestEffort => (2, 7),
+        IoPriority::Idle => (3, 0),
+    };
+    // SAFETY: ioprio_set(2) takes three integers and touches no memory of ours.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_ioprio_set,
+            WHO_PROCESS,
+            THIS_THREAD,
+            class << 13 | level,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(last_errno())
+    }
 }
 
 /// Raises the limit of open files to what the system allows this process.

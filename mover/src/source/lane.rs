@@ -127,13 +127,34 @@ impl<'a> Lane<'a> {
         let frame = self.frame.take(self.sequence);
         self.sequence += 1;
         let begun = Instant::now();
-        let sent = self.queue.blocking_send(frame);
+        let sent = self.offer(frame);
         Counts::add_time(&self.shared.counts.send_nanos, begun.elapsed());
         if sent.is_err() {
             let over = self.shared.link.acks().over();
             return Err(over.unwrap_or_else(|| fault::disconnected(Side::Source, "lane closed")));
         }
         self.commit()
+    }
+
+    /// Queues a frame in as many parts as the limits want: a lane is a stream of bytes, and what
+    /// reads it cares for lengths alone.
+    fn offer(&self, mut frame: Bytes) -> Result<(), mpsc::error::SendError<Bytes>> {
+        let Shared {
+            counts,
+            limiter,
+            link,
+            ..
+        } = self.shared;
+        // Whoever ends a pass waits for its end: what is left of it is not held back.
+        let exempt =
+            || self.shared.is_final() || counts.is_stopped() || link.acks().over().is_some();
+        while !frame.is_empty() {
+            let part = frame.split_to(limiter.admit(frame.len(), exempt));
+            let bytes = u64::try_from(part.len()).unwrap_or(0);
+            self.queue.blocking_send(part)?;
+            Counts::add(&counts.bytes_sent, bytes);
+        }
+        Ok(())
     }
 
     /// Stores what has become known.

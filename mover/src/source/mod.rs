@@ -8,7 +8,7 @@
 //!
 //! What a visit compares with is a [`segment`](crate::catalog::segment), remembered from an
 //! earlier pass or asked of the destination ([`remote`]). What of it is believed without reading is
-//! decided by [`mod@proof`].
+//! decided by [`mod@proof`]. How fast and how politely a live pass goes is up to [`load`].
 
 pub mod content;
 pub mod delta;
@@ -17,6 +17,8 @@ pub mod file;
 pub mod head;
 pub mod lane;
 pub mod links;
+pub mod load;
+pub mod pace;
 pub mod pass;
 pub mod proof;
 pub mod queue;

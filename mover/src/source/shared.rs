@@ -15,7 +15,7 @@ use livmig_proto::{
     name::{Name, RelPath},
 };
 
-use super::{links::LinkTable, proof::Proof, queue::Queue, room::Room};
+use super::{links::LinkTable, load::Limiter, proof::Proof, queue::Queue, room::Room};
 use crate::{
     catalog::{store::Store, tags::TagsRef},
     fault,
@@ -59,6 +59,8 @@ pub struct Shared<'a> {
     pub retired: Mutex<Vec<TagsRef>>,
     /// Numbers.
     pub counts: &'a Counts,
+    /// The load that a live pass may be.
+    pub limiter: &'a Limiter,
     /// What went wrong here.
     pub faults: Faults,
 }
@@ -76,6 +78,8 @@ pub struct Counts {
     pub bytes_scanned: AtomicU64,
     /// Bytes of content of files that stay hot.
     pub bytes_hot: AtomicU64,
+    /// Bytes of frames on their way to the destination.
+    pub bytes_sent: AtomicU64,
     /// Entries changed at the destination.
     pub changed: AtomicU64,
     /// Entries removed at the destination.
@@ -213,7 +217,7 @@ impl Counts {
     }
 
     /// How far the pass is.
-    pub fn progress(&self, expected: Option<u64>, sent: u64, elapsed: Duration) -> Progress {
+    pub fn progress(&self, expected: Option<u64>, elapsed: Duration) -> Progress {
         Progress {
             stage: match Self::get(&self.stage) {
                 0 => Stage::Flushing,
@@ -225,7 +229,7 @@ impl Counts {
             entries_expected: expected,
             bytes_scanned: Self::get(&self.bytes_scanned),
             bytes_total: Self::get(&self.bytes_total),
-            bytes_sent: sent,
+            bytes_sent: Self::get(&self.bytes_sent),
             seconds: elapsed.as_secs_f64(),
         }
     }

@@ -18,6 +18,7 @@ use rustix::io::Errno;
 
 use super::{
     lane::Lane,
+    load::ThreadPriority,
     queue::{Baseline, Job, Queue},
     read,
     shared::{Counts, Shared, lock},
@@ -37,6 +38,8 @@ pub struct Visitor<'a> {
     pub(super) lane: Lane<'a>,
     /// Content on its way through; one allocation for all files.
     pub(super) buffer: Vec<u8>,
+    /// The priority of the reads of a thread that has nothing else to do.
+    priority: Option<ThreadPriority>,
 }
 
 /// The visit of one directory.
@@ -73,13 +76,27 @@ impl<'a> Visitor<'a> {
             shared,
             lane: Lane::open(shared)?,
             buffer: Vec::new(),
+            priority: None,
         })
+    }
+
+    /// The same worker on a thread of its own, which in a live pass reads with the priority that
+    /// is wanted.
+    pub fn on_own_thread(self) -> Self {
+        let live = !self.shared.is_final();
+        Self {
+            priority: live.then(ThreadPriority::default),
+            ..self
+        }
     }
 
     /// Visits what the queue offers until nothing is left, then waits until all that was sent is
     /// applied.
     pub fn run(&mut self) -> Result<(), Fault> {
         while let Some(job) = self.shared.queue.take() {
+            if let Some(priority) = &mut self.priority {
+                priority.follow(self.shared.limiter);
+            }
             // Given back also if the visit panics: the others would wait for ever.
             let done = Done(&self.shared.queue);
             let result = self.visit(&job);

@@ -33,6 +33,26 @@ fn tree(scratch: &Scratch, name: &str, seed: u64) -> Result<PathBuf> {
 }
 
 #[test]
+fn limits_that_make_no_sense() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let (a, b) = (tree(&scratch, "a", 1)?, scratch.path().join("b"));
+    let before = Snapshot::of(scratch.path())?;
+    for (flag, value) in [
+        ("--bandwidth", "0"),
+        ("--bandwidth", "10"),
+        ("--bandwidth", "fast"),
+        ("--io-priority", "realtime"),
+    ] {
+        try_sync(&a, &b, &[flag, value])?
+            .expect(USAGE)?
+            .says(&[flag])?;
+    }
+    compare::expect_unchanged(&before, scratch.path())?;
+    sync(&a, &b, &["--bandwidth", "64Mi", "--io-priority", "idle"])?;
+    compare::expect_equal(&a, &b)
+}
+
+#[test]
 fn a_source_that_is_missing() -> Result<()> {
     let scratch = Scratch::new()?;
     let a = scratch.path().join("a");

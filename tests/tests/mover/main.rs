@@ -9,6 +9,7 @@ mod hostile;
 mod inspect;
 mod limits;
 mod live;
+mod load;
 mod network;
 mod random;
 mod room;

@@ -22,6 +22,7 @@
 //! and new fields have defaults, so minors differ freely.
 
 mod fault;
+mod load;
 mod message;
 mod pass;
 mod report;
@@ -33,6 +34,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     fault::{Fault, FaultCode},
+    load::{Bandwidth, IoPriority, Load, TooLow},
     message::{Request, RequestBody, Response, ResponseBody},
     pass::{PassKind, PassRequest, Transport, VerifyLevel},
     report::{ManifestReport, PassReport, PassSeconds, Progress, Stage},
@@ -140,6 +142,25 @@ mod tests {
             serde_json::to_string(&request).unwrap(),
             r#"{"id":1,"epoch":2,"body":{"type":"stopPass","pass":4}}"#
         );
+    }
+
+    #[test]
+    fn a_limit_is_said_in_one_flat_object() {
+        let request = |body: &str| {
+            decode::<Request>(format!(r#"{{"id":1,"epoch":2,"body":{body}}}"#).as_bytes())
+        };
+        let load = Load {
+            bandwidth: Some(Bandwidth::try_from(1_000_000).unwrap()),
+            io_priority: IoPriority::Idle,
+        };
+        let said = r#"{"type":"limit","bandwidth":1000000,"ioPriority":"idle"}"#;
+        assert_eq!(request(said).unwrap().body, RequestBody::Limit(load));
+        let nothing = request(r#"{"type":"limit"}"#).unwrap();
+        assert_eq!(nothing.body, RequestBody::Limit(Load::default()));
+        for hostile in ["0", "1", "-5", "1e30", "null, \"ioPriority\":\"realtime\""] {
+            let body = format!(r#"{{"type":"limit","bandwidth":{hostile}}}"#);
+            assert!(request(&body).is_err(), "{body}");
+        }
     }
 
     #[test]

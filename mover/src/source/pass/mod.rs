@@ -16,6 +16,7 @@ pub use self::run::Identity;
 use self::run::Run;
 use super::{
     head::Head,
+    load::Limiter,
     shared::{Counts, Shared, lock},
 };
 use crate::{catalog::store::Store, fs::volume::Volume};
@@ -31,6 +32,7 @@ pub struct Source {
     identity: Identity,
     /// What carries the data; measured when it is first needed.
     transport: Mutex<Option<Transport>>,
+    limiter: Limiter,
 }
 
 impl Source {
@@ -56,12 +58,18 @@ impl Source {
             proven: Mutex::new(None),
             identity,
             transport: Mutex::new(transport),
+            limiter: Limiter::default(),
         })
     }
 
     /// The volume.
     pub fn volume(&self) -> &Volume {
         &self.volume
+    }
+
+    /// The limits of live passes.
+    pub fn limiter(&self) -> &Limiter {
+        &self.limiter
     }
 
     /// The entries of the last complete pass.
@@ -105,6 +113,7 @@ impl Source {
             transport: &self.transport,
             request,
             counts,
+            limiter: &self.limiter,
             begun: Instant::now(),
             seconds: PassSeconds::default(),
             threads: std::thread::available_parallelism()

@@ -102,7 +102,7 @@ impl Run<'_> {
     fn visit_all(&self, shared: &Shared<'_>) -> Result<(), Fault> {
         let results: Vec<Result<(), Fault>> = std::thread::scope(|scope| {
             let workers: Vec<_> = (0..self.threads)
-                .map(|_| scope.spawn(|| Visitor::new(shared)?.run()))
+                .map(|_| scope.spawn(|| Visitor::new(shared)?.on_own_thread().run()))
                 .collect();
             workers
                 .into_iter()

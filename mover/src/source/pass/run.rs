@@ -27,6 +27,7 @@ use crate::{
     source::{
         head::Head,
         links::{LinkSummary, LinkTable},
+        load::Limiter,
         proof::Proof,
         queue::{Baseline, Queue},
         recheck,
@@ -57,6 +58,7 @@ pub(super) struct Run<'a> {
     pub(super) transport: &'a Mutex<Option<Transport>>,
     pub(super) request: &'a PassRequest,
     pub(super) counts: &'a Counts,
+    pub(super) limiter: &'a Limiter,
     pub(super) begun: Instant,
     pub(super) seconds: PassSeconds,
     pub(super) threads: usize,
@@ -124,6 +126,7 @@ impl Run<'_> {
             unproven: AtomicBool::new(false),
             retired: Mutex::new(Vec::new()),
             counts: self.counts,
+            limiter: self.limiter,
             faults: Faults::default(),
         };
         let result = self.transfer(&shared, baseline, report);
