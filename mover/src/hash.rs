@@ -15,6 +15,7 @@ use self::parallel::Reading;
 use crate::fs::{
     extents::{self, Extent},
     file,
+    footprint::Footprint,
 };
 
 /// Bytes that are read at once.
@@ -61,6 +62,8 @@ pub struct Options {
     pub window: usize,
     /// Where pieces may begin: at multiples of this, itself a multiple of the block size.
     pub align: u64,
+    /// Whether the page cache is left as it was.
+    pub spares_cache: bool,
 }
 
 impl Options {
@@ -71,6 +74,7 @@ impl Options {
             true_holes,
             window: WINDOW,
             align: BLOCK as u64,
+            spares_cache: false,
         }
     }
 }
@@ -109,18 +113,23 @@ fn stream_alone<E>(
     each: impl FnMut(Piece<'_>) -> Result<(), E>,
 ) -> Result<Hashed, StreamError<E>> {
     let mut stretches = Stretches::of(fd, options);
+    let mut footprint = Footprint::new(options.spares_cache);
     let mut sum = Sum::new(each);
     while let Some(stretch) = stretches.next().map_err(StreamError::Read)? {
         let read = match stretch {
             Stretch::Hole { .. } => Vec::new(),
             Stretch::Data { offset, len } => {
+                footprint.before(fd, offset, to_u64(len), options.size);
                 read(fd, offset, len, buffer).map_err(StreamError::Read)?
             }
         };
-        if !sum
+        let more = sum
             .add(stretch, buffer, &read)
-            .map_err(StreamError::Stopped)?
-        {
+            .map_err(StreamError::Stopped)?;
+        if let Stretch::Data { offset, .. } = stretch {
+            footprint.behind(fd, offset, to_u64(buffer.len()));
+        }
+        if !more {
             break;
         }
     }
@@ -188,6 +197,10 @@ fn read(
     let read = file::read_at(fd, buffer, offset)?;
     buffer.truncate(read);
     Ok(leaves_of(buffer))
+}
+
+fn to_u64(len: usize) -> u64 {
+    u64::try_from(len).unwrap_or(u64::MAX)
 }
 
 fn leaves_of(content: &[u8]) -> Vec<Digest> {
@@ -291,6 +304,7 @@ mod tests {
                     true_holes,
                     window,
                     align,
+                    spares_cache: window == WINDOW,
                 };
                 let mut seen = vec![9; plain.len()];
                 let hashed = stream(&file, options, &mut Vec::new(), |piece| {

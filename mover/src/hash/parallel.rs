@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     os::fd::BorrowedFd,
     sync::{
-        LazyLock, Mutex, PoisonError,
+        LazyLock, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
@@ -14,8 +14,10 @@ use std::{
 use livmig_proto::tree::Digest;
 use rustix::io::Errno;
 
+use crate::fs::footprint::Footprint;
+
 use super::{
-    Hashed, Options, Piece, StreamError, Stretch, Stretches, Sum, buffer::Buffer, leaves_of,
+    Hashed, Options, Piece, StreamError, Stretch, Stretches, Sum, buffer::Buffer, leaves_of, to_u64,
 };
 
 /// Bytes of a file from which on several threads are worth their start.
@@ -93,7 +95,10 @@ struct Window {
 
 /// The stretches of the file, numbered as they are given out.
 struct Plan<'f> {
+    fd: BorrowedFd<'f>,
+    size: u64,
     stretches: Stretches<'f>,
+    footprint: Footprint,
     next: u64,
 }
 
@@ -102,6 +107,10 @@ impl Plan<'_> {
         let Some(stretch) = self.stretches.next()? else {
             return Ok(None);
         };
+        if let Stretch::Data { offset, len } = stretch {
+            self.footprint
+                .before(self.fd, offset, to_u64(len), self.size);
+        }
         self.next += 1;
         Ok(Some((self.next - 1, stretch)))
     }
@@ -116,6 +125,9 @@ pub(super) fn stream<E>(
     each: impl FnMut(Piece<'_>) -> Result<(), E>,
 ) -> Result<Hashed, StreamError<E>> {
     let plan = Mutex::new(Plan {
+        fd,
+        size: options.size,
+        footprint: Footprint::new(options.spares_cache),
         stretches: Stretches::of(fd, options),
         next: 0,
     });
@@ -145,6 +157,10 @@ pub(super) fn stream<E>(
                 let more = sum
                     .add(window.stretch, window.buffer.content(), &window.leaves)
                     .map_err(StreamError::Stopped)?;
+                if let Stretch::Data { offset, .. } = window.stretch {
+                    let read = to_u64(window.buffer.content().len());
+                    lock(&plan).footprint.behind(fd, offset, read);
+                }
                 if !more {
                     return Ok(sum.finish());
                 }
@@ -156,6 +172,10 @@ pub(super) fn stream<E>(
     })
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Reads stretches until there are no more or nobody wants them.
 fn work(
     fd: BorrowedFd<'_>,
@@ -165,9 +185,9 @@ fn work(
     done: &mpsc::Sender<Result<Window, Errno>>,
 ) {
     loop {
-        let buffer = free.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let buffer = lock(free).recv();
         let Ok(mut buffer) = buffer else { return };
-        let next = plan.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let next = lock(plan).next();
         let window = match next {
             Ok(None) => return,
             Ok(Some((number, stretch))) => {

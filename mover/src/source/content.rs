@@ -79,6 +79,7 @@ pub fn compare(
     let options = Options {
         window,
         align: block,
+        spares_cache: shared.spares_cache(),
         ..Options::new(subject.size, subject.true_holes)
     };
     let mut comparison = Comparison {

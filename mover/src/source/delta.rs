@@ -111,6 +111,7 @@ pub(super) fn send(
     let options = Options {
         window: 4 * hash::WINDOW,
         align: block,
+        spares_cache: shared.spares_cache(),
         ..Options::new(subject.size, subject.true_holes)
     };
     let mut delta = Vec::new();

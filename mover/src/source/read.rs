@@ -15,6 +15,7 @@ use crate::{
     fs::{
         entry::{meta_of, node},
         file,
+        footprint::Footprint,
         stat::{Kind, Stat},
         sys, xattr,
     },
@@ -27,6 +28,8 @@ pub struct OpenFile {
     pub fd: OwnedFd,
     /// What it was before the first read.
     pub before: Stat,
+    /// Whether reading it leaves the page cache as it was.
+    spares_cache: bool,
 }
 
 /// What became of an attempt to read something.
@@ -74,7 +77,11 @@ pub fn open(
             "source: a process still has the file open for writing",
         ));
     }
-    Ok(Attempt::Read(OpenFile { fd, before }))
+    Ok(Attempt::Read(OpenFile {
+        fd,
+        before,
+        spares_cache: shared.spares_cache(),
+    }))
 }
 
 /// Reads up to `limit` bytes from the beginning into `buffer`.
@@ -85,8 +92,11 @@ pub fn whole(
     limit: u64,
 ) -> Result<(), Fault> {
     buffer.resize(usize::try_from(limit).unwrap_or(usize::MAX), 0);
+    let mut footprint = Footprint::new(open.spares_cache);
+    footprint.before(&open.fd, 0, limit, limit);
     let read = file::read_at(&open.fd, buffer, 0)
         .map_err(|errno| fault::at(Side::Source, path, "read the file", errno))?;
+    footprint.behind(&open.fd, 0, read as u64);
     buffer.truncate(read);
     Ok(())
 }

@@ -286,6 +286,12 @@ impl Shared<'_> {
         self.room.is_tight() || self.link.acks().is_short()
     }
 
+    /// Whether files are read so that the page cache stays as it was. Not where everything will be
+    /// read once more after the stop: the cache makes that short.
+    pub fn spares_cache(&self) -> bool {
+        !self.is_final() && self.proof.possible
+    }
+
     /// In a final pass, what changes is a writer that was left.
     pub fn is_final(&self) -> bool {
         self.kind == PassKind::Final
