@@ -11,6 +11,7 @@ pub mod images;
 pub mod journal;
 pub mod keys;
 pub mod kube;
+pub mod load;
 pub mod platform;
 pub mod process;
 pub mod readiness;

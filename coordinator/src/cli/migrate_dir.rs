@@ -15,6 +15,7 @@ use super::{
     advice::MadeBy,
     confirm::confirmed,
     drive::{Drive, conclude, drive},
+    load_args::LoadArgs,
     out,
     report::Trouble,
     values::{Output, Overrun, Verify, duration},
@@ -53,6 +54,8 @@ pub(super) struct Args {
     /// How the destination is proven
     #[arg(long, value_enum, default_value_t)]
     verify: Verify,
+    #[command(flatten)]
+    load: LoadArgs,
     /// Take over a destination that already holds something; what the source lacks is deleted there
     #[arg(long)]
     adopt: bool,
@@ -157,6 +160,7 @@ fn wish(args: Args, somebody: bool) -> Wish {
             on_overrun: args.on_overrun.map_or(otherwise, OnOverrun::from),
             verify: args.verify.into(),
             adopt: args.adopt,
+            load: args.load.load(),
             ..Options::default()
         },
         mover: args.mover,

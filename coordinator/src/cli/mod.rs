@@ -12,6 +12,7 @@ mod findings;
 mod get;
 mod home;
 mod images;
+mod load_args;
 mod log;
 mod logs;
 mod migrate;
@@ -21,6 +22,7 @@ mod plan;
 mod progress;
 mod report;
 mod resume;
+mod set;
 mod status;
 mod summary;
 mod table;
@@ -59,6 +61,8 @@ enum Command {
     Status(status::Args),
     /// Print everything that was logged for a migration
     Logs(logs::Args),
+    /// Change the limits of a migration's live passes, also of the one under way
+    Set(set::Args),
     /// Go on with a migration that was interrupted, killed or halted
     Resume(resume::ResumeArgs),
     /// Undo a migration that has not passed the point of no return
@@ -115,6 +119,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Trouble> {
         Command::Get(args) => get::run(&args).await,
         Command::Status(args) => status::run(&args).await,
         Command::Logs(args) => logs::run(&args).await,
+        Command::Set(args) => Box::pin(set::run(&args)).await,
         Command::Resume(args) => Box::pin(resume::resume(args)).await,
         Command::Rollback(args) => Box::pin(resume::rollback(args)).await,
         Command::Cleanup(args) => cleanup::run(&args).await,

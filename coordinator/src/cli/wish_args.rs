@@ -10,6 +10,7 @@ use livmig_proto::ids::MigrationUid;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use super::{
+    load_args::LoadArgs,
     report::Trouble,
     values::{Overrun, Verify, duration},
 };
@@ -57,6 +58,8 @@ pub(super) struct WishArgs {
     /// How the destination is proven
     #[arg(long, value_enum, default_value_t)]
     verify: Verify,
+    #[command(flatten)]
+    load: LoadArgs,
     /// Take over a destination that already holds something; what the source lacks is deleted there
     #[arg(long)]
     adopt: bool,
@@ -93,6 +96,7 @@ impl WishArgs {
                 on_overrun: self.on_overrun.map_or(otherwise, OnOverrun::from),
                 verify: self.verify.into(),
                 adopt: self.adopt,
+                load: self.load.load(),
                 ..Options::default()
             },
         })

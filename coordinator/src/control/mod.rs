@@ -20,7 +20,7 @@ use std::{
 
 use livmig_proto::{
     control::{
-        self, ManifestReport, PassReport, PassRequest, Progress, Request, RequestBody,
+        self, Load, ManifestReport, PassReport, PassRequest, Progress, Request, RequestBody,
         ResponseBody, VerifyLevel, Welcome,
     },
     identity::{self, PrivateKey, PublicKey},
@@ -170,6 +170,11 @@ impl ControlClient {
     /// Ends the pass under way at its next entry boundary.
     pub async fn stop_pass(&self, pass: PassNumber) -> Result<(), ControlError> {
         self.accepted(RequestBody::StopPass { pass }).await
+    }
+
+    /// Limits live passes, the one under way and those to come.
+    pub async fn limit(&self, load: Load) -> Result<(), ControlError> {
+        self.accepted(RequestBody::Limit(load)).await
     }
 
     /// Tells the mover that the report of `pass` is stored.

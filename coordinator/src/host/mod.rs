@@ -3,6 +3,7 @@
 
 pub mod failure;
 pub mod link;
+pub mod load;
 pub mod movers;
 pub mod platform;
 pub mod preflight;

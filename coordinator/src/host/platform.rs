@@ -22,6 +22,7 @@ use livmig_proto::{
 use super::{
     failure,
     link::{self, LinkState, VolumeLink},
+    load::FolderLoad,
     movers::{Mover, MoverError, Movers, Setup},
     preflight::{self, Volumes},
     proof::{self, Held},
@@ -30,6 +31,7 @@ use super::{
 };
 use crate::{
     failure::control as control_failure,
+    load,
     platform::{Context, Platform},
     store::file::sync_parent,
 };
@@ -42,6 +44,7 @@ pub struct HostPlatform {
     link: VolumeLink,
     link_text: PathBuf,
     movers: Movers,
+    load: FolderLoad,
     workload: Workload,
     /// The last report of a final pass, for what a manifest does not tell.
     last_final: Mutex<Option<PassReport>>,
@@ -74,6 +77,10 @@ impl HostPlatform {
                 source: target.source.clone(),
                 destination: target.destination.clone(),
             })?,
+            load: FolderLoad {
+                folder: folder.to_owned(),
+                planned: spec.options.load,
+            },
             workload: Workload::new(
                 folder,
                 command(&target.stop_command, settings.stop_limit),
@@ -205,9 +212,16 @@ impl HostPlatform {
         };
         let sink = context.progress.clone();
         let mut report = |progress| sink.report(progress);
+        let pass = source.client.pass(request, &mut report);
+        let pass = async {
+            match kind {
+                PassKind::Live => load::within(&source.client, &self.load, pass).await?,
+                PassKind::Final => pass.await,
+            }
+        };
         tokio::select! {
             biased;
-            passed = source.client.pass(request, &mut report) => passed.map_err(|error| {
+            passed = pass => passed.map_err(|error| {
                 control_failure(&error, &format!("The {kind} pass {number} was cut off"))
             }),
             () = destination.client.closed() => {

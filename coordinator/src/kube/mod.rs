@@ -12,6 +12,7 @@ pub mod fence;
 pub mod guard;
 pub mod journal;
 pub mod lease;
+pub mod load;
 mod lost_nodes;
 pub mod migrations;
 pub mod mover_pod;

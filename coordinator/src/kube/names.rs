@@ -85,6 +85,11 @@ impl Names {
         format!("{}-before", self.base)
     }
 
+    /// The `ConfigMap` with the limits that were set after it was planned.
+    pub fn limits(&self) -> String {
+        format!("{}-limits", self.base)
+    }
+
     /// The Secret with the keys of every pair of movers.
     pub fn keys(&self) -> String {
         format!("{}-keys", self.base)

@@ -3,6 +3,7 @@
 mod demo;
 mod host;
 mod killed;
+mod limits;
 mod migrate;
 mod refused;
 mod unprivileged;

@@ -6,7 +6,10 @@ pub use kubernetes::{ClaimTarget, KubernetesTarget, MoverPods, RunAs, WorkloadKi
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use livmig_proto::{control::VerifyLevel, ids::MigrationUid};
+use livmig_proto::{
+    control::{Load, VerifyLevel},
+    ids::MigrationUid,
+};
 use serde::{Deserialize, Serialize};
 
 /// One migration as it was asked for. It is the first record of the journal and never changes.
@@ -177,6 +180,9 @@ pub struct Options {
     pub verify: VerifyLevel,
     /// Whether a destination that already holds something is taken over.
     pub adopt: bool,
+    /// How much load live passes may be, until somebody changes it.
+    #[serde(default)]
+    pub load: Load,
     /// Live passes after which no more are tried.
     pub max_passes: u32,
     /// When to switch once that is possible.
@@ -190,6 +196,7 @@ impl Default for Options {
             on_overrun: OnOverrun::Abort,
             verify: VerifyLevel::Readback,
             adopt: false,
+            load: Load::default(),
             max_passes: 20,
             switch: SwitchMode::WhenReady,
         }

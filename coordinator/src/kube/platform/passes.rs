@@ -13,7 +13,12 @@ use super::{
     KubePlatform,
     path::{self, Path},
 };
-use crate::{failure::control as control_failure, kube::movers::Pair, platform::Context};
+use crate::{
+    failure::control as control_failure,
+    kube::{load::ClusterLoad, movers::Pair},
+    load,
+    platform::Context,
+};
 
 impl KubePlatform {
     /// Runs one pass on every volume. When the pass of one fails the others go on to their end.
@@ -91,9 +96,21 @@ impl KubePlatform {
         };
         let sink = context.progress.clone();
         let mut report = |progress| sink.report(progress);
+        let pass = pair.source.client.pass(request, &mut report);
+        let wanted = ClusterLoad {
+            cluster: self.cluster.clone(),
+            names: self.names.clone(),
+            planned: self.spec.options.load,
+        };
+        let pass = async {
+            match kind {
+                PassKind::Live => load::within(&pair.source.client, &wanted, pass).await?,
+                PassKind::Final => pass.await,
+            }
+        };
         tokio::select! {
             biased;
-            passed = pair.source.client.pass(request, &mut report) => passed.map_err(|error| {
+            passed = pass => passed.map_err(|error| {
                 control_failure(&error, &format!("The {kind} pass {number} was cut off"))
             }),
             () = pair.destination.client.closed() => Err(StepFailure::transient(format!(
