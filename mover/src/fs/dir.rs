@@ -123,4 +123,12 @@ mod tests {
         assert_eq!(list(3), Ok(names));
         assert_eq!(list(2), Err(Errno::OVERFLOW));
     }
+
+    #[test]
+    fn a_directory_that_was_removed_is_not_listed_as_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = std::fs::File::open(dir.path()).unwrap();
+        drop(dir);
+        assert_eq!(list(held), Err(Errno::NOENT));
+    }
 }

@@ -157,6 +157,11 @@ impl<'a> Visitor<'a> {
             .map_err(|errno| fault::at(Side::Source, &path, "look at the directory", errno))?;
         let names = match dir::list_at_most(dir.as_fd(), DIRECTORY_ENTRIES_MAX) {
             Ok(names) => names,
+            // Removed since it was opened, as if it had been before.
+            Err(Errno::NOENT) => {
+                lock(&self.shared.vanished).push(path);
+                return Ok(());
+            }
             // A partial listing is none: nothing below is changed, let alone removed.
             Err(errno) => {
                 self.note(fault::listing(Side::Source, &path, errno));
