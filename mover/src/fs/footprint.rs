@@ -4,7 +4,7 @@
 //! Before a window of a file is read it is asked (`cachestat`) whether the cache holds any of it.
 //! If not, nobody but this read brought it there, and it is dropped behind the read. What was
 //! there before stays, whoever it belongs to; so does everything where the kernel cannot tell.
-//! The question is asked [`LEAD`] ahead of the read, before the kernel's readahead comes there.
+//! The question is asked 64 MiB ahead of the read, before the kernel's readahead comes there.
 
 use std::{
     collections::VecDeque,

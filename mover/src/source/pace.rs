@@ -1,6 +1,6 @@
 //! When bytes may leave at a limited rate: a token bucket, pure.
 //!
-//! What is granted at once is at most [`part`] and what was not used lasts for [`CREDIT`] only, so
+//! What is granted at once is at most [`part`] and what was not used lasts for 25 ms only, so
 //! no second sees more than 1.045 of the rate: 20 ms worth for the last part in it and 25 ms for
 //! the credit at its beginning. Whoever is woken up to that credit too late loses nothing by it.
 
