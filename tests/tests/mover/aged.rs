@@ -2,18 +2,14 @@
 //! read them again, and must still see every later change.
 
 use std::{
-    fs,
-    io::{BufRead as _, BufReader, Write as _},
-    path::Path,
-    process::{Child, Command, Stdio},
-    thread,
+    fs, thread,
     time::{Duration, SystemTime},
 };
 
 use anyhow::{Context as _, Result};
 use livmig_tests::{compare, mutate, require, rng::Rng, scratch::Scratch, skip, tree::random};
 
-use super::sync::sync;
+use super::{mapped::Mapped, sync::sync};
 
 /// How long a change may be in flight after its timestamp, as the mover's rule has it, and a
 /// second.
@@ -21,7 +17,7 @@ const MARGIN: Duration = Duration::from_secs(31);
 
 /// Waits until what was written by now is older than the margin. Nothing announces that: it is
 /// the clock itself that is waited for.
-fn age() {
+pub(crate) fn age() {
     let aged = SystemTime::now() + MARGIN;
     while let Ok(left) = aged.duration_since(SystemTime::now()) {
         thread::sleep(left + Duration::from_millis(1));
@@ -81,44 +77,4 @@ fn stores_into_mapped_memory_are_seen() -> Result<()> {
         assert!(was == is, "round {round}: a store was lost");
     }
     Ok(())
-}
-
-/// Another process that holds a file mapped and stores into it on request.
-struct Mapped(Child);
-
-impl Mapped {
-    fn open(file: &Path) -> Result<Self> {
-        const SCRIPT: &str = "\
-import mmap, sys
-with open(sys.argv[1], 'r+b') as file:
-    memory = mmap.mmap(file.fileno(), 0)
-    for line in sys.stdin:
-        offset, value = map(int, line.split())
-        memory[offset] = value
-        print('stored', flush=True)
-";
-        let child = Command::new("python3")
-            .args(["-c", SCRIPT])
-            .arg(file)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        Ok(Self(child))
-    }
-
-    fn store(&mut self, offset: usize, value: u8) -> Result<()> {
-        let stdin = self.0.stdin.as_mut().context("no stdin")?;
-        writeln!(stdin, "{offset} {value}")?;
-        let mut answer = String::new();
-        BufReader::new(self.0.stdout.as_mut().context("no stdout")?).read_line(&mut answer)?;
-        anyhow::ensure!(answer == "stored\n", "{answer:?}");
-        Ok(())
-    }
-}
-
-impl Drop for Mapped {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

@@ -2,6 +2,7 @@
 
 mod aged;
 mod arguments;
+mod churn;
 mod faithful;
 mod foreign;
 mod histories;
@@ -10,6 +11,7 @@ mod inspect;
 mod limits;
 mod live;
 mod load;
+mod mapped;
 mod network;
 mod random;
 mod room;
