@@ -2,7 +2,6 @@
 
 use livmig_proto::{
     entry::Meta,
-    limits::FRAME_MAX,
     manifest::{DirectoryMember, EntryRef},
     name::{Name, RelPath},
     tree::Digest,
@@ -169,7 +168,8 @@ impl Segment {
         let (path, meta) = (input.path()?, Meta::decode(&mut input)?);
         let seen = decode_seen(&mut input)?;
         let count = input.count(usize::MAX)?;
-        let mut entries = Vec::with_capacity(count.min(FRAME_MAX));
+        // Not by the count, which the bytes need not bear out.
+        let mut entries = Vec::new();
         for _ in 0..count {
             let name = input.name()?;
             let seen = decode_seen(&mut input)?;
