@@ -200,7 +200,8 @@ impl Touch {
         names
     }
 
-    fn encode(&self, path: &RelPath) -> Vec<u8> {
+    /// Its bytes, the directory's path before it.
+    pub fn encode(&self, path: &RelPath) -> Vec<u8> {
         let mut out = Encoder::new();
         out.path(path);
         out.u8(u8::from(self.member.is_some()));
@@ -239,7 +240,8 @@ impl Touch {
         out.into_bytes().into()
     }
 
-    fn decode(bytes: Vec<u8>) -> Result<(RelPath, Self), DecodeError> {
+    /// The directory's path and the touch in `bytes`.
+    pub fn decode(bytes: Vec<u8>) -> Result<(RelPath, Self), DecodeError> {
         let mut input = Decoder::new(bytes.into());
         let path = input.path()?;
         let has_member = input.flag()?;

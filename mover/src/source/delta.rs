@@ -150,8 +150,7 @@ fn transfer_fd<'t>(sink: &LaneSink<'_, '_, 't, '_>) -> &'t std::os::fd::OwnedFd 
     &sink.transfer.open.fd
 }
 
-/// Fetches the signature of the destination's file and checks it before the library sees it: a
-/// block size of zero, for one, would keep it busy for ever.
+/// Fetches the signature of the destination's file.
 fn fetch(shared: &Shared<'_>, sink: &mut LaneSink<'_, '_, '_, '_>) -> Result<Signature, Fault> {
     let transfer = sink.transfer;
     let old_size = transfer.kept.map_or(0, |kept| kept.size);
@@ -170,6 +169,12 @@ fn fetch(shared: &Shared<'_>, sink: &mut LaneSink<'_, '_, '_, '_>) -> Result<Sig
         })?
         .ok_or_else(bad_signature)?;
     answer.end();
+    checked_signature(&bytes, block)
+}
+
+/// The signature in `bytes`, if it is one with blocks of `block` bytes. It is checked before the
+/// library sees it: a block size of zero, for one, would keep it busy for ever.
+pub fn checked_signature(bytes: &[u8], block: u32) -> Result<Signature, Fault> {
     let field = |at: usize| {
         bytes
             .get(at..at + 4)
@@ -279,15 +284,24 @@ impl Literal {
     }
 }
 
-enum Command {
+/// One command of a delta.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Command {
+    /// So many bytes are new.
     Literal(usize),
-    Copy { from: u64, len: u64 },
+    /// Bytes of the old file.
+    Copy {
+        /// Where they are in it.
+        from: u64,
+        /// How many.
+        len: u64,
+    },
 }
 
 /// Takes a delta of librsync's format apart: 0x00 ends, 0x01–0x40 are short literals, 0x41–0x44
 /// literals with a length of 1, 2, 4 or 8 bytes, 0x45–0x54 copies with offset and length of 1,
 /// 2, 4 or 8 bytes each, all big-endian.
-fn commands(
+pub fn commands(
     delta: &[u8],
     mut each: impl FnMut(Command) -> Result<(), Fault>,
 ) -> ControlFlow<Fault> {
