@@ -54,9 +54,13 @@ impl Peer {
             Self::RsyncSsh => &["rsync", "ssh", "sshd", "ssh-keygen"],
             Self::Cp => &["cp"],
         };
+        // sshd ends at once without it; a service would make it.
+        let folder = (self == Self::RsyncSsh && !Path::new(SSHD_FOLDER).is_dir())
+            .then(|| format!("needs the folder {SSHD_FOLDER}"));
         programs
             .iter()
             .find_map(|program| skip::program(program).err())
+            .or(folder)
     }
 
     /// Makes `to` equal to `from`, with what it needs below `scratch`.
@@ -91,6 +95,9 @@ impl Peer {
         }
     }
 }
+
+/// Where sshd separates its privileges.
+const SSHD_FOLDER: &str = "/run/sshd";
 
 /// What every rsync here is asked for: all that livmig carries, and nothing that it does not.
 const RSYNC: [&str; 4] = ["-aHAX", "--numeric-ids", "--delete", "--stats"];
