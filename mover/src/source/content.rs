@@ -1,6 +1,6 @@
 //! Compares a large file with the tags of what the destination holds, while it is read once.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use livmig_proto::{
     control::Fault,
@@ -11,6 +11,7 @@ use livmig_proto::{
 use super::shared::Shared;
 use crate::{
     catalog::tags::{self, Tag, TagFile, TagsRef},
+    fs::stat::Stat,
     hash::{self, Hashed, Options, Piece, StreamError},
 };
 
@@ -39,7 +40,7 @@ pub enum Before {
 pub struct Subject {
     /// Its size, as far as is known before it is read.
     pub size: u64,
-    /// Whether it takes less space than its size.
+    /// Whether it took less space than its size before it was read.
     pub sparse: bool,
     /// Whether the file system's word on holes is believed.
     pub true_holes: bool,
@@ -85,13 +86,14 @@ pub fn compare(
     let mut comparison = Comparison {
         store,
         key: shared.tag_key,
+        fd: fd.as_fd(),
         subject,
         before,
         new,
         block,
         sink,
     };
-    let result = hash::stream(fd, options, buffer, |piece| match piece {
+    let result = hash::stream(&fd, options, buffer, |piece| match piece {
         Piece::Data {
             offset,
             content,
@@ -117,6 +119,7 @@ pub fn compare(
 struct Comparison<'a, S> {
     store: &'a TagFile,
     key: [u8; 32],
+    fd: BorrowedFd<'a>,
     subject: Subject,
     before: Before,
     new: TagsRef,
@@ -152,7 +155,6 @@ impl<S: Sink> Comparison<'_, S> {
                     Verdict::Data
                 }
             });
-        let reserved = self.subject.true_holes || !self.subject.sparse;
         let block = usize::try_from(self.block).unwrap_or(usize::MAX);
         for (verdict, run) in runs(verdicts) {
             let bytes = run.start * block..(run.end * block).min(content.len());
@@ -161,6 +163,7 @@ impl<S: Sink> Comparison<'_, S> {
             match verdict {
                 Verdict::Same => {}
                 Verdict::Zero => {
+                    let reserved = self.subject.true_holes || self.is_full();
                     self.sink
                         .zero(at, u64::try_from(content.len()).unwrap_or(0), reserved)?;
                 }
@@ -193,7 +196,7 @@ impl<S: Sink> Comparison<'_, S> {
 
     fn hole(&mut self, offset: u64, len: u64) -> Result<(), Fault> {
         // A file without room to spare whose holes are not holes has reserved space.
-        let reserved = !self.subject.sparse;
+        let reserved = self.is_full();
         let end = offset + len;
         let whole_end = end / self.block * self.block;
         let mut at = offset;
@@ -238,6 +241,13 @@ impl<S: Sink> Comparison<'_, S> {
         self.store
             .write(&self.new, index, &[tag])
             .map_err(Shared::state_fault)
+    }
+
+    /// Whether the file takes all of its space. Asked again once zeros were found: what was punched
+    /// or left out by a writer since the file was looked at would be reserved, and stay so, because
+    /// the tags of the next pass say that it is zero already.
+    fn is_full(&self) -> bool {
+        !self.subject.sparse && !Stat::of_fd(self.fd).is_ok_and(|now| now.is_sparse())
     }
 
     fn is_opaque(&self) -> bool {
