@@ -11,7 +11,10 @@ use livmig_proto::{
 use super::shared::Shared;
 use crate::{
     catalog::tags::{self, Tag, TagFile, TagsRef},
-    fs::stat::Stat,
+    fs::{
+        extents::{self, Extent},
+        stat::Stat,
+    },
     hash::{self, Hashed, Options, Piece, StreamError},
 };
 
@@ -163,9 +166,7 @@ impl<S: Sink> Comparison<'_, S> {
             match verdict {
                 Verdict::Same => {}
                 Verdict::Zero => {
-                    let reserved = self.subject.true_holes || self.is_full();
-                    self.sink
-                        .zero(at, u64::try_from(content.len()).unwrap_or(0), reserved)?;
+                    self.zeros(at, u64::try_from(content.len()).unwrap_or(0))?;
                 }
                 Verdict::Data => {
                     let leaves = leaves.get(run.start * per_block..).unwrap_or_default();
@@ -241,6 +242,29 @@ impl<S: Sink> Comparison<'_, S> {
         self.store
             .write(&self.new, index, &[tag])
             .map_err(Shared::state_fault)
+    }
+
+    /// Zeros that were read where there was data. If that was a hole by the time of the reading, they
+    /// are no more reserved than any other hole.
+    fn zeros(&mut self, offset: u64, len: u64) -> Result<(), Fault> {
+        let end = offset + len;
+        let mut at = offset;
+        while at < end {
+            let extent = if self.subject.true_holes {
+                extents::at(self.fd, at, end, self.block).unwrap_or(Extent::Data { end })
+            } else {
+                Extent::Hole { end }
+            };
+            let (reserved, next) = match extent {
+                Extent::Data { end } => (true, end),
+                Extent::Hole { end } => (self.is_full(), end),
+            };
+            // A file that was cut since has no data there.
+            let next = if next > at { next.min(end) } else { end };
+            self.sink.zero(at, next - at, reserved)?;
+            at = next;
+        }
+        Ok(())
     }
 
     /// Whether the file takes all of its space. Asked again once zeros were found: what was punched
