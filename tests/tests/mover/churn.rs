@@ -42,7 +42,7 @@ use super::{
     serve::{pass_to, report},
 };
 
-const SEEDS: u64 = 1000;
+const SEEDS: u64 = 600;
 
 /// Seeds that one pair of movers serves.
 const BLOCK: usize = 25;

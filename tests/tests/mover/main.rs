@@ -19,3 +19,4 @@ mod serve;
 mod strangers;
 mod sync;
 mod thrifty;
+mod writers;
