@@ -108,8 +108,7 @@ fn live(goal: Goal<'_>, seen: Observed<'_>, claim: &PersistentVolumeClaim) -> Mo
         .as_ref()
         .and_then(|status| status.phase.as_deref());
     if bound_to == name(seen.wanted) {
-        let owned = reference(seen.wanted).and_then(|claim| claim.uid.as_deref())
-            == claim.metadata.uid.as_deref();
+        let owned = is_held_by(seen.wanted, claim);
         return match phase {
             // A fence that was begun and never became one: the claim was not deleted.
             Some("Bound") if owned && is_fenced(claim) => Move::Lift,
@@ -131,9 +130,12 @@ fn live(goal: Goal<'_>, seen: Observed<'_>, claim: &PersistentVolumeClaim) -> Mo
         };
     }
     if bound_to.is_empty() {
-        // Made by somebody who did not know of the move. It binds to what is reserved for it.
+        // Made by somebody who did not know of the move. It binds to what is reserved for it: the
+        // volume is bound first, the claim after it. Between the two the volume is this claim's
+        // already; reserved anew then, it would be lost to the claim for ever.
         return match reserved(goal, seen.wanted) {
             Reservation::Free => Move::Wait(Watched::Claim),
+            Reservation::Taken if is_held_by(seen.wanted, claim) => Move::Wait(Watched::Claim),
             Reservation::Taken | Reservation::Staging | Reservation::Stranger => {
                 freed(goal, seen, None)
             }
@@ -204,6 +206,12 @@ fn freed(goal: Goal<'_>, seen: Observed<'_>, dying: Option<&PersistentVolumeClai
         (Some(_), None) => Move::Wait(Watched::Claim),
         (None, None) => Move::Create,
     }
+}
+
+/// Whether `volume` is bound to this very claim.
+fn is_held_by(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
+    let holder = reference(volume).and_then(|holder| holder.uid.as_deref());
+    holder == claim.metadata.uid.as_deref()
 }
 
 /// Whether our finalizer is on the claim.

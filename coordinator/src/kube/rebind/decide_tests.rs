@@ -187,8 +187,23 @@ impl World {
     }
 
     /// What Kubernetes does by itself: binds a live claim to a volume that is reserved for it.
-    fn settle(mut self) -> Self {
-        if let Some(claim) = &mut self.claim
+    fn settle(self) -> Self {
+        let mut after = self.half_settle();
+        if let Some(claim) = &mut after.claim
+            && !claim.dying
+        {
+            for volume in [&after.old, &after.new] {
+                if volume.claim == "data" && volume.uid == Some(claim.uid) {
+                    claim.volume = Some(volume.name);
+                }
+            }
+        }
+        after
+    }
+
+    /// The first half of it: the volume is bound to the claim, and the claim does not know yet.
+    fn half_settle(mut self) -> Self {
+        if let Some(claim) = &self.claim
             && !claim.dying
         {
             for volume in [&mut self.old, &mut self.new] {
@@ -197,7 +212,6 @@ impl World {
                     && claim.volume.is_none_or(|named| named == volume.name)
                 {
                     volume.uid = Some(claim.uid);
-                    claim.volume = Some(volume.name);
                 }
             }
         }
@@ -221,6 +235,16 @@ impl World {
     }
 
     fn check(&self, from: &Self, wanted: &str, step: &Move) {
+        // A claim whose volume is given to another while it is being bound is lost.
+        if let (Move::Reserve, Some(claim)) = (step, from.claim.as_ref().filter(|c| !c.dying)) {
+            let volume = if wanted == "new" {
+                &from.new
+            } else {
+                &from.old
+            };
+            let being_bound = volume.claim == "data" && volume.uid == Some(claim.uid);
+            assert!(!being_bound, "takes it from a live claim: {from:?}");
+        }
         let reserved = [&self.old, &self.new]
             .into_iter()
             .filter(|volume| volume.claim == "data" && volume.uid.is_none())
@@ -256,12 +280,12 @@ fn follow(world: World, wanted: &'static str) -> BTreeSet<World> {
             Move::Wait(_) => {
                 let settled = world.clone().settle();
                 assert_ne!(settled, world, "waits for ever: {world:?}");
-                open.push(settled);
+                open.extend([settled, world.half_settle()]);
             }
             _ => {
                 let after = world.perform(wanted, &step);
                 after.check(&world, wanted, &step);
-                open.push(after.clone().settle());
+                open.extend([after.clone().settle(), after.clone().half_settle()]);
                 open.extend(after.recreated());
                 open.push(after);
             }
