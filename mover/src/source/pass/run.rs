@@ -160,11 +160,7 @@ impl Run<'_> {
         begin: Begin,
     ) -> Result<(Link, Ready), Fault> {
         let known = *lock(self.transport);
-        let opened = match known {
-            Some(_) => Link::open(runtime, peer, known, begin.clone()),
-            None => Link::open(runtime, peer, None, begin.clone()),
-        };
-        let (link, ready) = match opened {
+        let (link, ready) = match Link::open(runtime, peer, known, begin.clone()) {
             Err(fault) if known.is_some() && is_path(&fault) => {
                 Link::open(runtime, peer, None, begin)?
             }
