@@ -69,12 +69,12 @@ struct Sessions {
 /// makes no sense.
 async fn begin(connection: &Incoming) -> Option<(SendStream, RecvStream, Begin)> {
     let (mut send, mut receive) = connection.accept_bi().await?;
-    let mut probed = 0;
+    let mut probed: u64 = 0;
     loop {
         match messages::read_json(&mut receive).await.ok()??.0 {
             ToDestination::Begin(begin) => return Some((send, receive, begin)),
             ToDestination::Probe { bytes } => {
-                probed += bytes.min(PROBE_MAX);
+                probed = bytes.saturating_add(probed);
                 if probed > PROBE_MAX {
                     return None;
                 }
@@ -235,7 +235,8 @@ impl Session {
         while work.join_next().await.is_some() {}
         listener.abort();
         drop(flusher);
-        drop(early);
+        // It waits for what is being read back, perhaps a large file.
+        let _ = tokio::task::spawn_blocking(move || drop(early)).await;
         let _ = background.await;
         drop(answers);
         self.connection.close(0, "done");
