@@ -212,6 +212,7 @@ impl Client {
         let tls = ClientConnection::new(Arc::new(config), name)?;
         let tcp = TcpStream::connect(address)?;
         tcp.set_read_timeout(Some(PATIENCE))?;
+        tcp.set_nodelay(true)?;
         Ok(Self {
             stream: StreamOwned::new(tls, tcp),
             epoch,

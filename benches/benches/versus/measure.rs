@@ -36,10 +36,14 @@ pub(crate) struct Cost {
 
 /// Measures `run`: what the processes it starts, and ends, use. The clock stops when it says how
 /// much was sent; what it does after that in `end` still counts as processor time.
+///
+/// Nothing that was written before waits for its device by then: livmig flushes and would pay for
+/// what the peer before it, or the change, has left behind, which no peer does.
 pub(crate) fn measure(
     run: impl FnOnce() -> Result<Option<u64>>,
     end: impl FnOnce() -> Result<()>,
 ) -> Result<Cost> {
+    rustix::fs::sync();
     let before = processor_of_children()?;
     let memory = Memory::watch();
     let began = Instant::now();

@@ -46,6 +46,7 @@ impl Session {
             verify: VerifyLevel::Readback,
             adopt: true,
             allow_empty: false,
+            may_leave_read_back: false,
         };
         let report = match client.ask(RequestBody::Pass(request))? {
             ResponseBody::Report(report) => *report,
@@ -59,7 +60,11 @@ impl Session {
     /// One pass, measured. The movers live on, so their processor time is not among it.
     pub(crate) fn measured_pass(&mut self, kind: PassKind) -> Result<Cost> {
         measure(
-            || self.pass(kind).map(|report| Some(report.bytes_sent)),
+            || {
+                let report = self.pass(kind)?;
+                eprintln!("  of which {:?}", report.seconds);
+                Ok(Some(report.bytes_sent))
+            },
             || Ok(()),
         )
     }
