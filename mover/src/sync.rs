@@ -195,6 +195,7 @@ pub fn run(
         destination: address,
         verify: options.verify,
         adopt: true,
+        may_leave_read_back: false,
         allow_empty: options.allow_empty,
     };
     let mut report = origin.run(runtime.handle(), Epoch(0), &request, counts);

@@ -124,7 +124,7 @@ impl Walk {
             (Term::Reread, seconds.read),
             (Term::Send, seconds.send),
             (Term::Flush, seconds.finish + seconds.destination_flush),
-            (Term::Verify, seconds.verify),
+            (Term::Verify, seconds.verify + seconds.read_back_before),
         ];
         let explained: f64 = parts.iter().map(|(_, part)| part.max(0.0)).sum();
         // Terms that overlapped explain more than there was: shrink them alike.

@@ -148,7 +148,11 @@ fn pass_line(pass: &PassCost) -> String {
         bytes(pass.bytes_scanned),
         bytes(pass.bytes_sent),
         pass.seconds.total,
-        if pass.complete { "" } else { " (incomplete)" }
+        match (pass.complete, pass.read_back_left) {
+            (false, _) => " (incomplete)",
+            (true, true) => ", to be read back beside the next",
+            (true, false) => "",
+        }
     )
 }
 

@@ -209,6 +209,8 @@ impl HostPlatform {
             verify: self.spec.options.verify,
             adopt: self.spec.options.adopt,
             allow_empty: false,
+            // Nobody decides on a pass that did: `convergence` asks for another.
+            may_leave_read_back: kind == PassKind::Live,
         };
         let sink = context.progress.clone();
         let mut report = |progress| sink.report(progress);

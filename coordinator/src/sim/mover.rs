@@ -90,15 +90,17 @@ impl World {
                     .retain(|id| listed.binary_search(id).is_ok());
             }
             let sent = self.destination.difference(&before).count();
+            // A first copy is read back beside the next pass.
+            let left = pass.kind == PassKind::Live && before.is_empty() && sent > 0;
             if pass.kind == PassKind::Final && !pass.stopped {
                 self.scanned = pass.proof;
             }
-            pass.report = Some(self.report(&pass, sent));
+            pass.report = Some(self.report(&pass, sent, left));
         }
         self.pass = Some(pass);
     }
 
-    fn report(&self, pass: &Pass, sent: usize) -> PassReport {
+    fn report(&self, pass: &Pass, sent: usize, left: bool) -> PassReport {
         let seconds = pass.ends.since(pass.began).as_secs_f64();
         let still_written = pass.kind == PassKind::Final && self.workload.is_some();
         let fault = |code, message: &str| Fault {
@@ -112,7 +114,7 @@ impl World {
         let vanished =
             pass.kind == PassKind::Live && pass.listing.iter().any(|id| !self.source.contains(id));
         let digest = |end| {
-            if vanished || pass.stopped {
+            if vanished || pass.stopped || left {
                 String::new()
             } else {
                 self.digest(end)
@@ -151,6 +153,7 @@ impl World {
             },
             verify: VerifyLevel::Readback,
             verified_on_device: true,
+            read_back_left: left,
             digest_source: digest(End::Source),
             digest_destination: digest(End::Destination),
             faults_total: u64::try_from(faults.len()).unwrap_or(u64::MAX),

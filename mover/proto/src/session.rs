@@ -66,6 +66,9 @@ pub struct Begin {
     pub verify: VerifyLevel,
     /// Whether entries that this migration did not write may be taken over.
     pub adopt: bool,
+    /// Whether a first copy may be read back after the pass.
+    #[serde(default)]
+    pub may_leave_read_back: bool,
     /// The key of the block tags that queries are answered with.
     #[serde(with = "hex::array")]
     pub tag_key: [u8; 32],
@@ -95,7 +98,7 @@ pub enum ToSource {
         /// Whether the pass is over.
         fatal: bool,
     },
-    /// Everything is durable and verified.
+    /// Everything is durable, and verified as far as it says.
     Settled(Settled),
 }
 
@@ -118,8 +121,8 @@ pub struct Ready {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Settled {
-    /// The manifest's digest.
-    pub digest: Digest,
+    /// The manifest's digest; none while what was written is still to be read back.
+    pub digest: Option<Digest>,
     /// Entries it covers.
     pub entries: u64,
     /// Bytes of content it covers.
@@ -130,6 +133,9 @@ pub struct Settled {
     pub flush_seconds: f64,
     /// Seconds of read-back and digests.
     pub verify_seconds: f64,
+    /// Seconds of read-back of what an earlier pass had left.
+    #[serde(default)]
+    pub earlier_seconds: f64,
     /// Directories, as hexadecimal path bytes, in which something differs from what was sent.
     /// The source forgets what it knows of them.
     pub mismatched: Vec<String>,

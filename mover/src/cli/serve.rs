@@ -92,6 +92,8 @@ pub fn destination(args: &ServeArgs, data: SocketAddr) -> anyhow::Result<Exit> {
         Some(data),
     )?;
     runtime.block_on(listener.close());
+    // What is still being read back, perhaps a large file, is of no use to anybody any more.
+    runtime.shutdown_background();
     Ok(exit)
 }
 

@@ -2,6 +2,9 @@
 //! flush has made durable since, can be surveyed before everything else is there. So the device is
 //! read while the network and the other processors are busy, and not after.
 //!
+//! A first copy may be left to be read back beside the passes that follow: then this goes on between
+//! them, and during the copy itself only while a processor is idle.
+//!
 //! Nothing is judged here. What is found as claimed is noted in the catalog, where the survey at
 //! the end finds it and need not read it again; anything else is left to that survey. What is
 //! written to a directory meanwhile or later is noted as touched after what was taken up here, and
@@ -18,7 +21,11 @@ use livmig_proto::{
 };
 use rustix::io::Errno;
 
-use super::{state::Destination, survey::Surveyor};
+use super::{
+    idle::{self, Idle},
+    state::Destination,
+    survey::Surveyor,
+};
 use crate::catalog::log::Key;
 
 /// Directories that one pass surveys early at most: their paths are remembered until its end.
@@ -31,9 +38,35 @@ pub struct Early {
     changed: Condvar,
 }
 
+/// When to read back.
+#[derive(Debug, Default)]
+pub enum When {
+    /// Not at all.
+    #[default]
+    Never,
+    /// While a processor has nothing else to do.
+    Idle(Idle),
+    /// As soon as there is something.
+    AtOnce,
+}
+
+impl When {
+    fn is_never(&self) -> bool {
+        matches!(self, Self::Never)
+    }
+
+    fn is_now(&mut self) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Idle(idle) => idle.is_spare(),
+            Self::AtOnce => true,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
-    open: bool,
+    when: When,
     /// Left by their lanes since the last flush began.
     left: Vec<Key>,
     /// Flushed since.
@@ -45,15 +78,16 @@ struct State {
 }
 
 impl Early {
-    /// A session begins.
-    pub fn open(&self) {
-        self.lock().open = true;
+    /// A session begins, or ends and leaves what is durable to be read back.
+    pub fn open(&self, when: When) {
+        self.lock().when = when;
+        self.changed.notify_all();
     }
 
     /// A lane has left the directory of `key`.
     pub fn left(&self, key: Key) {
         let mut state = self.lock();
-        if state.open && state.surveyed.len() + state.left.len() < EARLY_MAX {
+        if !state.when.is_never() && state.surveyed.len() + state.left.len() < EARLY_MAX {
             state.left.push(key);
         }
     }
@@ -66,19 +100,25 @@ impl Early {
     /// The flush that began with `keys` is over.
     pub fn flushed(&self, keys: Vec<Key>) {
         let mut state = self.lock();
-        if state.open {
+        if !state.when.is_never() {
             state.durable.extend(keys);
             self.changed.notify_all();
         }
     }
 
-    /// Ends it and waits for the surveys that are under way. May be called again.
-    pub fn close(&self) {
+    /// Ends it; the surveys that are under way go on to their ends.
+    pub fn stop(&self) {
         let mut state = self.lock();
-        state.open = false;
+        state.when = When::Never;
         state.left.clear();
         state.durable.clear();
         self.changed.notify_all();
+    }
+
+    /// Ends it and waits for the surveys that are under way. May be called again.
+    pub fn close(&self) {
+        self.stop();
+        let mut state = self.lock();
         while !state.busy.is_empty() {
             state = self
                 .changed
@@ -96,8 +136,15 @@ impl Early {
     fn take(&self) -> Option<Key> {
         let mut state = self.lock();
         loop {
-            if !state.open {
+            if state.when.is_never() {
                 return None;
+            }
+            if !state.durable.is_empty() && !state.when.is_now() {
+                (state, _) = self
+                    .changed
+                    .wait_timeout(state, idle::LOOK)
+                    .unwrap_or_else(PoisonError::into_inner);
+                continue;
             }
             match state.durable.pop() {
                 // Somebody else is at it: what is new in it is left to the end.
@@ -182,7 +229,7 @@ mod tests {
         let early = Early::default();
         early.left(A);
         assert!(early.flushing().is_empty(), "no session has begun");
-        early.open();
+        early.open(When::AtOnce);
         early.left(A);
         let durable = early.flushing();
         early.left(B);
@@ -200,7 +247,7 @@ mod tests {
     #[test]
     fn a_directory_is_surveyed_by_one_thread_at_a_time_and_the_end_waits_for_it() {
         let early = Early::default();
-        early.open();
+        early.open(When::AtOnce);
         early.flushed(vec![A, A]);
         assert_eq!(early.take(), Some(A));
         early.flushed(vec![A, B]);

@@ -4,16 +4,18 @@
 //! [`mod@file`], [`make`], [`metadata`]); what was touched is noted on disk ([`touched`]). When the source
 //! settles the pass, everything is made durable and each touched directory is *surveyed*
 //! ([`survey`]): read back, compared with what was claimed, and stored in the catalog; some of them
-//! [`early`]. Queries ([`query`]) answer for directories that the source knows nothing of.
+//! [`early`] ([`reading`]), when a processor is [`idle`] or the pass leaves it to the next. Queries ([`query`]) answer for directories that the source knows nothing of.
 
 pub mod apply;
 pub mod early;
 pub mod file;
 pub mod flush;
+pub mod idle;
 pub mod links;
 pub mod make;
 pub mod metadata;
 pub mod query;
+pub mod reading;
 pub mod room;
 pub mod session;
 pub mod settle;

@@ -281,7 +281,10 @@ impl Listing<'_> {
         records: &mut impl Records,
     ) -> Result<Hashed, Fault> {
         let size = stat.identity.size;
-        if self.level != VerifyLevel::Wire && !file::drop_cache(fd) {
+        // What this very pass has written may still have to be, before it can be dropped.
+        let dropped =
+            || file::drop_cache(fd) || rustix::fs::fdatasync(fd).is_ok() && file::drop_cache(fd);
+        if self.level != VerifyLevel::Wire && !dropped() {
             self.destination.on_device.store(false, Ordering::Relaxed);
         }
         let block_log2 = block_log2_for(size);

@@ -7,18 +7,21 @@ use std::{
 
 use bytes::Bytes;
 use livmig_proto::{
-    control::{Fault, FaultCode, Side, VerifyLevel},
+    control::{Fault, FaultCode, PassKind, Side, VerifyLevel},
     frame::{decode_frame, frame_length},
     hex,
     name::{Name, RelPath},
-    session::{Begin, Query, ToDestination, ToSource},
+    session::{Begin, Query, Ready, ToDestination, ToSource},
 };
 use tokio::{io::AsyncReadExt as _, sync::mpsc, task::JoinSet};
 
 use super::{
     apply::{Applier, Failure},
+    early::When,
     flush::Flusher,
+    idle::Idle,
     query::Records,
+    reading::Reading,
     state::Destination,
 };
 use crate::{
@@ -35,9 +38,6 @@ const LANE_QUEUE: usize = 2;
 
 /// Lanes of one session.
 const LANES_MAX: usize = 32;
-
-/// Threads that read back while a pass runs: they wait for the device most of the time.
-const EARLY_READERS: usize = 2;
 
 /// How long a connected peer may take to say what it wants.
 const BEGIN: Duration = Duration::from_secs(10);
@@ -62,7 +62,8 @@ pub async fn serve(destination: Arc<Destination>, mut incoming: mpsc::Receiver<I
 #[derive(Debug, Default)]
 struct Sessions {
     current: Mutex<Option<Incoming>>,
-    turn: tokio::sync::Mutex<()>,
+    /// Whose turn it is, and what is still being read back for the session before.
+    turn: tokio::sync::Mutex<Option<Reading>>,
 }
 
 /// The control stream and what the source begins with; nothing when it only measured, or said what
@@ -114,17 +115,18 @@ async fn accept(
     if let Some(older) = older {
         older.close(1, "a newer session has begun");
     }
-    let _turn = sessions.turn.lock().await;
-    let session = Session {
-        destination,
-        connection,
-        level: begin.verify,
-        tag_key: begin.tag_key,
-    };
-    match session.destination.accept(&begin) {
+    let mut left = sessions.turn.lock().await;
+    match destination.accept(&begin) {
         Ok(ready) => {
+            let session = Session {
+                destination,
+                connection,
+                level: begin.verify,
+                tag_key: begin.tag_key,
+                leaves: may_leave_read_back(&begin, &ready),
+            };
             let _ = messages::write_json(&mut send, &ToSource::Ready(ready)).await;
-            session.run(send, receive).await;
+            *left = session.run(send, receive, left.take()).await;
             Ok(())
         }
         Err(fault) => {
@@ -142,6 +144,12 @@ async fn accept(
     }
 }
 
+/// Whether what this pass copies may be read back beside the next.
+fn may_leave_read_back(begin: &Begin, ready: &Ready) -> bool {
+    let reads_back = begin.verify != VerifyLevel::Wire;
+    begin.may_leave_read_back && begin.kind == PassKind::Live && reads_back && ready.empty
+}
+
 /// One session.
 #[derive(Clone)]
 struct Session {
@@ -149,31 +157,8 @@ struct Session {
     connection: Incoming,
     level: VerifyLevel,
     tag_key: [u8; 32],
-}
-
-/// Reading back early, for the length of a session.
-struct Reading(Arc<Destination>);
-
-impl Reading {
-    fn begin(destination: &Arc<Destination>, level: VerifyLevel) -> Self {
-        destination.early.open();
-        let threads = match level {
-            // Nothing is read back at all.
-            VerifyLevel::Wire => 0,
-            VerifyLevel::Readback | VerifyLevel::Full => EARLY_READERS,
-        };
-        for _ in 0..threads {
-            let destination = Arc::clone(destination);
-            tokio::task::spawn_blocking(move || destination.survey_early(level));
-        }
-        Self(Arc::clone(destination))
-    }
-}
-
-impl Drop for Reading {
-    fn drop(&mut self) {
-        self.0.early.close();
-    }
+    /// Whether the read-back may be left to the next.
+    leaves: bool,
 }
 
 type Answers = mpsc::UnboundedSender<ToSource>;
@@ -187,7 +172,14 @@ enum QueryError {
 }
 
 impl Session {
-    async fn run(&self, send: SendStream, control: RecvStream) {
+    /// Serves the source until it is gone; `left` reads back what the session before has left. What
+    /// goes on reading for this one.
+    async fn run(
+        &self,
+        send: SendStream,
+        control: RecvStream,
+        left: Option<Reading>,
+    ) -> Option<Reading> {
         let (answers, outgoing) = mpsc::unbounded_channel();
         // Reading a message must not be cut off half-way by the other events below.
         let (heard, mut orders) = mpsc::channel(1);
@@ -206,7 +198,7 @@ impl Session {
                 }
             })
         };
-        let early = Reading::begin(&self.destination, self.level);
+        let reading = self.reading(left).await;
         let mut work = JoinSet::new();
         loop {
             tokio::select! {
@@ -235,12 +227,32 @@ impl Session {
         while work.join_next().await.is_some() {}
         listener.abort();
         drop(flusher);
-        // It waits for what is being read back, perhaps a large file.
-        let _ = tokio::task::spawn_blocking(move || drop(early)).await;
+        let reading = if self.leaves {
+            Some(reading)
+        } else {
+            reading.end().await;
+            None
+        };
         let _ = background.await;
         drop(answers);
         self.connection.close(0, "done");
         let _ = speaker.await;
+        reading
+    }
+
+    /// Reads back early, going on with what reads already.
+    async fn reading(&self, left: Option<Reading>) -> Reading {
+        match left {
+            Some(reading) if reading.level() == self.level => return reading,
+            Some(reading) => reading.end().await,
+            None => {}
+        }
+        let when = if self.leaves {
+            When::Idle(Idle::new())
+        } else {
+            When::AtOnce
+        };
+        Reading::begin(&self.destination, self.level, when)
     }
 
     /// Reads the frames of one lane for a thread that applies them.
@@ -355,8 +367,15 @@ impl Session {
 
     async fn settle(self, answers: Answers) {
         let destination = Arc::clone(&self.destination);
-        let level = self.level;
-        let settled = tokio::task::spawn_blocking(move || destination.settle(level)).await;
+        let (level, leaves) = (self.level, self.leaves);
+        let settled = tokio::task::spawn_blocking(move || {
+            if leaves {
+                destination.settle_unread()
+            } else {
+                destination.settle(level)
+            }
+        })
+        .await;
         match settled {
             Ok(Ok(outcome)) => {
                 for fault in outcome.mismatches {

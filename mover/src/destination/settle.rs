@@ -20,7 +20,7 @@ use livmig_proto::{
 
 use rustix::io::Errno;
 
-use super::{links::Proven, state::Destination, survey::Surveyor, touched::Touch};
+use super::{early::When, links::Proven, state::Destination, survey::Surveyor, touched::Touch};
 use crate::{
     catalog::{
         segment::{Kept, KeptFile, Seen},
@@ -60,17 +60,21 @@ impl Destination {
         self.sync()?;
         let flush_seconds = begun.elapsed().as_secs_f64();
         let begun = Instant::now();
+        self.read_what_was_left(level)?;
+        let earlier_seconds = begun.elapsed().as_secs_f64();
+        let begun = Instant::now();
         let (mismatched, mismatches) = self.survey_all(level)?;
         self.touched.clear().map_err(Self::state_fault)?;
         self.complete.store(true, Ordering::SeqCst);
         let (digest, entries, bytes) = self.sum();
         let settled = Settled {
-            digest,
+            digest: Some(digest),
             entries,
             bytes,
             on_device: level != VerifyLevel::Wire && self.on_device.load(Ordering::SeqCst),
             flush_seconds,
             verify_seconds: begun.elapsed().as_secs_f64(),
+            earlier_seconds,
             mismatched: mismatched
                 .iter()
                 .map(|path| hex::encode(path.as_bytes()))
@@ -80,6 +84,45 @@ impl Destination {
             settled,
             mismatches,
         })
+    }
+
+    /// Makes everything durable, and leaves it to be read back from now on, beside what follows.
+    /// The next pass that is settled otherwise proves all of it.
+    pub fn settle_unread(&self) -> Result<Outcome, Fault> {
+        let begun = Instant::now();
+        self.sync()?;
+        let keys = self.touched.keys();
+        self.unread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone_from(&keys);
+        self.early.open(When::AtOnce);
+        self.early.flushed(keys);
+        let settled = Settled {
+            digest: None,
+            entries: 0,
+            bytes: 0,
+            on_device: false,
+            flush_seconds: begun.elapsed().as_secs_f64(),
+            verify_seconds: 0.0,
+            earlier_seconds: 0.0,
+            mismatched: Vec::new(),
+        };
+        Ok(Outcome {
+            settled,
+            mismatches: Vec::new(),
+        })
+    }
+
+    /// Reads back the rest of what an earlier pass left. For itself, because it says nothing about
+    /// what a pass like this one takes; what differs shows in the survey of all that is left then.
+    fn read_what_was_left(&self, level: VerifyLevel) -> Result<(), Fault> {
+        let keys = std::mem::take(&mut *self.unread.lock().unwrap_or_else(PoisonError::into_inner));
+        self.in_parallel(level, &keys, |surveyor, key| {
+            let _ = surveyor.early(*key);
+            Ok(None)
+        })
+        .map(drop)
     }
 
     /// Surveys every directory of which nothing is proven yet.
@@ -287,5 +330,90 @@ impl Destination {
             unknown.push(path);
         }
         Ok(unknown)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use livmig_proto::{entry::Meta, frame::Op, ids::MigrationUid, tree::root_of};
+
+    use super::*;
+    use crate::{destination::apply::Applier, fs::volume::Volume};
+
+    /// Applies a file, leaves it unread, lets `between` happen, and settles.
+    fn settled_after(between: impl FnOnce(&std::path::Path, &Destination)) -> Outcome {
+        let (root, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let volume = Volume::open(root.path()).unwrap();
+        let destination = Destination::new(volume, state.path(), MigrationUid([1; 16])).unwrap();
+        let mut applier = Applier::new(&destination);
+        let content = b"content".as_slice();
+        let ops = [
+            Op::Enter {
+                path: RelPath::ROOT,
+            },
+            Op::File {
+                name: Name::new(b"f").unwrap(),
+                replace: false,
+                meta: Meta {
+                    mode: 0o644,
+                    uid: rustix::process::getuid().as_raw(),
+                    gid: rustix::process::getgid().as_raw(),
+                    ..Meta::default()
+                },
+                root: root_of(content),
+                content: content.into(),
+            },
+        ];
+        for op in ops {
+            assert!(applier.apply(op).is_ok());
+        }
+        assert!(applier.note().is_ok());
+        let left = destination.settle_unread().unwrap();
+        assert_eq!(left.settled.digest, None);
+        between(root.path(), &destination);
+        destination.settle(VerifyLevel::Readback).unwrap()
+    }
+
+    #[test]
+    fn what_a_pass_left_unread_is_proven_by_the_next() {
+        let at_the_end = settled_after(|_, _| {});
+        assert!(at_the_end.mismatches.is_empty());
+        assert!(at_the_end.settled.digest.is_some());
+        assert_eq!(
+            (at_the_end.settled.entries, at_the_end.settled.bytes),
+            (2, 7)
+        );
+        let beside = settled_after(|_, destination| {
+            std::thread::scope(|scope| {
+                let reading = scope.spawn(|| destination.survey_early(VerifyLevel::Readback));
+                while !destination.touched.keys().is_empty() {
+                    std::thread::yield_now();
+                }
+                destination.early.stop();
+                reading.join().unwrap();
+            });
+        });
+        assert!(beside.mismatches.is_empty());
+        assert!(beside.settled.digest.is_some());
+        assert_eq!((beside.settled.entries, beside.settled.bytes), (2, 7));
+    }
+
+    #[test]
+    fn damage_to_what_a_pass_left_unread_has_a_name() {
+        let damage = |root: &std::path::Path| fs::write(root.join("f"), b"damaged").unwrap();
+        for read_beside in [false, true] {
+            let outcome = settled_after(|root, destination| {
+                damage(root);
+                if read_beside {
+                    let key = destination.touched.keys()[0];
+                    let mut surveyor = Surveyor::new(destination, VerifyLevel::Readback);
+                    assert_eq!(surveyor.early(key), Ok(None), "nothing is judged early");
+                }
+            });
+            assert_eq!(outcome.settled.mismatched, [""], "the root directory");
+            assert!(outcome.mismatches[0].message.contains("differ"));
+        }
     }
 }

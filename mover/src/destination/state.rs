@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{early::Early, links::DestinationLinks, touched::Touched};
 use crate::{
-    catalog::store::Store,
+    catalog::{log::Key, store::Store},
     fault,
     fs::volume::{self, Volume},
     random::random,
@@ -35,6 +35,8 @@ pub struct Destination {
     pub(super) catalog: Store,
     pub(super) touched: Touched,
     pub(super) early: Early,
+    /// What a pass left to be read back by those that follow.
+    pub(super) unread: Mutex<Vec<Key>>,
     pub(super) links: Mutex<DestinationLinks>,
     /// Whether the catalog covers every directory.
     pub(super) complete: AtomicBool,
@@ -74,6 +76,7 @@ impl Destination {
             catalog: Store::ephemeral(state)?,
             touched: Touched::new(state)?,
             early: Early::default(),
+            unread: Mutex::default(),
             links: Mutex::default(),
             complete: AtomicBool::new(empty),
             on_device: AtomicBool::new(true),

@@ -47,6 +47,8 @@ pub struct Surveyor<'a> {
     destination: &'a Destination,
     level: VerifyLevel,
     buffer: Vec<u8>,
+    /// Whether all that was read came from the device.
+    on_device: bool,
     /// What was found to differ.
     pub mismatches: Vec<Fault>,
 }
@@ -58,6 +60,7 @@ impl<'a> Surveyor<'a> {
             destination,
             level,
             buffer: Vec::new(),
+            on_device: true,
             mismatches: Vec::new(),
         }
     }
@@ -77,10 +80,7 @@ impl<'a> Surveyor<'a> {
                 "the directory's entries, owner, mode, time or attributes",
             );
         }
-        self.destination
-            .catalog
-            .put(&segment, Change::None)
-            .map_err(Destination::state_fault)?;
+        self.put(&segment)?;
         self.destination.links().replace(path, links, &writes);
         Ok(self.mismatches.len() == before)
     }
@@ -94,19 +94,20 @@ impl<'a> Surveyor<'a> {
         else {
             return Ok(None);
         };
+        self.on_device = true;
         let found = self.look(&path, &touch.by_name());
         let differs = !std::mem::take(&mut self.mismatches).is_empty();
+        // Pages that would not go are being written to again: better read when all is quiet.
+        let busy = !self.on_device && self.destination.volume.has_direct_reads();
         let Some(Found { segment, links }) = found? else {
             return Ok(None);
         };
+        let as_claimed = touch.member.is_none_or(|member| member == segment.member());
         // Who shares an inode is known at the end only.
-        if differs || !links.is_empty() {
+        if differs || busy || !as_claimed || !links.is_empty() {
             return Ok(None);
         }
-        self.destination
-            .catalog
-            .put(&segment, Change::None)
-            .map_err(Destination::state_fault)?;
+        self.put(&segment)?;
         self.destination.links().forget(&path);
         touched.consume(key, notes);
         Ok(Some(path))
@@ -217,6 +218,7 @@ impl<'a> Surveyor<'a> {
             },
         });
         let entry = self.entry(&dir, path, name, &stat, old.as_ref(), &writes)?;
+        self.admit();
         let identity = stat.identity;
         let proven = match entry.kept {
             Kept::File(KeptFile {
@@ -428,12 +430,25 @@ impl<'a> Surveyor<'a> {
             .is_none_or(|digest| !whole || digest == range_digest(&leaves)))
     }
 
-    fn drop_cache(&self, fd: &OwnedFd, size: u64) {
+    fn drop_cache(&mut self, fd: &OwnedFd, size: u64) {
         if self.level == VerifyLevel::Wire || size == 0 {
             return;
         }
         let in_memory = self.destination.volume.is_in_memory();
-        if in_memory || !file::drop_cache(fd) {
+        self.on_device &= !in_memory && file::drop_cache(fd);
+    }
+
+    /// What was found counts from here on, and so does where it was read from.
+    fn put(&mut self, segment: &Segment) -> Result<(), Fault> {
+        self.admit();
+        self.destination
+            .catalog
+            .put(segment, Change::None)
+            .map_err(Destination::state_fault)
+    }
+
+    fn admit(&mut self) {
+        if !std::mem::replace(&mut self.on_device, true) {
             self.destination.on_device.store(false, Ordering::Relaxed);
         }
     }

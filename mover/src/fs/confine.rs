@@ -30,8 +30,8 @@ pub fn confine(read: &[&Path], write: &[&Path]) -> String {
         Path::new("/sys/fs/cgroup"),
     ];
     // What a statically linked program takes its randomness from: without a dynamic linker it does
-    // not find the C library's own call.
-    let random = ["/dev/random", "/dev/urandom"].map(Path::new);
+    // not find the C library's own call. And how busy the machine is.
+    let files = ["/dev/random", "/dev/urandom", "/proc/stat"].map(Path::new);
     // Without the second version's right every link between directories would be refused.
     let links_allowed = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
@@ -51,7 +51,7 @@ pub fn confine(read: &[&Path], write: &[&Path]) -> String {
                         .filter_map(|path| rule(path, readable)),
                 )?
                 .add_rules(
-                    random
+                    files
                         .iter()
                         .filter_map(|path| rule(path, AccessFs::ReadFile.into())),
                 )?

@@ -39,7 +39,7 @@ use livmig_tests::{
 use super::{
     aged::age,
     mapped::Mapped,
-    serve::{pass_to, report},
+    serve::{leaving, pass_to, report},
 };
 
 const SEEDS: u64 = 600;
@@ -222,7 +222,10 @@ struct Session {
 impl Session {
     fn pass(&mut self, kind: PassKind) -> Result<PassReport> {
         self.number += 1;
-        let report = report(self.client.ask(pass_to(self.data, self.number, kind))?)?;
+        let report = report(
+            self.client
+                .ask(leaving(pass_to(self.data, self.number, kind)))?,
+        )?;
         let pass = report.pass;
         self.client.ask(RequestBody::Acknowledge { pass })?;
         Ok(report)

@@ -217,6 +217,7 @@ fn frames_of_tiny_ops() -> Result<()> {
             kind: PassKind::Live,
             verify: VerifyLevel::Readback,
             adopt: false,
+            may_leave_read_back: false,
             tag_key: [0; 32],
         });
         send.write_all(&control::encode(&begin)?).await?;

@@ -8,6 +8,7 @@ mod foreign;
 mod histories;
 mod hostile;
 mod inspect;
+mod left;
 mod limits;
 mod live;
 mod load;

@@ -84,7 +84,16 @@ pub(crate) fn pass_to(address: SocketAddr, number: u32, kind: PassKind) -> Reque
         verify: VerifyLevel::Readback,
         adopt: false,
         allow_empty: false,
+        may_leave_read_back: false,
     })
+}
+
+/// The same request, by one who does not rely on a first copy before it is read back.
+pub(crate) fn leaving(mut request: RequestBody) -> RequestBody {
+    if let RequestBody::Pass(pass) = &mut request {
+        pass.may_leave_read_back = true;
+    }
+    request
 }
 
 /// The report in an answer.

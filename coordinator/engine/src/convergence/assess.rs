@@ -3,7 +3,8 @@
 //! More passes are worth it while each shortens the predicted downtime; they cost the workload
 //! nothing but shared bandwidth. They stop being worth it when the engine's share is small
 //! already, when two passes in a row brought less than a tenth each, when a pass does little but
-//! walk the tree, or at the limit on passes. Then the budget decides.
+//! walk the tree, or at the limit on passes. Then the budget decides. None of this holds after a pass
+//! that left what it copied to be read back: the final pass would have to, in the downtime.
 
 use serde::{Deserialize, Serialize};
 
@@ -70,7 +71,7 @@ fn verdict(
     assumptions: &Assumptions,
 ) -> Verdict {
     let complete: Vec<&PassCost> = passes.iter().filter(|pass| pass.complete).collect();
-    if complete.len() < LEAST_PASSES {
+    if is_early(&complete) {
         return Verdict::AnotherPass;
     }
     let budget = options.max_downtime.as_secs_f64();
@@ -87,6 +88,11 @@ fn verdict(
     } else {
         Verdict::CannotMeetBudget
     }
+}
+
+/// Whether nothing may be decided yet after these complete passes.
+pub(crate) fn is_early(complete: &[&PassCost]) -> bool {
+    complete.len() < LEAST_PASSES || complete.last().is_some_and(|last| last.read_back_left)
 }
 
 fn scan_bound(complete: &[&PassCost]) -> bool {

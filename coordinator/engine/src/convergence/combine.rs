@@ -18,6 +18,9 @@ pub struct PassCost {
     pub kind: PassKind,
     /// Whether every volume's pass was complete.
     pub complete: bool,
+    /// Whether some volume's copy is still to be read back, which the next pass waits for.
+    #[serde(default)]
+    pub read_back_left: bool,
     /// When its intent was recorded.
     pub began: Timestamp,
     /// When its outcome was recorded.
@@ -49,6 +52,7 @@ pub fn combine(reports: &[VolumePass], began: Timestamp, ended: Timestamp) -> Op
         number: first.pass,
         kind: first.kind,
         complete: true,
+        read_back_left: false,
         began,
         ended,
         entries: 0,
@@ -63,6 +67,7 @@ pub fn combine(reports: &[VolumePass], began: Timestamp, ended: Timestamp) -> Op
     };
     for VolumePass { report, .. } in reports {
         cost.complete &= report.complete;
+        cost.read_back_left |= report.read_back_left;
         cost.entries = cost.entries.saturating_add(report.entries);
         cost.changed = cost.changed.saturating_add(report.changed);
         cost.removed = cost.removed.saturating_add(report.removed);
@@ -90,5 +95,6 @@ fn slowest(left: &PassSeconds, right: &PassSeconds) -> PassSeconds {
         finish: left.finish.max(right.finish),
         destination_flush: left.destination_flush.max(right.destination_flush),
         verify: left.verify.max(right.verify),
+        read_back_before: left.read_back_before.max(right.read_back_before),
     }
 }

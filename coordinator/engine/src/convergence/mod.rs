@@ -9,6 +9,7 @@ mod combine;
 mod estimate;
 mod predict;
 
+pub(crate) use assess::is_early;
 pub use assess::{Assessment, LEAST_PASSES, Verdict, assess};
 pub use combine::{PassCost, combine};
 pub use estimate::{Estimate, Prediction, Term};

@@ -18,6 +18,7 @@ fn pass(number: u32, began: f64, read: u64, sent: u64, seconds: PassSeconds) -> 
         number: PassNumber(number),
         kind: PassKind::Live,
         complete: true,
+        read_back_left: false,
         began: at(began),
         ended: at(began + seconds.total),
         entries: 1000,
@@ -43,6 +44,7 @@ fn seconds(scan: f64, read: f64, send: f64) -> PassSeconds {
         finish: 0.01,
         destination_flush: 0.05,
         verify: 0.09,
+        read_back_before: 0.0,
     }
 }
 
@@ -220,6 +222,26 @@ fn a_scan_bound_pass_is_the_last() {
     assert_eq!(assessment.prediction.dominating(), Some(Term::FinalScan));
 }
 
+#[test]
+fn nothing_is_decided_on_a_pass_that_is_not_read_back() {
+    let mut all = passes(4, 0.0);
+    let last = all.last_mut().unwrap();
+    last.read_back_left = true;
+    let options = Options {
+        max_passes: 1,
+        max_downtime: Duration::from_secs(3600),
+        ..Options::default()
+    };
+    let verdict = |all: &[PassCost]| {
+        assess(all, &options, &Assumptions::default())
+            .unwrap()
+            .verdict
+    };
+    assert_eq!(verdict(&all), Verdict::AnotherPass);
+    all.extend(passes(1, 0.0));
+    assert_eq!(verdict(&all), Verdict::Ready);
+}
+
 /// Costs that no mover should report, but might.
 fn wild() -> impl Strategy<Value = PassCost> {
     let number = prop_oneof![
@@ -230,7 +252,7 @@ fn wild() -> impl Strategy<Value = PassCost> {
         0.0..1e9f64
     ];
     (
-        vec(number, 9),
+        vec(number, 10),
         any::<(u64, u64, u64, u64)>(),
         any::<(u64, u64, bool)>(),
     )
@@ -250,6 +272,7 @@ fn wild() -> impl Strategy<Value = PassCost> {
                 finish: numbers[6],
                 destination_flush: numbers[7],
                 verify: numbers[8],
+                read_back_before: numbers[9],
             },
             ..pass(1, 0.0, bytes.1, bytes.2, PassSeconds::default())
         })

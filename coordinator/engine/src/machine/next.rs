@@ -6,7 +6,7 @@ use livmig_proto::{control::PassKind, ids::PassNumber};
 
 use super::{Machine, reaction::Reaction, state::State};
 use crate::{
-    convergence::{LEAST_PASSES, PassCost, Prediction, Verdict},
+    convergence::{PassCost, Prediction, Verdict, is_early},
     outcome::Outcome,
     record::{Cause, Decision, Event},
     spec::{OnOverrun, SwitchMode},
@@ -219,15 +219,15 @@ impl Machine {
 
     fn precopy(&self, fresh: bool, now: Timestamp) -> Next {
         let pass = Next::Perform(Step::live(self.history.next_pass()));
-        let complete = self
+        let complete: Vec<_> = self
             .live_passes()
             .iter()
             .filter(|pass| pass.complete)
-            .count();
+            .collect();
         let (Some(last), Some(assessment)) = (self.history.passes.last(), self.assessment()) else {
             return pass;
         };
-        if !fresh || complete < LEAST_PASSES {
+        if !fresh || is_early(&complete) {
             return pass;
         }
         let wishes = self.history.wishes;

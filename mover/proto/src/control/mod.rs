@@ -118,6 +118,7 @@ mod tests {
                 verify: VerifyLevel::Readback,
                 adopt: false,
                 allow_empty: false,
+                may_leave_read_back: false,
             }),
         };
         let frame = encode(&request).unwrap();

@@ -24,6 +24,10 @@ pub struct PassRequest {
     /// Whether an empty source may empty a destination that holds files.
     #[serde(default)]
     pub allow_empty: bool,
+    /// Whether a first copy may be read back later, beside the passes that follow: the coordinator
+    /// does not rely on a pass that did so. Only a live one may.
+    #[serde(default)]
+    pub may_leave_read_back: bool,
 }
 
 /// Whether the workload runs during a pass.

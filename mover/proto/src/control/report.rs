@@ -18,8 +18,8 @@ pub struct PassReport {
     pub pass: PassNumber,
     /// Live or final.
     pub kind: PassKind,
-    /// Every entry was visited, every difference applied, durable and verified; nothing in
-    /// `faults`.
+    /// Every entry was visited, every difference applied, durable and verified (but for what
+    /// `read_back_left` says); nothing in `faults`.
     pub complete: bool,
     /// Entries of the source, directories included.
     pub entries: u64,
@@ -51,9 +51,12 @@ pub struct PassReport {
     pub verify: VerifyLevel,
     /// Whether read-back came from the device; false when the kernel could only serve its cache.
     pub verified_on_device: bool,
-    /// Digest of what the source holds, hexadecimal; empty in an incomplete pass.
+    /// Whether what was written is durable but not read back yet: the next pass waits for that.
+    #[serde(default)]
+    pub read_back_left: bool,
+    /// Digest of what the source holds, hexadecimal; empty in a pass that proves nothing.
     pub digest_source: String,
-    /// Digest of what the destination holds, hexadecimal; empty in an incomplete pass.
+    /// Digest of what the destination holds, hexadecimal; empty in a pass that proves nothing.
     pub digest_destination: String,
     /// What went wrong, at most [`LISTED_MAX`](crate::limits::LISTED_MAX) of it.
     pub faults: Vec<Fault>,
@@ -87,6 +90,9 @@ pub struct PassSeconds {
     pub destination_flush: f64,
     /// Read-back and digests.
     pub verify: f64,
+    /// Read-back of what an earlier pass had left, as far as it was not done by then.
+    #[serde(default)]
+    pub read_back_before: f64,
 }
 
 /// The digest of everything one end holds.

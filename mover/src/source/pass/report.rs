@@ -29,6 +29,7 @@ pub(super) fn empty(request: &PassRequest) -> PassReport {
         seconds: PassSeconds::default(),
         verify: request.verify,
         verified_on_device: false,
+        read_back_left: false,
         digest_source: String::new(),
         digest_destination: String::new(),
         faults: Vec::new(),
@@ -111,6 +112,7 @@ mod tests {
                 verify: VerifyLevel::Readback,
                 adopt: false,
                 allow_empty: false,
+                may_leave_read_back: false,
             });
             report.complete = true;
             source.clone_into(&mut report.digest_source);

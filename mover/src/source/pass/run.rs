@@ -93,6 +93,9 @@ impl Run<'_> {
             kind: self.request.kind,
             verify: self.request.verify,
             adopt: self.request.adopt,
+            // Once: what comes later is no first copy, whatever the destination says of itself.
+            may_leave_read_back: self.request.may_leave_read_back
+                && lock(self.head).entries.is_none(),
             tag_key,
         };
         let peer = Peer {
@@ -238,7 +241,9 @@ impl Run<'_> {
     ) {
         self.seconds.destination_flush = settled.flush_seconds;
         self.seconds.verify = settled.verify_seconds;
+        self.seconds.read_back_before = settled.earlier_seconds;
         report.verified_on_device = settled.on_device;
+        report.read_back_left = settled.digest.is_none();
         for path in settled
             .mismatched
             .iter()
@@ -259,10 +264,10 @@ impl Run<'_> {
         report.directories = totals.directories;
         let members = shared.store.members();
         let proven = !shared.unproven.load(Ordering::Relaxed) && shared.faults.is_empty();
-        if let (true, Some(mut members)) = (proven, members) {
+        if let (true, Some(mut members), Some(destination)) = (proven, members, settled.digest) {
             members.extend_from_slice(&summary.members);
             report.digest_source = manifest_digest(members).to_string();
-            report.digest_destination = settled.digest.to_string();
+            report.digest_destination = destination.to_string();
             if report.digest_source != report.digest_destination {
                 shared.faults.push(fault::plain(
                     Side::Destination,

@@ -33,7 +33,7 @@ use livmig_tests::{
 };
 use walkdir::WalkDir;
 
-use super::serve::{Pair, report};
+use super::serve::{Pair, leaving, report};
 
 /// Seeds that are tried unless the environment says otherwise.
 const SEEDS: u64 = 400;
@@ -145,7 +145,7 @@ fn one(pair: &Pair, client: &mut Client, seed: u64, pass: &mut u32) -> Result<()
 /// but that.
 fn live(pair: &Pair, client: &mut Client, pass: &mut u32) -> Result<()> {
     *pass += 1;
-    let report: PassReport = report(client.ask(pair.pass(*pass, PassKind::Live)?)?)?;
+    let report: PassReport = report(client.ask(leaving(pair.pass(*pass, PassKind::Live)?))?)?;
     let ours = |code| matches!(code, FaultCode::Internal | FaultCode::Protocol);
     ensure!(
         !report.faults.iter().any(|fault| ours(fault.code)),

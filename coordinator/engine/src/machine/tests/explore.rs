@@ -131,6 +131,7 @@ pub(crate) fn report(number: PassNumber, kind: PassKind, fault: Option<FaultCode
         },
         verify: VerifyLevel::Readback,
         verified_on_device: true,
+        read_back_left: false,
         digest_source: "aa".to_owned(),
         digest_destination: "aa".to_owned(),
         faults_total: u64::from(fault.is_some()),

@@ -39,6 +39,31 @@ fn at_least_two_live_passes_precede_the_final_one() {
 }
 
 #[test]
+fn no_switch_is_decided_on_a_pass_that_is_not_read_back() {
+    let mut story = Story::up_to("live pass");
+    let request = story.machine.request(Request::Switch).unwrap();
+    story.tell(request);
+    // However many there are, and whoever wishes for it.
+    for _ in 0..4 {
+        let step = story.intend();
+        assert_eq!(step.word(), "live pass");
+        let mut outcome = success(step);
+        if let StepOutcome::Passed { reports } = &mut outcome {
+            reports[0].report.read_back_left = true;
+        }
+        story.tell(Event::Outcome { step, outcome });
+    }
+    let step = story.intend();
+    story.done(step);
+    assert!(matches!(
+        story.next(),
+        Next::Record(Event::Decided {
+            decision: Decision::Switch { .. }
+        })
+    ));
+}
+
+#[test]
 fn a_migration_goes_through_its_steps_in_order() {
     let mut story = Story::new();
     let mut steps = Vec::new();
