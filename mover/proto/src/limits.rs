@@ -33,8 +33,10 @@ pub const CONTROL_MESSAGE_MAX: usize = 4 << 20;
 pub const FRAME_MAX: usize = 4 << 20;
 
 /// Bytes of content that one data frame carries at most; the rest of [`FRAME_MAX`] is room for
-/// names and attributes.
-pub const FRAME_CONTENT_MAX: usize = 1 << 20;
+/// names and attributes. A frame is copied half a dozen times between the two page caches, so it should
+/// stay in a core's own cache: with frames four times as large a first copy takes an eighth longer, with
+/// those a quarter as large no less (measured on cores with 1 MiB each).
+pub const FRAME_CONTENT_MAX: usize = 1 << 18;
 
 /// Blocks that a rolling signature covers at most, 20 bytes each; of a larger file the rest is
 /// not searched.
