@@ -309,7 +309,11 @@ impl Listing<'_> {
         let options = Options {
             window,
             align: block,
-            ..Options::new(size, self.destination.volume.has_true_holes())
+            // What takes all of its space is not asked for holes.
+            ..Options::new(
+                size,
+                self.destination.volume.has_true_holes() && stat.is_sparse(),
+            )
         };
         let key = self.tag_key;
         let hashed = hash::stream(fd, options, &mut self.buffer, |piece| {

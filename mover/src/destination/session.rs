@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use livmig_proto::{
     control::{Fault, FaultCode, PassKind, Side, VerifyLevel},
     frame::{decode_frame, frame_length},
@@ -41,6 +41,9 @@ const LANES_MAX: usize = 32;
 
 /// How long a connected peer may take to say what it wants.
 const BEGIN: Duration = Duration::from_secs(10);
+
+/// Bytes of an answer that are sent together.
+const TOGETHER: usize = 32 << 10;
 
 /// Bytes that a source may ask to have taken in before a pass, in all.
 const PROBE_MAX: u64 = 64 << 20;
@@ -347,12 +350,12 @@ impl Session {
                 "destination: was asked about something that is no path",
             )
         };
-        let mut records = Queue(records);
+        let mut records = Queue::new(records);
         match query {
             Query::List { path } => {
                 let path = RelPath::new(path).map_err(bad)?;
                 self.destination
-                    .list(&path, &self.tag_key, self.level, &mut records)
+                    .list(&path, &self.tag_key, self.level, &mut records)?;
             }
             Query::Signature { path, name, block } => {
                 let (path, name) = (
@@ -360,9 +363,10 @@ impl Session {
                     Name::new(name).map_err(bad)?,
                 );
                 let signature = self.destination.signature(&path, &name, *block)?;
-                records.push(signature)
+                records.push(signature)?;
             }
         }
+        records.flush()
     }
 
     async fn settle(self, answers: Answers) {
@@ -494,13 +498,34 @@ async fn speak(mut send: SendStream, mut outgoing: mpsc::UnboundedReceiver<ToSou
     send.finish().await;
 }
 
-/// Records of an answer, on their way to the task that sends them.
-struct Queue(mpsc::Sender<Bytes>);
+/// Records of an answer, on their way to the task that sends them, several at once: an entry's is
+/// small, and waking that task costs more than all else about it.
+struct Queue {
+    outgoing: mpsc::Sender<Bytes>,
+    waiting: BytesMut,
+}
+
+impl Queue {
+    fn new(outgoing: mpsc::Sender<Bytes>) -> Self {
+        Self {
+            outgoing,
+            waiting: BytesMut::new(),
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), Fault> {
+        self.outgoing
+            .blocking_send(self.waiting.split().freeze())
+            .map_err(|_| fault::disconnected(Side::Destination, "the source no longer listens"))
+    }
+}
 
 impl Records for Queue {
     fn push(&mut self, record: Bytes) -> Result<(), Fault> {
-        self.0
-            .blocking_send(record)
-            .map_err(|_| fault::disconnected(Side::Destination, "the source no longer listens"))
+        self.waiting.extend_from_slice(&record);
+        if self.waiting.len() >= TOGETHER {
+            self.flush()?;
+        }
+        Ok(())
     }
 }

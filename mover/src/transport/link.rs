@@ -15,7 +15,7 @@ use livmig_proto::{
     session::{Begin, Query, Ready, ToDestination, ToSource},
     wire::DecodeError,
 };
-use tokio::{runtime::Handle, sync::mpsc};
+use tokio::{io::BufReader, runtime::Handle, sync::mpsc};
 
 use super::{
     acks::Acks,
@@ -38,11 +38,17 @@ pub struct Link {
     runtime: Handle,
     connection: Arc<Outgoing>,
     /// Streams for queries that nobody uses now.
-    idle: Mutex<Vec<(SendStream, RecvStream)>>,
+    idle: Mutex<Vec<(SendStream, Answers)>>,
     control: mpsc::UnboundedSender<ToDestination>,
     acks: Arc<Acks>,
     traffic: Arc<Traffic>,
 }
+
+/// Where answers come from, one after the other: their records are small, and many arrive together.
+type Answers = BufReader<RecvStream>;
+
+/// Bytes of answers that are taken in together.
+const TOGETHER: usize = 32 << 10;
 
 /// Bytes of payload that crossed the link.
 #[derive(Debug, Default)]
@@ -136,11 +142,11 @@ impl Link {
         self.runtime.block_on(async {
             let (mut send, receive) = match idle {
                 Some(streams) => streams,
-                None => self
-                    .connection
-                    .open_bi()
-                    .await
-                    .map_err(|error| lost(&error))?,
+                None => {
+                    let opened = self.connection.open_bi().await;
+                    let (send, receive) = opened.map_err(|error| lost(&error))?;
+                    (send, BufReader::with_capacity(TOGETHER, receive))
+                }
             };
             let sent = messages::write_json(&mut send, query)
                 .await
@@ -196,7 +202,7 @@ impl Link {
 pub struct Answer<'a> {
     link: &'a Link,
     send: SendStream,
-    receive: RecvStream,
+    receive: Answers,
 }
 
 impl Answer<'_> {

@@ -22,6 +22,9 @@ use crate::{
 /// How often directories that disappeared are looked for again.
 const LOOKS: usize = 3;
 
+/// Visitors where everything is asked: each waits for the destination's device most of the time.
+const ASKING: usize = 8;
+
 impl Run<'_> {
     /// Makes the destination's entries equal to the source's, all but the metadata of directories.
     pub(super) fn rounds(
@@ -30,6 +33,9 @@ impl Run<'_> {
         baseline: Baseline,
     ) -> Result<LinkSummary, Fault> {
         let mut baseline = baseline;
+        if baseline == Baseline::Unknown {
+            self.threads = self.threads.max(ASKING);
+        }
         let mut before = None;
         for round in 0.. {
             let summary = self.round(shared, baseline)?;
