@@ -11,6 +11,7 @@ use std::{
 use livmig_proto::tree::{BLOCK, ContentTree, Digest, leaf};
 use rustix::io::Errno;
 
+pub use self::buffer::Buffer;
 use self::parallel::Reading;
 use crate::fs::{
     extents::{self, Extent},

@@ -3,7 +3,7 @@
 //! A data [`session`] brings lanes of frames, each applied by a thread of its own ([`apply`],
 //! [`mod@file`], [`make`], [`metadata`]); what was touched is noted on disk ([`touched`]). When the source
 //! settles the pass, everything is made durable and each touched directory is *surveyed*
-//! ([`survey`]): read back, compared with what was claimed, and stored in the catalog; some of them
+//! ([`survey`], [`ranges`]): read back, compared with what was claimed, and stored in the catalog; some of them
 //! [`early`] ([`reading`]), when a processor is [`idle`] or the pass leaves it to the next. Queries ([`query`]) answer for directories that the source knows nothing of.
 
 pub mod apply;
@@ -15,6 +15,7 @@ pub mod links;
 pub mod make;
 pub mod metadata;
 pub mod query;
+pub mod ranges;
 pub mod reading;
 pub mod room;
 pub mod session;

@@ -11,13 +11,14 @@ use livmig_proto::{
     entry::{Meta, Node, entry_digest},
     limits::DIRECTORY_ENTRIES_MAX,
     name::{Name, RelPath},
-    tree::{BLOCK, Digest, is_zero, leaf, range_digest},
+    tree::Digest,
 };
-use rustix::{fs::SeekFrom, io::Errno};
+use rustix::io::Errno;
 
 use super::{
     links::Proven,
     metadata,
+    ranges::WrittenFile,
     state::Destination,
     touched::{ByName, Content, Range, Touch, Written},
 };
@@ -347,13 +348,20 @@ impl<'a> Surveyor<'a> {
                 Some(known),
             ) if *base == known.root && *size == stat.identity.size && is_minor(ranges, *size) => {
                 // Once for the whole file: pages are dropped only together with the larger folio
-                // that they lie in, and reading one range reads ahead into the next.
+                // that they lie in.
                 self.drop_cache(fd, *size);
-                for range in ranges {
-                    if !self.range(fd, path, range, *size)? {
-                        self.mismatch(path, "content");
-                        break;
-                    }
+                let volume = &self.destination.volume;
+                let file = WrittenFile {
+                    fd: fd.as_fd(),
+                    direct: volume.has_direct_reads().then(direct).flatten(),
+                    size: *size,
+                    true_holes: volume.has_true_holes(),
+                };
+                let held = file.holds(ranges).map_err(|errno| {
+                    fault::at(Side::Destination, path, "read the file back", errno)
+                })?;
+                if !held {
+                    self.mismatch(path, "content");
                 }
                 Ok(Hashed {
                     size: *size,
@@ -385,49 +393,6 @@ impl<'a> Surveyor<'a> {
             }
         }
         hash::sum(fd, options, &mut self.buffer).map_err(failed)
-    }
-
-    /// Whether a range holds what was written to it.
-    fn range(
-        &mut self,
-        fd: &OwnedFd,
-        path: &RelPath,
-        range: &Range,
-        size: u64,
-    ) -> Result<bool, Fault> {
-        let failed = |errno| fault::at(Side::Destination, path, "read the file back", errno);
-        let end = (range.offset + range.len).min(size);
-        if range.digest.is_none() && self.destination.volume.has_true_holes() {
-            match rustix::fs::seek(fd, SeekFrom::Data(range.offset)) {
-                Err(Errno::NXIO) => return Ok(true),
-                Ok(data) if data >= end => return Ok(true),
-                _ => {}
-            }
-        }
-        let mut at = range.offset;
-        let mut leaves = Vec::new();
-        while at < end {
-            let step = usize::try_from(end - at)
-                .unwrap_or(usize::MAX)
-                .min(hash::WINDOW);
-            self.buffer.resize(step, 0);
-            let read = file::read_at(fd, &mut self.buffer, at).map_err(failed)?;
-            let content = self.buffer.get(..read).unwrap_or_default();
-            if read < step {
-                return Ok(false);
-            }
-            match range.digest {
-                Some(_) => leaves.extend(content.chunks(BLOCK).map(leaf)),
-                None if !is_zero(content) => return Ok(false),
-                None => {}
-            }
-            at += u64::try_from(read).unwrap_or(0);
-        }
-        // A file cut short since then proves nothing of what was cut.
-        let whole = end == range.offset + range.len;
-        Ok(range
-            .digest
-            .is_none_or(|digest| !whole || digest == range_digest(&leaves)))
     }
 
     fn drop_cache(&mut self, fd: &OwnedFd, size: u64) {

@@ -12,7 +12,7 @@ const ALIGN: usize = 4096;
 
 /// Bytes that were read, and room for more.
 #[derive(Debug, Default)]
-pub(super) struct Buffer {
+pub struct Buffer {
     bytes: Vec<u8>,
     start: usize,
     len: usize,
@@ -20,18 +20,13 @@ pub(super) struct Buffer {
 
 impl Buffer {
     /// Fills it with up to `len` bytes at `offset` of the file `fd`, short only at the file's end.
-    pub(super) fn fill(&mut self, fd: impl AsFd, offset: u64, len: usize) -> Result<(), Errno> {
+    pub fn fill(&mut self, fd: impl AsFd, offset: u64, len: usize) -> Result<(), Errno> {
         self.len = file::read_at(fd, self.room(len), offset)?;
         Ok(())
     }
 
     /// The same of a file that was opened by [`file::open_direct`]; `offset` is a multiple of 4096.
-    pub(super) fn fill_directly(
-        &mut self,
-        fd: impl AsFd,
-        offset: u64,
-        len: usize,
-    ) -> Result<(), Errno> {
+    pub fn fill_directly(&mut self, fd: impl AsFd, offset: u64, len: usize) -> Result<(), Errno> {
         let room = self.room(len.next_multiple_of(ALIGN));
         let mut filled = 0;
         while let Some(rest) = room.get_mut(filled..).filter(|rest| !rest.is_empty()) {
@@ -65,7 +60,7 @@ impl Buffer {
     }
 
     /// What was read.
-    pub(super) fn content(&self) -> &[u8] {
+    pub fn content(&self) -> &[u8] {
         self.bytes
             .get(self.start..self.start + self.len)
             .unwrap_or_default()

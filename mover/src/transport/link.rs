@@ -140,13 +140,12 @@ impl Link {
             |error: &dyn std::error::Error| fault::disconnected(Side::Source, &error.to_string());
         let idle = lock(&self.idle).pop();
         self.runtime.block_on(async {
-            let (mut send, receive) = match idle {
-                Some(streams) => streams,
-                None => {
-                    let opened = self.connection.open_bi().await;
-                    let (send, receive) = opened.map_err(|error| lost(&error))?;
-                    (send, BufReader::with_capacity(TOGETHER, receive))
-                }
+            let (mut send, receive) = if let Some(streams) = idle {
+                streams
+            } else {
+                let opened = self.connection.open_bi().await;
+                let (send, receive) = opened.map_err(|error| lost(&error))?;
+                (send, BufReader::with_capacity(TOGETHER, receive))
             };
             let sent = messages::write_json(&mut send, query)
                 .await
