@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use livmig_proto::control::{PassKind, Side, VerifyLevel};
+use livmig_proto::control::{PassKind, PassSeconds, Side, VerifyLevel};
 use serde::Serialize;
 
 use crate::{
@@ -136,8 +136,12 @@ pub struct PassDocument {
     pub bytes_scanned: u64,
     /// Bytes sent, metadata included.
     pub bytes_sent: u64,
+    /// Whether what it copied was to be read back beside the next.
+    pub read_back_left: bool,
     /// Wall time.
     pub seconds: f64,
+    /// Where it went; of the slowest volume, term by term.
+    pub seconds_by_term: PassSeconds,
 }
 
 /// One volume.
@@ -244,7 +248,9 @@ fn pass(cost: &PassCost) -> PassDocument {
         bytes_total: cost.bytes_total,
         bytes_scanned: cost.bytes_scanned,
         bytes_sent: cost.bytes_sent,
+        read_back_left: cost.read_back_left,
         seconds: cost.seconds.total,
+        seconds_by_term: cost.seconds.clone(),
     }
 }
 
