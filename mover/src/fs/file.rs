@@ -74,7 +74,7 @@ pub fn expect_sequential(fd: impl AsFd) {
 }
 
 /// Drops the file's clean pages from the cache, so that the next read is the device's. Whether
-/// that came true: false where pages stay (tmpfs, a mapping) or nobody can tell.
+/// that came true: false where pages stay (tmpfs, a mapping, a writer).
 pub fn drop_cache(fd: impl AsFd) -> bool {
     rustix::fs::fadvise(fd.as_fd(), 0, None, Advice::DontNeed).is_ok()
         && super::sys::cached_pages(fd.as_fd()) == Ok(0)

@@ -1,19 +1,24 @@
 //! Reads that leave the page cache as they found it, so that the workload's pages survive a pass
 //! over more data than fits in memory.
 //!
-//! Before a window of a file is read it is asked (`cachestat`) whether the cache holds any of it.
+//! Before a window of a file is read it is asked (`cachestat`) whether the cache holds any of it; a
+//! small file is read as far as that needs no waiting, which tells the same.
 //! If not, nobody but this read brought it there, and it is dropped behind the read. What was
 //! there before stays, whoever it belongs to; so does everything where the kernel cannot tell.
 //! The question is asked 64 MiB ahead of the read, before the kernel's readahead comes there.
 
 use std::{
     collections::VecDeque,
+    io::IoSliceMut,
     os::fd::{AsFd, BorrowedFd},
 };
 
-use rustix::fs::Advice;
+use rustix::{
+    fs::Advice,
+    io::{Errno, ReadWriteFlags, preadv2},
+};
 
-use super::sys;
+use super::{file, sys};
 
 /// Bytes about which is asked and which are dropped at once.
 const WINDOW: u64 = 1 << 20;
@@ -26,6 +31,42 @@ const FOLIO_MAX: u64 = 2 * WINDOW;
 
 /// Bytes beyond the end of a file that may lie in its last folio.
 const TAIL: u64 = 128 << 10;
+
+/// Reads a small file from its beginning, `buffer` being as large; how many bytes there were. Not
+/// `polite`, nothing is dropped.
+pub fn read_whole(fd: impl AsFd, buffer: &mut [u8], polite: bool) -> Result<usize, Errno> {
+    let fd = fd.as_fd();
+    if !polite || buffer.is_empty() {
+        return file::read_at(fd, buffer, 0);
+    }
+    let size = to_u64(buffer.len());
+    let at_once = preadv2(
+        fd,
+        &mut [IoSliceMut::new(buffer)],
+        0,
+        ReadWriteFlags::NOWAIT,
+    );
+    match at_once {
+        // Some of it was there, whoever it belongs to.
+        Ok(read) => {
+            let rest = buffer.get_mut(read..).unwrap_or_default();
+            Ok(read + file::read_at(fd, rest, to_u64(read))?)
+        }
+        Err(Errno::AGAIN) => {
+            let read = file::read_at(fd, buffer, 0)?;
+            drop_up_to(fd, 0, size, size);
+            Ok(read)
+        }
+        // Not offered here (by overlayfs before Linux 6.6, for one).
+        Err(_) => {
+            let mut footprint = Footprint::new(polite);
+            footprint.before(fd, 0, size, size);
+            let read = file::read_at(fd, buffer, 0)?;
+            footprint.behind(fd, 0, to_u64(read));
+            Ok(read)
+        }
+    }
+}
 
 /// What one reading of one file may drop.
 #[derive(Debug)]
@@ -99,18 +140,27 @@ impl Footprint {
         // A large folio that reaches beyond what is dropped stays, so what was
         // read just before is dropped once more. Dirty and mapped pages stay in any case.
         let from = self.run.max(offset.saturating_sub(FOLIO_MAX));
-        // At the end of the file the last one may reach beyond it.
-        let to = if end < self.size {
-            end
-        } else {
-            end.next_multiple_of(TAIL)
-        };
-        let _ = rustix::fs::fadvise(fd, from, (to - from).try_into().ok(), Advice::DontNeed);
+        drop_up_to(fd.as_fd(), from, end, self.size);
     }
 
     fn known(&self) -> u64 {
-        u64::try_from(self.ours.len()).unwrap_or(u64::MAX)
+        to_u64(self.ours.len())
     }
+}
+
+/// Drops what was read from `from` to `end` of a file of `size` bytes.
+fn drop_up_to(fd: BorrowedFd<'_>, from: u64, end: u64, size: u64) {
+    // At the end of the file the last folio may reach beyond it.
+    let to = if end < size {
+        end
+    } else {
+        end.next_multiple_of(TAIL)
+    };
+    let _ = rustix::fs::fadvise(fd, from, (to - from).try_into().ok(), Advice::DontNeed);
+}
+
+fn to_u64(len: usize) -> u64 {
+    u64::try_from(len).unwrap_or(u64::MAX)
 }
 
 fn is_absent(fd: BorrowedFd<'_>, window: u64) -> bool {
@@ -157,15 +207,47 @@ mod tests {
     }
 
     #[test]
+    fn a_small_file_is_dropped_only_if_nothing_of_it_was_there() {
+        for size in [10_u64, 5000, 128 << 10] {
+            let named = tempfile::NamedTempFile::new().unwrap();
+            let content: Vec<u8> = (0..=255).cycle().take(size.try_into().unwrap()).collect();
+            named.as_file().write_all_at(&content, 0).unwrap();
+            named.as_file().sync_all().unwrap();
+            let file = File::open(named.path()).unwrap();
+            if !crate::fs::file::drop_cache(&file) {
+                return;
+            }
+            let read = |polite| {
+                let mut buffer = vec![0; content.len()];
+                let read = read_whole(&file, &mut buffer, polite).unwrap();
+                assert_eq!(buffer[..read], content);
+            };
+            read(true);
+            assert_eq!(cached(&file, 0, size), 0, "{size}");
+            read(false);
+            read(true);
+            assert_eq!(cached(&file, 0, size), size.div_ceil(4096), "{size}");
+            if size > 5000 {
+                // A part is enough.
+                let rest = std::num::NonZeroU64::new(size - 8192);
+                let _ = rustix::fs::fadvise(&file, 8192, rest, Advice::DontNeed);
+                let before = cached(&file, 0, size);
+                read(true);
+                assert!(cached(&file, 0, size) >= before);
+            }
+        }
+    }
+
+    #[test]
     fn what_was_in_the_cache_stays_and_nothing_else() {
         let Some((_named, file)) = cold() else {
             return;
         };
         read(&file, &mut Footprint::new(false));
-        assert_eq!(cached(&file, 0, 0), SIZE.div_ceil(4096));
+        assert_eq!(cached(&file, 0, SIZE), SIZE.div_ceil(4096));
         // All of it is the workload's now.
         read(&file, &mut Footprint::new(true));
-        assert_eq!(cached(&file, 0, 0), SIZE.div_ceil(4096));
+        assert_eq!(cached(&file, 0, SIZE), SIZE.div_ceil(4096));
 
         assert!(crate::fs::file::drop_cache(&file));
         // Two stretches are, one that is met at once and one far ahead.

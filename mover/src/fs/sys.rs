@@ -1,24 +1,83 @@
 //! The system calls that no safe wrapper offers. The only module with `unsafe`.
 
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::{
+    os::fd::{AsRawFd as _, BorrowedFd},
+    ptr,
+};
 
 use livmig_proto::control::IoPriority;
 use rustix::io::Errno;
 
-/// Pages of the file `fd` that the page cache holds (`cachestat`, Linux 6.5).
+/// Pages of the file `fd` that the page cache holds, as far as this process may know: all of them
+/// where it may not (mincore(2)).
 ///
 /// # Errors
-/// `NOSYS` on older kernels; whatever the file system answers (`OPNOTSUPP` on hugetlbfs).
+/// Whatever the file system answers (`OPNOTSUPP` on hugetlbfs).
 pub fn cached_pages(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
-    // A length of zero means up to the end.
-    cached_pages_in(fd, 0, 0)
+    let size = rustix::fs::fstat(fd)?.st_size;
+    match u64::try_from(size) {
+        Ok(0) | Err(_) => Ok(0),
+        Ok(size) => cached_pages_in(fd, 0, size),
+    }
 }
 
-/// As [`cached_pages`], of the `len` bytes from `offset`.
+/// As [`cached_pages`], of the `len` bytes from `offset`, a multiple of the page size.
 ///
 /// # Errors
 /// The same.
 pub fn cached_pages_in(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<u64, Errno> {
+    match cachestat(fd, offset, len) {
+        // Linux before 6.5, or a container runtime that does not know this call yet and so forbids
+        // it, as containerd 1.6 does.
+        Err(Errno::NOSYS | Errno::PERM) => resident_pages(fd, offset, len),
+        counted => counted,
+    }
+}
+
+/// The same by a mapping that is never touched (mincore(2)).
+fn resident_pages(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<u64, Errno> {
+    /// Bytes that are mapped at once: a byte is needed for each page of them.
+    const STEP: u64 = 1 << 30;
+    let page = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
+    let mut resident = 0;
+    let mut done = 0;
+    while done < len {
+        let step = (len - done).min(STEP);
+        let length = usize::try_from(step).map_err(|_| Errno::INVAL)?;
+        let at = libc::off_t::try_from(offset + done).map_err(|_| Errno::INVAL)?;
+        let pages = usize::try_from(step.div_ceil(page)).map_err(|_| Errno::INVAL)?;
+        let mut present = vec![0_u8; pages];
+        // SAFETY: the kernel chooses an address that is free; nothing is ever read through it.
+        let map = unsafe {
+            libc::mmap(
+                ptr::null_mut(),
+                length,
+                libc::PROT_READ,
+                libc::MAP_SHARED,
+                fd.as_raw_fd(),
+                at,
+            )
+        };
+        if map == libc::MAP_FAILED {
+            return Err(last_errno());
+        }
+        // SAFETY: `map` is a mapping of `length` bytes, and `present` has a byte for each page of it.
+        let asked = unsafe { libc::mincore(map, length, present.as_mut_ptr()) };
+        let failed = (asked != 0).then(last_errno);
+        // SAFETY: it was mapped above and is used by nobody.
+        unsafe { libc::munmap(map, length) };
+        if let Some(errno) = failed {
+            return Err(errno);
+        }
+        let counted = present.iter().filter(|page| **page & 1 != 0).count();
+        resident += u64::try_from(counted).unwrap_or(u64::MAX);
+        done += step;
+    }
+    Ok(resident)
+}
+
+/// Pages of `len` bytes from `offset` that the page cache holds (cachestat(2), Linux 6.5).
+fn cachestat(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<u64, Errno> {
     // One number on every architecture since the tables were unified in Linux 5.1.
     const SYS_CACHESTAT: libc::c_long = 451;
 
@@ -45,8 +104,8 @@ pub fn cached_pages_in(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<u64,
         libc::syscall(
             SYS_CACHESTAT,
             fd.as_raw_fd(),
-            std::ptr::from_ref(&range),
-            std::ptr::from_mut(&mut answer),
+            ptr::from_ref(&range),
+            ptr::from_mut(&mut answer),
             0_u32,
         )
     };
@@ -118,4 +177,42 @@ pub fn raise_file_limit() {
 
 fn last_errno() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, os::fd::AsFd as _, os::unix::fs::FileExt as _};
+
+    use super::*;
+
+    #[test]
+    fn both_ways_to_count_cached_pages_agree() {
+        const PAGES: u64 = 300;
+        let named = tempfile::NamedTempFile::new().unwrap();
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .open(named.path())
+            .unwrap();
+        file.write_all_at(&vec![7; 4096 * 300 - 100], 0).unwrap();
+        file.sync_all().unwrap();
+        let fd = file.as_fd();
+        let both = |offset, len| (cachestat(fd, offset, len), resident_pages(fd, offset, len));
+        let size = PAGES * 4096 - 100;
+        if both(0, size).0.is_err() {
+            return;
+        }
+        assert_eq!(both(0, size), (Ok(PAGES), Ok(PAGES)));
+        assert_eq!(cached_pages(fd), Ok(PAGES));
+        let middle = (100 * 4096, 50 * 4096);
+        assert_eq!(both(middle.0, middle.1), (Ok(50), Ok(50)));
+        let _ = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+        let (counted, resident) = both(0, size);
+        assert_eq!(counted, resident);
+        let (counted, resident) = both(middle.0, middle.1);
+        assert_eq!(counted, resident);
+        // Nothing is mapped of a file that has nothing.
+        file.set_len(0).unwrap();
+        assert_eq!(cached_pages(fd), Ok(0));
+    }
 }

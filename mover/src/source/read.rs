@@ -14,8 +14,7 @@ use crate::{
     fault,
     fs::{
         entry::{meta_of, node},
-        file,
-        footprint::Footprint,
+        file, footprint,
         stat::{Kind, Stat},
         sys, xattr,
     },
@@ -92,11 +91,8 @@ pub fn whole(
     limit: u64,
 ) -> Result<(), Fault> {
     buffer.resize(usize::try_from(limit).unwrap_or(usize::MAX), 0);
-    let mut footprint = Footprint::new(open.spares_cache);
-    footprint.before(&open.fd, 0, limit, limit);
-    let read = file::read_at(&open.fd, buffer, 0)
+    let read = footprint::read_whole(&open.fd, buffer, open.spares_cache)
         .map_err(|errno| fault::at(Side::Source, path, "read the file", errno))?;
-    footprint.behind(&open.fd, 0, read as u64);
     buffer.truncate(read);
     Ok(())
 }
