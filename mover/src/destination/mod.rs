@@ -4,8 +4,9 @@
 //! [`mod@file`], [`make`], [`metadata`]); what was touched is noted on disk ([`touched`]). When the source
 //! settles the pass, everything is made durable and each touched directory is *surveyed*
 //! ([`survey`], [`ranges`]): read back, compared with what was claimed, and stored in the catalog; some of them
-//! [`early`] ([`reading`]), when a processor is [`idle`] or the pass leaves it to the next. Queries ([`query`]) answer for directories that the source knows nothing of.
+//! [`early`] ([`reading`]), when a processor is [`idle`] or the pass leaves it to the next. Queries ([`answers`], [`query`]) answer for directories that the source knows nothing of.
 
+pub mod answers;
 pub mod apply;
 pub mod early;
 pub mod file;

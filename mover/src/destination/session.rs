@@ -5,22 +5,22 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use livmig_proto::{
     control::{Fault, FaultCode, PassKind, Side, VerifyLevel},
     frame::{decode_frame, frame_length},
     hex,
-    name::{Name, RelPath},
-    session::{Begin, Query, Ready, ToDestination, ToSource},
+    name::RelPath,
+    session::{Begin, Ready, ToDestination, ToSource},
 };
 use tokio::{io::AsyncReadExt as _, sync::mpsc, task::JoinSet};
 
 use super::{
+    answers::Answering,
     apply::{Applier, Failure},
     early::When,
     flush::Flusher,
     idle::Idle,
-    query::Records,
     reading::Reading,
     state::Destination,
 };
@@ -41,9 +41,6 @@ const LANES_MAX: usize = 32;
 
 /// How long a connected peer may take to say what it wants.
 const BEGIN: Duration = Duration::from_secs(10);
-
-/// Bytes of an answer that are sent together.
-const TOGETHER: usize = 32 << 10;
 
 /// Bytes that a source may ask to have taken in before a pass, in all.
 const PROBE_MAX: u64 = 64 << 20;
@@ -165,14 +162,6 @@ struct Session {
 }
 
 type Answers = mpsc::UnboundedSender<ToSource>;
-
-/// Why a query has no answer.
-enum QueryError {
-    /// Nobody listens any more.
-    Gone,
-    /// The directory or file could not be read.
-    Failed(Fault),
-}
 
 impl Session {
     /// Serves the source until it is gone; `left` reads back what the session before has left. What
@@ -300,73 +289,20 @@ impl Session {
         }
     }
 
-    /// Answers queries, one after the other, until the source has no more.
-    async fn queries(self, mut send: SendStream, mut receive: RecvStream, answers: Answers) {
-        while let Ok(Some((query, _))) = messages::read_json::<Query>(&mut receive).await {
-            match self.query(query, &mut send).await {
-                Ok(()) => {}
-                Err(QueryError::Gone) => return,
-                Err(QueryError::Failed(fault)) => {
-                    let _ = answers.send(ToSource::Fault {
-                        fault,
-                        directory: None,
-                        fatal: true,
-                    });
-                    return send.break_off();
-                }
-            }
-        }
-        send.finish().await;
-    }
-
-    async fn query(&self, query: Query, send: &mut SendStream) -> Result<(), QueryError> {
-        let (records, mut outgoing) = mpsc::channel::<Bytes>(2);
-        let session = self.clone();
-        let thread = tokio::task::spawn_blocking(move || session.answer(&query, records));
-        let mut gone = false;
-        while let Some(record) = outgoing.recv().await {
-            if send.write_bytes(record).await.is_err() {
-                gone = true;
-                break;
-            }
-        }
-        drop(outgoing);
-        match thread.await {
-            _ if gone => Err(QueryError::Gone),
-            Ok(answered) => answered.map_err(QueryError::Failed),
-            Err(_) => Err(QueryError::Failed(fault::plain(
-                Side::Destination,
-                FaultCode::Internal,
-                "destination: a thread that answers the source ended unexpectedly",
-            ))),
-        }
-    }
-
-    fn answer(&self, query: &Query, records: mpsc::Sender<Bytes>) -> Result<(), Fault> {
-        let bad = |_| {
-            fault::plain(
-                Side::Destination,
-                FaultCode::Protocol,
-                "destination: was asked about something that is no path",
-            )
+    async fn queries(self, send: SendStream, receive: RecvStream, answers: Answers) {
+        let answering = Answering {
+            destination: self.destination,
+            level: self.level,
+            tag_key: self.tag_key,
         };
-        let mut records = Queue::new(records);
-        match query {
-            Query::List { path } => {
-                let path = RelPath::new(path).map_err(bad)?;
-                self.destination
-                    .list(&path, &self.tag_key, self.level, &mut records)?;
-            }
-            Query::Signature { path, name, block } => {
-                let (path, name) = (
-                    RelPath::new(path).map_err(bad)?,
-                    Name::new(name).map_err(bad)?,
-                );
-                let signature = self.destination.signature(&path, &name, *block)?;
-                records.push(signature)?;
-            }
-        }
-        records.flush()
+        let tell = |fault| {
+            let _ = answers.send(ToSource::Fault {
+                fault,
+                directory: None,
+                fatal: true,
+            });
+        };
+        answering.serve(send, receive, tell).await;
     }
 
     async fn settle(self, answers: Answers) {
@@ -496,36 +432,4 @@ async fn speak(mut send: SendStream, mut outgoing: mpsc::UnboundedReceiver<ToSou
         }
     }
     send.finish().await;
-}
-
-/// Records of an answer, on their way to the task that sends them, several at once: an entry's is
-/// small, and waking that task costs more than all else about it.
-struct Queue {
-    outgoing: mpsc::Sender<Bytes>,
-    waiting: BytesMut,
-}
-
-impl Queue {
-    fn new(outgoing: mpsc::Sender<Bytes>) -> Self {
-        Self {
-            outgoing,
-            waiting: BytesMut::new(),
-        }
-    }
-
-    fn flush(&mut self) -> Result<(), Fault> {
-        self.outgoing
-            .blocking_send(self.waiting.split().freeze())
-            .map_err(|_| fault::disconnected(Side::Destination, "the source no longer listens"))
-    }
-}
-
-impl Records for Queue {
-    fn push(&mut self, record: Bytes) -> Result<(), Fault> {
-        self.waiting.extend_from_slice(&record);
-        if self.waiting.len() >= TOGETHER {
-            self.flush()?;
-        }
-        Ok(())
-    }
 }

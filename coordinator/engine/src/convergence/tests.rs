@@ -229,7 +229,7 @@ fn nothing_is_decided_on_a_pass_that_is_not_read_back() {
     last.read_back_left = true;
     let options = Options {
         max_passes: 1,
-        max_downtime: Duration::from_secs(3600),
+        max_downtime: Duration::from_hours(1),
         ..Options::default()
     };
     let verdict = |all: &[PassCost]| {
