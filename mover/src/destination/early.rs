@@ -77,6 +77,14 @@ struct State {
     surveyed: Vec<RelPath>,
 }
 
+impl State {
+    /// How many more directories may come.
+    fn room(&self) -> usize {
+        let taken = self.left.len() + self.durable.len() + self.surveyed.len();
+        EARLY_MAX.saturating_sub(taken)
+    }
+}
+
 impl Early {
     /// A session begins, or ends and leaves what is durable to be read back.
     pub fn open(&self, when: When) {
@@ -87,7 +95,7 @@ impl Early {
     /// A lane has left the directory of `key`.
     pub fn left(&self, key: Key) {
         let mut state = self.lock();
-        if !state.when.is_never() && state.surveyed.len() + state.left.len() < EARLY_MAX {
+        if !state.when.is_never() && state.room() > 0 {
             state.left.push(key);
         }
     }
@@ -101,7 +109,8 @@ impl Early {
     pub fn flushed(&self, keys: Vec<Key>) {
         let mut state = self.lock();
         if !state.when.is_never() {
-            state.durable.extend(keys);
+            let room = state.room();
+            state.durable.extend(keys.into_iter().take(room));
             self.changed.notify_all();
         }
     }
@@ -242,6 +251,19 @@ mod tests {
         early.close();
         assert_eq!(early.take(), None);
         assert_eq!(early.take_surveyed(), [RelPath::ROOT]);
+    }
+
+    #[test]
+    fn no_more_directories_are_taken_than_can_be_remembered() {
+        let early = Early::default();
+        early.open(When::AtOnce);
+        // As a pass that leaves its read-back hands over all that it touched.
+        early.flushed(vec![A; EARLY_MAX + 1]);
+        early.left(B);
+        assert!(early.flushing().is_empty());
+        early.flushed(vec![B]);
+        assert_eq!(early.lock().durable.len(), EARLY_MAX);
+        assert!(!early.lock().durable.contains(&B));
     }
 
     #[test]

@@ -3,8 +3,10 @@
 //! A data [`session`] brings lanes of frames, each applied by a thread of its own ([`apply`],
 //! [`mod@file`], [`make`], [`metadata`]); what was touched is noted on disk ([`touched`]). When the source
 //! settles the pass, everything is made durable and each touched directory is *surveyed*
-//! ([`survey`], [`ranges`]): read back, compared with what was claimed, and stored in the catalog; some of them
-//! [`early`] ([`reading`]), when a processor is [`idle`] or the pass leaves it to the next. Queries ([`answers`], [`query`]) answer for directories that the source knows nothing of.
+//! ([`survey`], [`ranges`]): read back, compared with what was claimed, and stored in the catalog;
+//! some of them [`early`] ([`reading`]), a first copy when a processor is [`idle`] or beside the pass
+//! that follows. Queries ([`answers`], [`query`]) answer for directories that the source knows
+//! nothing of.
 
 pub mod answers;
 pub mod apply;

@@ -234,16 +234,20 @@ impl Session {
 
     /// Reads back early, going on with what reads already.
     async fn reading(&self, left: Option<Reading>) -> Reading {
-        match left {
-            Some(reading) if reading.level() == self.level => return reading,
-            Some(reading) => reading.end().await,
-            None => {}
-        }
         let when = if self.leaves {
             When::Idle(Idle::new())
         } else {
             When::AtOnce
         };
+        match left {
+            Some(reading) if reading.level() == self.level => {
+                // A first copy that was cut off has left it waiting for an idle processor.
+                self.destination.early.open(when);
+                return reading;
+            }
+            Some(reading) => reading.end().await,
+            None => {}
+        }
         Reading::begin(&self.destination, self.level, when)
     }
 

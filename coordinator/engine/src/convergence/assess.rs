@@ -37,7 +37,7 @@ pub enum Verdict {
 }
 
 /// Live passes that always run: the second proves what the first one missed.
-pub const LEAST_PASSES: usize = 2;
+const LEAST_PASSES: usize = 2;
 
 /// Seconds of engine time below which another pass is not worth its noise.
 const SMALL_ENGINE: f64 = 1.0;

@@ -10,7 +10,7 @@ mod estimate;
 mod predict;
 
 pub(crate) use assess::is_early;
-pub use assess::{Assessment, LEAST_PASSES, Verdict, assess};
+pub use assess::{Assessment, Verdict, assess};
 pub use combine::{PassCost, combine};
 pub use estimate::{Estimate, Prediction, Term};
 pub(crate) use predict::scan_seconds;
