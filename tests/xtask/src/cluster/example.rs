@@ -5,10 +5,11 @@
 use std::{path::Path, process::ExitCode};
 
 use anyhow::{Context as _, Result};
+use serde_json::Value;
 
 use super::{
     layout::Layout,
-    testapp::{self, fill::Fill, restart, size::Mebibytes},
+    testapp::{self, Trial, fill::Fill, restart, size::Mebibytes},
 };
 
 /// What to run.
@@ -24,10 +25,12 @@ pub(crate) struct Options {
 /// Runs the example. The code is 0 when every judge agreed.
 pub(super) fn run(layout: &Layout, sources: &Path, options: &Options) -> Result<ExitCode> {
     let fill = Fill::of_large_files(options.size);
-    testapp::run(layout, sources, &options.run, fill, |trial| {
+    let steps = |trial: &mut Trial<'_>| {
         trial.app.start()?;
         let on_source =
             restart::several(&trial.app).context("timing plain restarts on the source class")?;
         trial.migrate(&on_source)
-    })
+    };
+    let document = |migrations: Vec<Value>| migrations.into_iter().next().unwrap_or_default();
+    testapp::run(layout, sources, &options.run, fill, 1, steps, document)
 }

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
+use super::median;
+
 /// Adds to `document` the plain restarts on both classes, in seconds.
 ///
 /// `restartSeconds` is the smaller of the two medians. On a class whose volumes are attached, a pod
@@ -17,7 +19,7 @@ pub(in crate::cluster) fn add_restarts(
 ) -> Result<()> {
     let restart = [source, destination]
         .into_iter()
-        .filter_map(median)
+        .filter_map(|restarts| median(restarts.to_vec()))
         .min_by(f64::total_cmp)
         .context("no restart was timed")?;
     let status = document
@@ -33,15 +35,6 @@ pub(in crate::cluster) fn add_restarts(
         status.insert("downtimeMinusRestartSeconds".to_owned(), engine);
     }
     Ok(())
-}
-
-fn median(seconds: &[f64]) -> Option<f64> {
-    let mut sorted = seconds.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let upper = sorted.get(sorted.len() / 2)?;
-    // Of an even number the two in the middle count alike.
-    let lower = sorted.get((sorted.len() - 1) / 2)?;
-    Some(f64::midpoint(*lower, *upper))
 }
 
 /// The figures for people: the downtime by term beside the prediction, and beside a restart.
@@ -85,13 +78,6 @@ fn cell(seconds: Option<f64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_median_is_in_the_middle() {
-        assert_eq!(median(&[]), None);
-        assert_eq!(median(&[10.5, 1.4, 1.5]), Some(1.5));
-        assert_eq!(median(&[1.0, 2.0, 10.0, 3.0]), Some(2.5));
-    }
 
     #[test]
     fn a_restart_that_waits_for_an_attachment_does_not_flatter() {

@@ -9,7 +9,9 @@ pub(in crate::cluster) mod size;
 
 mod document;
 mod leave;
+mod median;
 mod migration;
 mod trial;
 
-pub(in crate::cluster) use self::trial::{RunOptions, run};
+pub(in crate::cluster) use self::median::median;
+pub(in crate::cluster) use self::trial::{RunOptions, Trial, run};

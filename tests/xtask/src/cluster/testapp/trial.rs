@@ -35,18 +35,21 @@ pub(in crate::cluster) struct RunOptions {
 pub(in crate::cluster) struct Trial<'a> {
     /// The app, not started yet.
     pub(in crate::cluster) app: App<'a>,
-    program: Program,
+    program: &'a Program,
     problems: Vec<String>,
 }
 
-/// Runs `steps` on a cluster that runs, and prints the document that they come to. The code is 0
-/// when every judge agreed.
-pub(in crate::cluster) fn run(
+/// Runs `steps` on a cluster that runs, `rounds` times, each with an app of its own, and prints the
+/// document that all of them come to. The code is 0 when every judge agreed; a round in which one
+/// did not is the last.
+pub(in crate::cluster) fn run<T>(
     layout: &Layout,
     sources: &Path,
     options: &RunOptions,
     fill: Fill,
-    steps: impl FnOnce(&mut Trial<'_>) -> Result<Value>,
+    rounds: u32,
+    steps: impl Fn(&mut Trial<'_>) -> Result<T>,
+    document: impl FnOnce(Vec<T>) -> Value,
 ) -> Result<ExitCode> {
     let mut answer = answer::keep_stdout_for_it()?;
     up::run(layout, sources)?;
@@ -54,29 +57,28 @@ pub(in crate::cluster) fn run(
         Some(file) => Program::at(file)?,
         None => Program::build(layout)?,
     };
-    let mut trial = Trial {
-        app: App::create(layout, fill)?,
-        program,
-        problems: Vec::new(),
-    };
-    eprintln!("Namespace {}.", trial.app.namespace());
-    match steps(&mut trial) {
-        Ok(document) => writeln!(answer, "{document:#}")?,
-        Err(error) => trial.problems.push(format!("{error:#}")),
+    let mut came_to = Vec::new();
+    let mut all_agreed = true;
+    for _ in 0..rounds {
+        let mut trial = Trial {
+            app: App::create(layout, fill)?,
+            program: &program,
+            problems: Vec::new(),
+        };
+        eprintln!("Namespace {}.", trial.app.namespace());
+        match steps(&mut trial) {
+            Ok(value) => came_to.push(value),
+            Err(error) => trial.problems.push(format!("{error:#}")),
+        }
+        all_agreed = trial.end(options.keep)?;
+        if !all_agreed {
+            break;
+        }
     }
-    let Trial { app, problems, .. } = trial;
-    for problem in &problems {
-        eprintln!("FAILED: {problem}");
+    if !came_to.is_empty() {
+        writeln!(answer, "{:#}", document(came_to))?;
     }
-    if !problems.is_empty() {
-        leave::say_what_is_there(&app);
-    }
-    if options.keep {
-        leave::say_how_to_remove(&app);
-    } else {
-        leave::remove(&app)?;
-    }
-    Ok(if problems.is_empty() {
+    Ok(if all_agreed {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -118,5 +120,22 @@ impl Trial<'_> {
             problems.extend(before.judge_cleaned_up(app)?);
         }
         Ok(document)
+    }
+
+    /// Says what went wrong and removes the app, unless it is to be kept. Whether every judge agreed.
+    fn end(self, keep: bool) -> Result<bool> {
+        let Self { app, problems, .. } = self;
+        for problem in &problems {
+            eprintln!("FAILED: {problem}");
+        }
+        if !problems.is_empty() {
+            leave::say_what_is_there(&app);
+        }
+        if keep {
+            leave::say_how_to_remove(&app);
+        } else {
+            leave::remove(&app)?;
+        }
+        Ok(problems.is_empty())
     }
 }

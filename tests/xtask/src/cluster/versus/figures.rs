@@ -5,8 +5,8 @@ use std::fmt;
 use serde_json::{Value, json};
 
 use super::{
-    super::testapp::fill::Fill,
-    rsync::{COMMAND, Copies},
+    super::testapp::{fill::Fill, median},
+    rsync::{COMMAND, Copies, Copy},
 };
 
 /// What livmig may take at most of what rsync takes.
@@ -14,9 +14,40 @@ const FIRST: f64 = 0.8;
 /// The same for what a migration adds to a plain restart.
 const SECOND: f64 = 0.3;
 
-/// What both took, in seconds. What a migration that failed did not come to is not there.
+/// What one round has measured.
+pub(super) struct Round {
+    /// What rsync took.
+    pub(super) rsync: Copies,
+    /// The document of the migration.
+    pub(super) migration: Value,
+    /// The machine's load average before rsync, before livmig and at the end.
+    pub(super) load: Vec<f64>,
+}
+
+impl Round {
+    /// Some seconds of the migration. One that failed may not have come to them.
+    fn livmig(&self, path: &str) -> Option<f64> {
+        self.migration.pointer(path).and_then(Value::as_f64)
+    }
+
+    fn document(&self) -> Value {
+        json!({
+            "loadAverages": self.load,
+            "rsync": {
+                "firstCopySeconds": self.rsync.first.seconds,
+                "firstCopySyncSeconds": self.rsync.first.sync_seconds,
+                "secondCopySeconds": self.rsync.second.seconds,
+                "secondCopySyncSeconds": self.rsync.second.sync_seconds,
+                "entriesThatDiffer": self.rsync.differing,
+            },
+            "migration": self.migration,
+        })
+    }
+}
+
+/// What both took, in seconds: the medians of all rounds.
 pub(super) struct Figures {
-    pass: Option<f64>,
+    rounds: Vec<Round>,
     downtime: Option<f64>,
     restart: Option<f64>,
     bars: [Bar; 2],
@@ -26,8 +57,10 @@ pub(super) struct Figures {
 struct Bar {
     /// What of livmig.
     livmig: (&'static str, Option<f64>),
-    /// What of rsync, and how long the destination's file system then still wrote.
-    rsync: (&'static str, f64, f64),
+    /// What of rsync.
+    rsync: (&'static str, Option<f64>),
+    /// The same, until the destination's file system had written all of it.
+    durable: Option<f64>,
     /// The largest ratio that meets it.
     limit: f64,
 }
@@ -35,13 +68,12 @@ struct Bar {
 impl Bar {
     /// The ratio to rsync alone.
     fn ratio(&self) -> Option<f64> {
-        self.livmig.1.map(|seconds| seconds / self.rsync.1)
+        Some(self.livmig.1? / self.rsync.1?)
     }
 
     /// The ratio to rsync with everything on the disk, as it is with livmig.
     fn durable_ratio(&self) -> Option<f64> {
-        let rsync = self.rsync.1 + self.rsync.2;
-        self.livmig.1.map(|seconds| seconds / rsync)
+        Some(self.livmig.1? / self.durable?)
     }
 
     fn verdict(&self) -> &'static str {
@@ -64,45 +96,53 @@ impl Bar {
 }
 
 impl Figures {
-    /// Of what rsync took and what the document of a migration says.
-    pub(super) fn new(rsync: &Copies, migration: &Value) -> Self {
-        let seconds = |path: &str| migration.pointer(path).and_then(Value::as_f64);
-        let pass = seconds("/status/passes/0/seconds");
+    /// Of all `rounds`.
+    pub(super) fn new(rounds: Vec<Round>) -> Self {
+        let livmig = |path: &str| {
+            median(
+                rounds
+                    .iter()
+                    .filter_map(|round| round.livmig(path))
+                    .collect(),
+            )
+        };
+        let rsync = |seconds: fn(&Copy) -> f64, which: fn(&Copies) -> &Copy| {
+            median(
+                rounds
+                    .iter()
+                    .map(|round| seconds(which(&round.rsync)))
+                    .collect(),
+            )
+        };
+        let copied: fn(&Copy) -> f64 = |copy| copy.seconds;
+        let durable: fn(&Copy) -> f64 = |copy| copy.seconds + copy.sync_seconds;
+        let bars = [
+            Bar {
+                livmig: ("first pass", livmig("/status/passes/0/seconds")),
+                rsync: ("first copy", rsync(copied, |copies| &copies.first)),
+                durable: rsync(durable, |copies| &copies.first),
+                limit: FIRST,
+            },
+            Bar {
+                livmig: (
+                    "downtime beyond restart",
+                    livmig("/status/downtimeMinusRestartSeconds"),
+                ),
+                rsync: ("second copy", rsync(copied, |copies| &copies.second)),
+                durable: rsync(durable, |copies| &copies.second),
+                limit: SECOND,
+            },
+        ];
         Self {
-            pass,
-            downtime: seconds("/status/downtimeSeconds"),
-            restart: seconds("/status/restartSeconds"),
-            bars: [
-                Bar {
-                    livmig: ("first pass", pass),
-                    rsync: ("first copy", rsync.first.seconds, rsync.first.sync_seconds),
-                    limit: FIRST,
-                },
-                Bar {
-                    livmig: (
-                        "downtime beyond restart",
-                        seconds("/status/downtimeMinusRestartSeconds"),
-                    ),
-                    rsync: (
-                        "second copy",
-                        rsync.second.seconds,
-                        rsync.second.sync_seconds,
-                    ),
-                    limit: SECOND,
-                },
-            ],
+            downtime: livmig("/status/downtimeSeconds"),
+            restart: livmig("/status/restartSeconds"),
+            bars,
+            rounds,
         }
     }
 
-    /// The document of the comparison, with that of the `migration` in it. `load` is the machine's
-    /// before rsync, before livmig and at the end.
-    pub(super) fn document(
-        &self,
-        fill: Fill,
-        rsync: &Copies,
-        load: &[f64],
-        migration: &Value,
-    ) -> Value {
+    /// The document of the comparison, with every round and its migration in it.
+    pub(super) fn document(&self, fill: Fill) -> Value {
         let [pass, beyond] = &self.bars;
         json!({
             "workload": {
@@ -113,39 +153,42 @@ impl Figures {
             },
             "machine": {
                 "processors": std::thread::available_parallelism().map_or(0, usize::from),
-                "loadAverages": load,
             },
-            "rsync": {
-                "command": COMMAND,
-                "firstCopySeconds": rsync.first.seconds,
-                "firstCopySyncSeconds": rsync.first.sync_seconds,
-                "secondCopySeconds": rsync.second.seconds,
-                "secondCopySyncSeconds": rsync.second.sync_seconds,
-                "entriesThatDiffer": rsync.differing,
-            },
-            "livmig": {
+            "rsyncCommand": COMMAND,
+            "medians": {
+                "rsyncFirstCopySeconds": pass.rsync.1,
+                "rsyncFirstDurableCopySeconds": pass.durable,
+                "rsyncSecondCopySeconds": beyond.rsync.1,
+                "rsyncSecondDurableCopySeconds": beyond.durable,
                 "firstPassSeconds": pass.livmig.1,
                 "downtimeSeconds": self.downtime,
                 "restartSeconds": self.restart,
                 "downtimeMinusRestartSeconds": beyond.livmig.1,
             },
             "bars": self.bars.each_ref().map(Bar::document),
-            "migration": migration,
+            "rounds": self.rounds.iter().map(Round::document).collect::<Vec<_>>(),
         })
     }
 }
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:32} {:>9} {:>9}", "seconds", "", "with sync")?;
+        let rounds = self.rounds.len();
+        writeln!(
+            f,
+            "{:32} {:>9} {:>9}",
+            format!("seconds, medians of {rounds}"),
+            "",
+            "with sync"
+        )?;
         for bar in &self.bars {
-            let (name, copied, synced) = bar.rsync;
-            let durable = copied + synced;
-            writeln!(f, "rsync {name:26} {copied:>9.3} {durable:>9.3}")?;
+            let (name, copied) = bar.rsync;
+            let (copied, durable) = (cell(copied), cell(bar.durable));
+            writeln!(f, "rsync {name:26} {copied:>9} {durable:>9}")?;
         }
-        let [_, beyond] = &self.bars;
+        let [pass, beyond] = &self.bars;
         for (name, seconds) in [
-            ("livmig first pass", self.pass),
+            ("livmig first pass", pass.livmig.1),
             ("livmig downtime", self.downtime),
             ("plain restart", self.restart),
             ("livmig downtime beyond restart", beyond.livmig.1),
@@ -174,37 +217,46 @@ fn cell(number: Option<f64>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::rsync::Copy, *};
+    use super::*;
 
-    fn copies() -> Copies {
+    fn round(first: f64, pass: f64, beyond: f64) -> Round {
         let copy = |seconds, sync_seconds| Copy {
             seconds,
             sync_seconds,
         };
-        Copies {
-            first: copy(10.0, 6.0),
-            second: copy(4.0, 1.0),
-            differing: 0,
+        Round {
+            rsync: Copies {
+                first: copy(first, 6.0),
+                second: copy(4.0, 1.0),
+                differing: 0,
+            },
+            migration: json!({"status": {
+                "passes": [{"seconds": pass}, {"seconds": 1.0}],
+                "downtimeSeconds": 2.25 + beyond,
+                "restartSeconds": 2.25,
+                "downtimeMinusRestartSeconds": beyond,
+            }}),
+            load: vec![0.5, 1.0, 1.5],
         }
     }
 
     #[test]
-    fn a_bar_is_judged_by_rsync_alone_and_told_with_sync() {
-        let migration = json!({"status": {
-            "passes": [{"seconds": 8.0}, {"seconds": 1.0}],
-            "downtimeSeconds": 3.5,
-            "restartSeconds": 2.25,
-            "downtimeMinusRestartSeconds": 1.25,
-        }});
-        let figures = Figures::new(&copies(), &migration);
-        let fill = Fill::of_large_files("1Gi".parse().unwrap());
-        let told = figures.document(fill, &copies(), &[], &json!({}));
+    fn a_bar_is_judged_by_the_medians_and_told_with_sync() {
+        let rounds = vec![
+            round(10.0, 8.0, 1.25),
+            round(90.0, 2.0, 5.0),
+            round(9.0, 9.0, 0.5),
+        ];
+        let figures = Figures::new(rounds);
+        let told = figures.document(Fill::of_large_files("1Gi".parse().unwrap()));
         assert_eq!(told["bars"][0]["verdict"], "met");
         assert_eq!(told["bars"][0]["ratio"], 0.8);
         assert_eq!(told["bars"][0]["ratioToDurable"], 0.5);
         assert_eq!(told["bars"][1]["verdict"], "missed");
         assert_eq!(told["bars"][1]["ratio"], 0.3125);
         assert_eq!(told["bars"][1]["ratioToDurable"], 0.25);
+        assert_eq!(told["medians"]["downtimeSeconds"], 3.5);
+        assert_eq!(told["rounds"][1]["rsync"]["firstCopySeconds"], 90.0);
         let said = figures.to_string();
         let last = said.lines().last().unwrap();
         assert_eq!(
@@ -216,7 +268,9 @@ mod tests {
 
     #[test]
     fn what_was_not_measured_meets_nothing() {
-        let figures = Figures::new(&copies(), &json!({"status": {"outcome": "failed"}}));
+        let mut failed = round(10.0, 8.0, 1.25);
+        failed.migration = json!({"status": {"outcome": "failed"}});
+        let figures = Figures::new(vec![failed]);
         let verdicts = figures.bars.each_ref().map(Bar::verdict);
         assert_eq!(verdicts, ["not measured"; 2]);
     }

@@ -1,6 +1,9 @@
 //! `versus`: livmig beside `rsync -aHAX`, from the same volume to the same class in one run. One
 //! JSON document on standard output; everything else is said on standard error.
 //!
+//! A stop of the app takes a second or a tenth of one, by what it is doing, and so does a restart.
+//! Hence several rounds, each with a fresh app, and the medians of all.
+//!
 //! Both start with a source that was just read as a whole, on the node where it is mounted, and
 //! while the app writes. rsync comes first: after the migration the app is on the other class.
 
@@ -11,10 +14,10 @@ use std::{fs, path::Path, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 
-use self::figures::Figures;
+use self::figures::{Figures, Round};
 use super::{
     layout::Layout,
-    testapp::{self, fill::Fill, restart, size::Mebibytes},
+    testapp::{self, Trial, fill::Fill, restart, size::Mebibytes},
 };
 
 /// What to compare.
@@ -27,6 +30,10 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 40_000, value_name = "NUMBER",
         value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     files: u32,
+    /// Rounds of which to take the medians
+    #[arg(long, default_value_t = 5, value_name = "NUMBER",
+        value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
     #[command(flatten)]
     run: testapp::RunOptions,
 }
@@ -34,21 +41,32 @@ pub(crate) struct Options {
 /// Compares. The code is 0 when every judge of the data agreed; durations are reported, not judged.
 pub(super) fn run(layout: &Layout, sources: &Path, options: &Options) -> Result<ExitCode> {
     let fill = Fill::mixed(options.size, options.files);
-    testapp::run(layout, sources, &options.run, fill, |trial| {
-        trial.app.start()?;
-        let restarts =
-            restart::several(&trial.app).context("timing plain restarts on the source class")?;
-        trial.app.read_all()?;
-        let mut load = vec![load_average()?];
-        let rsync = rsync::measure(&trial.app).context("copying with rsync")?;
-        trial.app.check().context("after the copies by rsync")?;
-        trial.app.read_all()?;
-        load.push(load_average()?);
-        let migration = trial.migrate(&restarts)?;
-        load.push(load_average()?);
-        let figures = Figures::new(&rsync, &migration);
+    let document = |rounds: Vec<Round>| {
+        let figures = Figures::new(rounds);
         eprint!("{figures}");
-        Ok(figures.document(fill, &rsync, &load, &migration))
+        figures.document(fill)
+    };
+    let (run, rounds) = (&options.run, options.rounds);
+    testapp::run(layout, sources, run, fill, rounds, round, document)
+}
+
+/// One round, with an app that was not started yet.
+fn round(trial: &mut Trial<'_>) -> Result<Round> {
+    trial.app.start()?;
+    let restarts =
+        restart::several(&trial.app).context("timing plain restarts on the source class")?;
+    trial.app.read_all()?;
+    let mut load = vec![load_average()?];
+    let rsync = rsync::measure(&trial.app).context("copying with rsync")?;
+    trial.app.check().context("after the copies by rsync")?;
+    trial.app.read_all()?;
+    load.push(load_average()?);
+    let migration = trial.migrate(&restarts)?;
+    load.push(load_average()?);
+    Ok(Round {
+        rsync,
+        migration,
+        load,
     })
 }
 
