@@ -100,7 +100,7 @@ fn a_migration_goes_through_its_steps_in_order() {
 
 #[test]
 fn a_stop_is_used_for_live_passes_once_it_has_lasted_for_two() {
-    for (pass_takes, begins) in [(100, 500), (700, 1600)] {
+    for (pass_takes, begins) in [(100, 2000), (1200, 2600)] {
         let mut story = Story::with_passes_of(Duration::from_millis(pass_takes), "quiesce");
         story.intend();
         let begun = (0..100)
