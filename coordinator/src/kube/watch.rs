@@ -27,6 +27,21 @@ pub async fn await_object<K, T>(
     api: &Api<K>,
     kind: &str,
     name: &str,
+    seen: impl FnMut(Option<&K>) -> Option<T>,
+) -> Result<T, ClusterError>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    await_object_since(api, kind, name, None, seen).await
+}
+
+/// The same, but only in what the object has become after the version `since`, which somebody has
+/// looked at: nothing is read for it.
+async fn await_object_since<K, T>(
+    api: &Api<K>,
+    kind: &str,
+    name: &str,
+    mut since: Option<String>,
     mut seen: impl FnMut(Option<&K>) -> Option<T>,
 ) -> Result<T, ClusterError>
 where
@@ -34,16 +49,22 @@ where
 {
     let selector = format!("metadata.name={name}");
     loop {
-        // A list and not a get: it says from which version on to watch, also when there is none.
-        let list = call(
-            format!("read the {kind} {name}"),
-            api.list(&ListParams::default().fields(&selector)),
-        )
-        .await?;
-        if let Some(found) = seen(list.items.first()) {
-            return Ok(found);
-        }
-        let version = list.metadata.resource_version.unwrap_or_default();
+        let given = since.take();
+        let was_given = given.is_some();
+        let version = if let Some(version) = given {
+            version
+        } else {
+            // A list and not a get: it says from which version on to watch, also when there is none.
+            let list = call(
+                format!("read the {kind} {name}"),
+                api.list(&ListParams::default().fields(&selector)),
+            )
+            .await?;
+            if let Some(found) = seen(list.items.first()) {
+                return Ok(found);
+            }
+            list.metadata.resource_version.unwrap_or_default()
+        };
         let parameters = WatchParams::default()
             .fields(&selector)
             .timeout(WATCH_SECONDS);
@@ -51,7 +72,12 @@ where
             format!("watch the {kind} {name}"),
             api.watch(&parameters, &version),
         )
-        .await?;
+        .await;
+        let events = match events {
+            // The server knows that version no longer, or not yet: read again.
+            Err(error) if was_given && matches!(error.code(), Some(410 | 504)) => continue,
+            events => events?,
+        };
         pin_mut!(events);
         while let Some(event) = events.next().await {
             let found = match event {
@@ -82,9 +108,33 @@ pub async fn await_change<K>(
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
 {
-    await_object(api, kind, name, |object| {
+    let since = version.map(str::to_owned);
+    await_object_since(api, kind, name, since, |object| {
         let now = object.and_then(|object| object.meta().resource_version.as_deref());
         (now != version).then_some(())
+    })
+    .await
+}
+
+/// Waits until `telling` says something else of the object `name` than of what was `read` (none:
+/// it was not there), and gives it as it is then. What else changes of it is not told.
+///
+/// # Errors
+/// When the object cannot be read or watched.
+pub async fn await_telling_change<K, T: PartialEq>(
+    api: &Api<K>,
+    kind: &str,
+    name: &str,
+    read: Option<&K>,
+    telling: impl Fn(&K) -> T,
+) -> Result<Option<K>, ClusterError>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let since = read.and_then(|object| object.meta().resource_version.clone());
+    let before = read.map(&telling);
+    await_object_since(api, kind, name, since, |object| {
+        (object.map(&telling) != before).then(|| object.cloned())
     })
     .await
 }

@@ -222,10 +222,27 @@ pub(super) async fn no_pod(cluster: &Cluster, name: &str, grace: u32) -> Result<
     let Some(found) = call(format!("read the pod {name}"), pods.get_opt(name)).await? else {
         return Ok(());
     };
+    let uid = found.metadata.uid;
+    delete_pod(cluster, name, uid.as_deref(), grace).await?;
+    await_object(&pods, "pod", name, |pod| {
+        pod.is_none_or(|pod| pod.metadata.uid != uid).then_some(())
+    })
+    .await?;
+    Ok(())
+}
+
+/// Deletes the pod `name` with the UID `uid` if it is there; at once when `grace` is 0.
+pub(super) async fn delete_pod(
+    cluster: &Cluster,
+    name: &str,
+    uid: Option<&str>,
+    grace: u32,
+) -> Result<(), StepFailure> {
+    let pods = cluster.api::<Pod>();
     let parameters = DeleteParams {
         grace_period_seconds: Some(grace),
         preconditions: Some(Preconditions {
-            uid: found.metadata.uid.clone(),
+            uid: uid.map(str::to_owned),
             resource_version: None,
         }),
         ..DeleteParams::default()
@@ -235,13 +252,7 @@ pub(super) async fn no_pod(cluster: &Cluster, name: &str, grace: u32) -> Result<
         pods.delete(name, &parameters),
     )
     .await;
-    absent_is_fine(deleted.map(|_| ()))?;
-    let uid = found.metadata.uid;
-    await_object(&pods, "pod", name, |pod| {
-        pod.is_none_or(|pod| pod.metadata.uid != uid).then_some(())
-    })
-    .await?;
-    Ok(())
+    Ok(absent_is_fine(deleted.map(|_| ()))?)
 }
 
 /// What is not there need not be deleted.

@@ -10,7 +10,7 @@ pub use strand::Stranded;
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, PoisonError},
 };
 
 use ::kube::api::DeleteParams;
@@ -80,6 +80,8 @@ pub struct Movers {
     names: Names,
     keys: OnceCell<Vec<Keys>>,
     pairs: Vec<Mutex<Option<Pair>>>,
+    /// The new volumes, as far as they are known.
+    volumes: std::sync::Mutex<Vec<Option<String>>>,
 }
 
 /// Where a claim's movers belong.
@@ -97,6 +99,7 @@ impl Movers {
         Self {
             names: Names::new(&spec.name),
             pairs: target.claims.iter().map(|_| Mutex::new(None)).collect(),
+            volumes: std::sync::Mutex::new(vec![None; target.claims.len()]),
             keys: OnceCell::new(),
             spec: spec.clone(),
             target: target.clone(),
@@ -142,8 +145,12 @@ impl Movers {
         if place.node.is_some()
             && let Some(stranded) = self.stranded(index, &before.template).await?
         {
+            self.note_volume(index, None);
             self.give_up(index, &stranded, epoch).await?;
         }
+        // Before another volume is made that nothing could be copied to.
+        let source = self.names.mover(index, Side::Source);
+        ensure::startable(&self.cluster, &source, &claim.claim).await?;
         let staging = self.names.staging(index);
         let claims_api = self.cluster.api::<PersistentVolumeClaim>();
         let wanted = claims::staging(&staging, self.labels("staging"), original, &claim.to_class);
@@ -188,16 +195,45 @@ impl Movers {
             data: SocketAddr::new(address, DATA_PORT),
             volume,
         };
+        self.note_volume(index, Some(pair.volume.clone()));
         *slot = Some(pair.clone());
         Ok(pair)
     }
 
-    /// Ends the movers of the claim at `index`; those that say that everything is closed and durable
-    /// at once, others with time to end.
+    /// Ends the movers of the claim at `index`, and waits until their pods are gone.
     ///
     /// # Errors
     /// When a pod cannot be deleted.
     pub async fn remove(&self, index: usize) -> Result<(), StepFailure> {
+        let (pair, grace) = self.close(index).await?;
+        drop(pair);
+        let gone = async |side| {
+            let name = self.names.mover(index, side);
+            ensure::no_pod(&self.cluster, &name, grace).await
+        };
+        tokio::try_join!(gone(Side::Source), gone(Side::Destination)).map(|_| ())
+    }
+
+    /// Ends the movers of the claim at `index` and has their pods deleted, without waiting for those
+    /// to be gone when both movers say that everything is closed.
+    ///
+    /// # Errors
+    /// When a pod cannot be deleted.
+    pub async fn dismiss(&self, index: usize) -> Result<(), StepFailure> {
+        let (Some(pair), 0) = self.close(index).await? else {
+            return self.remove(index).await;
+        };
+        let delete = async |mover: &Mover| {
+            let PodFacts { name, uid, .. } = &mover.pod;
+            ensure::delete_pod(&self.cluster, name, Some(uid), 0).await
+        };
+        tokio::try_join!(delete(&pair.source), delete(&pair.destination)).map(|_| ())
+    }
+
+    /// Ends the movers of the claim at `index` as far as this coordinator is connected to them. How
+    /// many seconds their pods need to end: none when both say that everything is closed and
+    /// durable.
+    async fn close(&self, index: usize) -> Result<(Option<Pair>, u32), StepFailure> {
         let pair = match self.pairs.get(index) {
             Some(slot) => slot.lock().await.take(),
             None => None,
@@ -220,16 +256,33 @@ impl Movers {
             }
             None => false,
         };
-        let grace = if closed { 0 } else { 10 };
-        let (source, destination) = (
-            self.names.mover(index, Side::Source),
-            self.names.mover(index, Side::Destination),
-        );
-        tokio::try_join!(
-            ensure::no_pod(&self.cluster, &source, grace),
-            ensure::no_pod(&self.cluster, &destination, grace),
-        )
-        .map(|_| ())
+        Ok((pair, if closed { 0 } else { 10 }))
+    }
+
+    /// Has the staging claim at `index` deleted, of which nothing is needed any more but the volume.
+    ///
+    /// # Errors
+    /// When it cannot be deleted.
+    pub async fn release_staging(&self, index: usize) -> Result<(), StepFailure> {
+        let name = self.names.staging(index);
+        let claims = self.cluster.api::<PersistentVolumeClaim>();
+        let parameters = DeleteParams::default();
+        let what = format!("delete the claim {name}");
+        let deleted = call(what, claims.delete(&name, &parameters)).await;
+        Ok(absent_is_fine(deleted.map(|_| ()))?)
+    }
+
+    /// The new volume of the claim at `index`, when its movers were connected before.
+    pub fn volume(&self, index: usize) -> Option<String> {
+        let known = self.volumes.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(index).cloned().flatten()
+    }
+
+    fn note_volume(&self, index: usize, volume: Option<String>) {
+        let mut known = self.volumes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = known.get_mut(index) {
+            *slot = volume;
+        }
     }
 
     /// Takes the source mover of the claim at `index` off its node at once: it only reads, and

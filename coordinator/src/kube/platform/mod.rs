@@ -273,6 +273,13 @@ impl KubePlatform {
         try_join_all(all).await.map(|_| ())
     }
 
+    /// Ends the movers and has their pods deleted, without waiting for them to be gone.
+    async fn dismiss_movers(&self) -> Result<(), StepFailure> {
+        *self.guard.lock().await = None;
+        let all = (0..self.target.claims.len()).map(|index| self.movers.dismiss(index));
+        try_join_all(all).await.map(|_| ())
+    }
+
     /// Takes every source mover off its node: no claim is held by one any more, and no pod of the
     /// workload waits for a volume that is attached elsewhere.
     pub(in crate::kube) async fn yield_sources(&self) -> Result<(), StepFailure> {
@@ -313,7 +320,7 @@ impl Platform for KubePlatform {
             Step::Check => super::check::check(&self.cluster, &self.spec).await,
             Step::StartMovers => self.start_movers(context).await,
             Step::Pass { number, kind } => self.pass(number, kind, context).await,
-            Step::Quiesce => self.quiesce(context).await,
+            Step::Quiesce => Box::pin(self.quiesce(context)).await,
             Step::Fence => self.fence(context).await,
             Step::Verify => self.verify(context).await,
             Step::Swap => self.swap(context).await,

@@ -17,13 +17,13 @@ use crate::{
 
 impl KubePlatform {
     pub(super) async fn quiesce(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
-        self.take_charge(context.epoch).await?;
+        let (_, stranded) = tokio::try_join!(self.take_charge(context.epoch), self.stranded())?;
         let consumers = self.consumers().await?;
         let (claims, uid) = (self.claims(), self.spec.uid.to_string());
         let seen = consumers.now();
         // While the workload still runs nothing is lost by giving up.
         self.refuse_unproven(&seen)?;
-        if let Some(stranded) = self.stranded().await? {
+        if let Some(stranded) = stranded {
             return Err(stranded.refusal());
         }
         if let Some(command) = &self.target.pre_stop {
@@ -199,8 +199,12 @@ impl KubePlatform {
         let mut proof = self.prove_undisturbed(&consumers.now())?;
         if compared.iter().all(Verification::equal) {
             // Kubernetes' own proof comes last: with the movers gone, only the fence holds a claim.
-            self.remove_movers().await?;
-            self.await_sole_holders(consumers).await?;
+            self.dismiss_movers().await?;
+            let indices = 0..self.target.claims.len();
+            // The swap will need its name for nothing, and its going takes a while. Without the
+            // movers it is of no use to whoever goes back either: the volume is kept.
+            let staging = indices.map(|index| self.movers.release_staging(index));
+            tokio::try_join!(self.await_sole_holders(consumers), try_join_all(staging))?;
             proof = self.prove_undisturbed(&consumers.now())?;
             proof
                 .evidence

@@ -141,7 +141,10 @@ impl KubePlatform {
             .enumerate()
             .map(async |(index, (claim, original))| {
                 let staging = self.names.staging(index);
-                let new = settle::new_volume(&self.cluster, &self.spec, index, claim).await?;
+                let new = match self.movers.volume(index) {
+                    Some(volume) => Some(volume),
+                    None => settle::new_volume(&self.cluster, &self.spec, index, claim).await?,
+                };
                 let old = claim.volume.as_str();
                 let (wanted, other) = match (direction, new.as_deref()) {
                     (Direction::Forward, Some(new)) => (new, Some(old)),

@@ -82,8 +82,6 @@ pub enum Move {
 pub enum Watched {
     /// The workload's claim.
     Claim,
-    /// The staging claim.
-    Staging,
     /// The wanted volume.
     Wanted,
 }
@@ -151,15 +149,10 @@ fn live(goal: Goal<'_>, seen: Observed<'_>, claim: &PersistentVolumeClaim) -> Mo
 /// The claim is dying or gone.
 fn freed(goal: Goal<'_>, seen: Observed<'_>, dying: Option<&PersistentVolumeClaim>) -> Move {
     // The staging claim holds the new volume, whichever of the two that is; it stands in the way
-    // only when that is the wanted one.
-    if let Some(staging) = seen.staging
-        && reserved(goal, seen.wanted) == Reservation::Staging
-    {
-        return if staging.metadata.deletion_timestamp.is_some() {
-            Move::Wait(Watched::Staging)
-        } else {
-            Move::DeleteStaging
-        };
+    // only when that is the wanted one. Its going is not waited for: it never gets the volume back.
+    let stays = |staging: &PersistentVolumeClaim| staging.metadata.deletion_timestamp.is_none();
+    if reserved(goal, seen.wanted) == Reservation::Staging && seen.staging.is_some_and(stays) {
+        return Move::DeleteStaging;
     }
     match reserved(goal, seen.wanted) {
         Reservation::Free => {}
@@ -206,6 +199,28 @@ fn freed(goal: Goal<'_>, seen: Observed<'_>, dying: Option<&PersistentVolumeClai
         (Some(_), None) => Move::Wait(Watched::Claim),
         (None, None) => Move::Create,
     }
+}
+
+/// What a decision reads of a claim.
+pub(super) fn of_claim(claim: &PersistentVolumeClaim) -> impl PartialEq + use<> {
+    let spec = claim.spec.as_ref();
+    let status = claim.status.as_ref();
+    (
+        claim.metadata.uid.clone(),
+        claim.metadata.deletion_timestamp.clone(),
+        claim.metadata.finalizers.clone(),
+        spec.and_then(|spec| spec.volume_name.clone()),
+        status.and_then(|status| status.phase.clone()),
+    )
+}
+
+/// What a decision reads of a volume.
+pub(super) fn of_volume(volume: &PersistentVolume) -> impl PartialEq + use<> {
+    let status = volume.status.as_ref();
+    (
+        reference(volume).cloned(),
+        status.and_then(|status| status.phase.clone()),
+    )
 }
 
 /// Whether `volume` is bound to this very claim.

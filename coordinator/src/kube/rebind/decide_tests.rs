@@ -159,7 +159,12 @@ impl World {
         match step {
             Move::Reserve => (wanted_volume.claim, wanted_volume.uid) = ("data", None),
             Move::Park => (other_volume.claim, other_volume.uid) = ("stage", None),
-            Move::DeleteStaging => after.staging = None,
+            // It goes when nothing uses it any more, which takes as long as it takes.
+            Move::DeleteStaging => {
+                if let Some(staging) = &mut after.staging {
+                    staging.dying = true;
+                }
+            }
             Move::Lift => {
                 after.claim = after.claim.filter(|claim| !claim.dying).map(|claim| Claim {
                     fenced: false,
@@ -218,6 +223,15 @@ impl World {
         self
     }
 
+    /// What may happen at any time after its deletion: the staging claim is gone.
+    fn without_staging(&self) -> Option<Self> {
+        let dying = self.staging.as_ref().is_some_and(|staging| staging.dying);
+        dying.then(|| Self {
+            staging: None,
+            ..self.clone()
+        })
+    }
+
     /// What somebody else may do at any time: re-create the claim from an old template.
     fn recreated(&self) -> Option<Self> {
         self.claim.is_none().then(|| {
@@ -270,6 +284,7 @@ fn follow(world: World, wanted: &'static str) -> BTreeSet<World> {
         if !seen.insert(world.clone()) || world.next_uid > 6 {
             continue;
         }
+        open.extend(world.without_staging());
         let step = world.decide(wanted);
         match step {
             Move::Done => {

@@ -2,7 +2,8 @@
 
 mod decide;
 
-pub use decide::{Direction, Goal, Move, Observed, Watched, decide};
+pub use self::decide::{Direction, Goal, Move, Observed, Watched, decide};
+use self::decide::{of_claim, of_volume};
 
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use super::{
     cluster::{Cluster, ClusterError, call},
     fence,
     names::FIELD_MANAGER,
-    watch::await_change,
+    watch::await_telling_change,
 };
 
 /// How long nothing may change while something is waited for.
@@ -65,15 +66,21 @@ impl Rebind<'_> {
             other: self.other.unwrap_or_default(),
             direction: self.direction,
         };
+        let mut known = None;
         for _ in 0..MOVES_MAX {
-            let Some(state) = self.look(&claim).await? else {
-                return Err(self.lost(&claim));
+            let mut state = match known.take() {
+                Some(state) => state,
+                None => match Box::pin(self.look(&claim)).await? {
+                    Some(state) => state,
+                    None => return Err(self.lost(&claim)),
+                },
             };
             let next = decide(goal, state.observed());
             tracing::debug!(%claim, wanted = self.wanted, ?next, "rebind");
-            match self.perform(&claim, &state, next).await {
-                Ok(true) => return Ok(()),
-                Ok(false) => {}
+            match Box::pin(self.perform(&claim, &mut state, next)).await {
+                Ok(Then::Done) => return Ok(()),
+                Ok(Then::GoOn) => known = Some(state),
+                Ok(Then::Look) => {}
                 // Somebody was faster: look again.
                 Err(Trouble::Cluster(error)) if error.is_conflict() || error.is_not_found() => {}
                 Err(Trouble::Cluster(error)) => return Err(error.into()),
@@ -106,7 +113,7 @@ impl Rebind<'_> {
     }
 
     /// What is there now; none when the volume that is wanted is not.
-    async fn look(&self, claim: &str) -> Result<Option<State>, ClusterError> {
+    async fn look(&self, claim: &str) -> Result<Option<Box<State>>, ClusterError> {
         let claims = self.cluster.api::<PersistentVolumeClaim>();
         let volumes = self.cluster.cluster_api::<PersistentVolume>();
         let read = |name: &str| format!("read the volume {name}");
@@ -124,16 +131,19 @@ impl Rebind<'_> {
                 }
             },
         )?;
-        Ok(wanted.map(|wanted| State {
-            claim,
-            staging,
-            wanted,
-            other,
+        Ok(wanted.map(|wanted| {
+            Box::new(State {
+                claim,
+                staging,
+                wanted,
+                other,
+            })
         }))
     }
 
-    /// Makes one move. True when nothing is left to do.
-    async fn perform(&self, claim: &str, state: &State, next: Move) -> Result<bool, Trouble> {
+    /// Makes one move, and notes in `state` what the server says it has become of the object: each
+    /// move is made on that object as it was read, and fails when somebody else has changed it.
+    async fn perform(&self, claim: &str, state: &mut State, next: Move) -> Result<Then, Trouble> {
         let claims = self.cluster.api::<PersistentVolumeClaim>();
         let volumes = self.cluster.cluster_api::<PersistentVolume>();
         for object in std::iter::once(&state.wanted).chain(&state.other) {
@@ -144,7 +154,7 @@ impl Rebind<'_> {
             refuse_if_stale(object, "claim", claim, self.epoch)?;
         }
         match next {
-            Move::Done => return Ok(true),
+            Move::Done => return Ok(Then::Done),
             Move::Blocked(why) => {
                 return Err(StepFailure::undecided(format!(
                     "The claim {claim} cannot be bound to {}: {why}",
@@ -156,37 +166,34 @@ impl Rebind<'_> {
                 ))
                 .into());
             }
-            Move::Wait(watched) => self.wait(claim, state, watched).await?,
+            Move::Wait(watched) => return self.wait(claim, state, watched).await,
             Move::DeleteStaging => {
                 if let Some(staging) = &state.staging {
-                    delete(&claims, self.staging, staging).await?;
+                    state.staging = delete(&claims, self.staging, staging).await?;
                 }
             }
             Move::Reserve => {
-                patch(
-                    &volumes,
-                    "volume",
-                    self.wanted,
-                    &state.wanted,
-                    reference(self.cluster.namespace(), claim),
-                )
-                .await?;
+                let change = reference(self.cluster.namespace(), claim);
+                state.wanted =
+                    patch(&volumes, "volume", self.wanted, &state.wanted, change).await?;
             }
             Move::Park => {
                 if let (Some(name), Some(other)) = (self.other, &state.other) {
                     let change = reference(self.cluster.namespace(), self.staging);
-                    patch(&volumes, "volume", name, other, change).await?;
+                    state.other = Some(patch(&volumes, "volume", name, other, change).await?);
                 }
             }
             Move::Fence => {
                 if let Some(object) = &state.claim {
                     fence::raise(self.cluster, claim, object, self.mark).await?;
                 }
+                return Ok(Then::Look);
             }
             Move::Lift => {
                 if let Some(object) = &state.claim {
                     let change = fence::lifted(object);
-                    patch(&claims, "claim", claim, object, change).await?;
+                    let lifted = patch(&claims, "claim", claim, object, change).await?;
+                    state.claim = still_there(lifted);
                 }
             }
             Move::Create => {
@@ -195,42 +202,43 @@ impl Rebind<'_> {
                     field_manager: Some(FIELD_MANAGER.to_owned()),
                     ..PostParams::default()
                 };
-                call(
-                    format!("create the claim {claim}"),
-                    claims.create(&parameters, &object),
-                )
-                .await?;
+                let what = format!("create the claim {claim}");
+                state.claim = Some(call(what, claims.create(&parameters, &object)).await?);
             }
         }
-        Ok(false)
+        Ok(Then::GoOn)
     }
 
-    async fn wait(&self, claim: &str, state: &State, watched: Watched) -> Result<(), Trouble> {
+    async fn wait(
+        &self,
+        claim: &str,
+        state: &mut State,
+        watched: Watched,
+    ) -> Result<Then, Trouble> {
         let claims = self.cluster.api::<PersistentVolumeClaim>();
         let volumes = self.cluster.cluster_api::<PersistentVolume>();
-        let version = |object: &Option<PersistentVolumeClaim>| {
-            object
-                .as_ref()
-                .and_then(|object| object.metadata.resource_version.clone())
-        };
-        let (claim_version, staging_version) = (version(&state.claim), version(&state.staging));
         let change = async {
             match watched {
                 Watched::Claim => {
-                    await_change(&claims, "claim", claim, claim_version.as_deref()).await
-                }
-                Watched::Staging => {
-                    let version = staging_version.as_deref();
-                    await_change(&claims, "claim", self.staging, version).await
+                    let read = state.claim.as_ref();
+                    let change = await_telling_change(&claims, "claim", claim, read, of_claim);
+                    state.claim = change.await?;
+                    // Whether it is bound, both say together.
+                    let what = format!("read the volume {}", self.wanted);
+                    let volume = call(what, volumes.get_opt(self.wanted)).await?;
+                    Ok(volume.map(|wanted| state.wanted = wanted))
                 }
                 Watched::Wanted => {
-                    let version = state.wanted.metadata.resource_version.as_deref();
-                    await_change(&volumes, "volume", self.wanted, version).await
+                    let (name, read) = (self.wanted, Some(&state.wanted));
+                    let change = await_telling_change(&volumes, "volume", name, read, of_volume);
+                    Ok(change.await?.map(|wanted| state.wanted = wanted))
                 }
             }
         };
         match tokio::time::timeout(STANDSTILL_MAX, change).await {
-            Ok(changed) => Ok(changed?),
+            Ok(Ok(Some(()))) => Ok(Then::GoOn),
+            Ok(Ok(None)) => Ok(Then::Look),
+            Ok(Err(error)) => Err(Trouble::Cluster(error)),
             Err(_) => Err(StepFailure::transient(format!(
                 "The claim {claim} is on its way to the volume {} and nothing has happened for {} s",
                 self.wanted,
@@ -243,6 +251,16 @@ impl Rebind<'_> {
             .into()),
         }
     }
+}
+
+/// What to do after a move.
+enum Then {
+    /// Nothing is left to do.
+    Done,
+    /// Decide on what is known.
+    GoOn,
+    /// Look again first.
+    Look,
 }
 
 /// What was read.
@@ -294,12 +312,12 @@ fn reference(namespace: &str, claim: &str) -> serde_json::Value {
     })
 }
 
-/// Deletes exactly the claim that was read.
+/// Deletes exactly the claim that was read; what is left of it until nothing holds it any more.
 async fn delete(
     claims: &::kube::Api<PersistentVolumeClaim>,
     name: &str,
     read: &PersistentVolumeClaim,
-) -> Result<(), ClusterError> {
+) -> Result<Option<PersistentVolumeClaim>, ClusterError> {
     let parameters = DeleteParams {
         preconditions: Some(Preconditions {
             uid: read.metadata.uid.clone(),
@@ -307,10 +325,22 @@ async fn delete(
         }),
         ..DeleteParams::default()
     };
-    call(
+    let deleted = call(
         format!("delete the claim {name}"),
         claims.delete(name, &parameters),
     )
-    .await
-    .map(|_| ())
+    .await?;
+    Ok(deleted.left().filter(is_held))
+}
+
+/// The claim that a change has left behind; none when it was deleted before and nothing holds it any
+/// more.
+fn still_there(claim: PersistentVolumeClaim) -> Option<PersistentVolumeClaim> {
+    let dying = claim.metadata.deletion_timestamp.is_some();
+    (!dying || is_held(&claim)).then_some(claim)
+}
+
+fn is_held(claim: &PersistentVolumeClaim) -> bool {
+    let holders = claim.metadata.finalizers.as_ref();
+    holders.is_some_and(|holders| !holders.is_empty())
 }
