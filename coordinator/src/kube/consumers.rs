@@ -46,6 +46,18 @@ impl Seen {
             .collect()
     }
 
+    /// Those of them that may still write: all but those that are over as `node_local` counts it.
+    pub fn possible_writers<'a>(
+        &'a self,
+        claims: &'a [String],
+        uid: &'a str,
+        node_local: &NodeLocal,
+    ) -> Vec<&'a PodFacts> {
+        let mut pods = self.consumers(claims, uid);
+        pods.retain(|pod| !node_local.is_over(pod, claims));
+        pods
+    }
+
     /// The pods that named one of `claims`, were on a node, and are gone.
     pub fn former<'a>(&'a self, claims: &'a [String], uid: &'a str) -> Vec<&'a PodFacts> {
         self.gone
@@ -69,7 +81,7 @@ impl Seen {
         self.gone
             .values()
             .filter(|pod| claims.iter().any(|claim| pod.consumes(claim, uid)))
-            .filter(|pod| !pod.ended)
+            .filter(|pod| !pod.has_ended())
             .collect()
     }
 
@@ -102,6 +114,30 @@ impl Seen {
         if let Some(at) = &pod.meta().resource_version {
             self.version.clone_from(at);
         }
+    }
+}
+
+/// The claims, and the node of each, whose volume is a file system of one kernel. There all mounts
+/// show the same: what a pod has written is seen as soon as it has ended. Elsewhere some of it may
+/// come to light only when the pod's own mount goes, which is when the pod does.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct NodeLocal(BTreeMap<String, String>);
+
+impl NodeLocal {
+    /// File systems that are one and the same at every mount of a kernel, as movers name them.
+    const FILE_SYSTEMS: [&str; 3] = ["ext", "xfs", "btrfs"];
+
+    /// Notes that the mover on `node` has found the `file_system` on the volume of `claim`.
+    pub fn note(&mut self, claim: &str, node: &str, file_system: &str) {
+        if Self::FILE_SYSTEMS.contains(&file_system) {
+            self.0.insert(claim.to_owned(), node.to_owned());
+        }
+    }
+
+    /// Whether `pod` is over, and all it has written to `claims` can be seen.
+    pub fn is_over(&self, pod: &PodFacts, claims: &[String]) -> bool {
+        let mut used = claims.iter().filter(|claim| pod.claims.contains(*claim));
+        pod.is_over() && used.all(|claim| self.0.get(claim) == pod.node.as_ref())
     }
 }
 
@@ -267,6 +303,31 @@ mod tests {
         seen.forget(&mover);
         assert!(seen.own_are_gone(&claims, "m"));
         assert!(seen.former(&claims, "m").is_empty());
+    }
+
+    #[test]
+    fn a_pod_that_is_over_writes_no_more_where_its_file_system_is_the_node_s_own() {
+        let claims = ["data".to_owned()];
+        let mut over = pod("a", &json!({"terminated": {"exitCode": 0}}));
+        over.metadata.deletion_timestamp =
+            serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+        over.status.as_mut().unwrap().phase = Some("Succeeded".to_owned());
+        let mut seen = Seen::default();
+        seen.note(&over);
+        let writers = |node: &str, file_system: &str| {
+            let mut node_local = NodeLocal::default();
+            node_local.note("data", node, file_system);
+            seen.possible_writers(&claims, "m", &node_local).len()
+        };
+        assert_eq!(seen.consumers(&claims, "m").len(), 1);
+        assert_eq!((writers("n", "ext"), writers("n", "xfs")), (0, 0));
+        assert_eq!(writers("n", "nfs"), 1);
+        assert_eq!(writers("other", "ext"), 1);
+        assert_eq!(
+            seen.possible_writers(&claims, "m", &NodeLocal::default())
+                .len(),
+            1
+        );
     }
 
     #[test]

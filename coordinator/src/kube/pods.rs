@@ -23,10 +23,22 @@ pub struct PodFacts {
     pub deleting: bool,
     /// Whether its containers run.
     pub running: bool,
-    /// Whether every container has ended, or none was ever started.
-    pub ended: bool,
+    /// How much of it is left.
+    pub left: Left,
     /// The address of the pod.
     pub address: Option<String>,
+}
+
+/// How much is left of a pod.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Left {
+    /// A container may run.
+    Containers,
+    /// Every container has ended, or none was ever started.
+    Sandbox,
+    /// It is being deleted and its node says that all of it has ended for good: the containers, and
+    /// with them the sandbox. Its volumes are still to be unmounted.
+    Mounts,
 }
 
 impl PodFacts {
@@ -64,6 +76,23 @@ impl PodFacts {
             .flatten()
             .collect();
         let node = spec.and_then(|spec| spec.node_name.clone());
+        let phase = status.and_then(|status| status.phase.as_deref());
+        let deleting = pod.metadata.deletion_timestamp.is_some();
+        // A pod that was scheduled and tells nothing may have started something.
+        let ended = node.is_none()
+            || (!containers.is_empty() && containers.iter().all(|container| has_ended(container)));
+        // What runs among the node's own processes may outlive the container that began it.
+        let own_processes = spec.is_some_and(|spec| spec.host_pid != Some(true));
+        // A pod that is being deleted gets such a phase from its kubelet, when it has ended the
+        // sandbox, and from nobody else while its containers count as running.
+        let final_phase = matches!(phase, Some("Succeeded" | "Failed"));
+        let left = if !ended {
+            Left::Containers
+        } else if deleting && final_phase && own_processes && node.is_some() {
+            Left::Mounts
+        } else {
+            Left::Sandbox
+        };
         Self {
             name: pod.metadata.name.clone().unwrap_or_default(),
             uid: pod.metadata.uid.clone().unwrap_or_default(),
@@ -73,15 +102,22 @@ impl PodFacts {
                 .labels
                 .as_ref()
                 .and_then(|labels| labels.get(MIGRATION).cloned()),
-            deleting: pod.metadata.deletion_timestamp.is_some(),
-            running: status.and_then(|status| status.phase.as_deref()) == Some("Running"),
-            // A pod that was scheduled and tells nothing may have started something.
-            ended: node.is_none()
-                || (!containers.is_empty()
-                    && containers.iter().all(|container| has_ended(container))),
+            deleting,
+            running: phase == Some("Running"),
+            left,
             address: status.and_then(|status| status.pod_ip.clone()),
             node,
         }
+    }
+
+    /// Whether every container has ended, or none was ever started.
+    pub fn has_ended(&self) -> bool {
+        self.left != Left::Containers
+    }
+
+    /// Whether nothing of it is left but mounts.
+    pub fn is_over(&self) -> bool {
+        self.left == Left::Mounts
     }
 
     /// Whether it names `claim` and was not made by the migration `uid`.
@@ -128,6 +164,34 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_is_over_only_when_its_node_says_that_nothing_of_it_is_left() {
+        let pod = |change: fn(&mut serde_json::Value)| {
+            let mut pod = json!({
+                "metadata": {"name": "app-0", "deletionTimestamp": "2026-01-01T00:00:00Z"},
+                "spec": {"nodeName": "n", "containers": []},
+                "status": {"phase": "Succeeded", "containerStatuses": [
+                    {"name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                     "state": {"terminated": {"exitCode": 0}}}]},
+            });
+            change(&mut pod);
+            facts(pod).is_over()
+        };
+        assert!(pod(|_| ()));
+        assert!(pod(|pod| pod["status"]["phase"] = "Failed".into()));
+        assert!(!pod(|pod| pod["status"]["phase"] = "Running".into()));
+        assert!(!pod(
+            |pod| pod["metadata"]["deletionTimestamp"] = json!(null)
+        ));
+        assert!(!pod(|pod| pod["spec"]["hostPID"] = true.into()));
+        assert!(!pod(|pod| pod["spec"]["nodeName"] = json!(null)));
+        // Given up by the control plane: the kubelet has said nothing of its containers.
+        assert!(!pod(|pod| pod["status"]["containerStatuses"] = json!([])));
+        assert!(!pod(|pod| {
+            pod["status"]["containerStatuses"][0]["state"] = json!({"running": {}});
+        }));
+    }
+
+    #[test]
     fn a_pod_has_ended_only_when_every_container_says_so() {
         let pod = |node: Option<&str>, states: serde_json::Value| {
             facts(json!({
@@ -135,7 +199,7 @@ mod tests {
                 "spec": {"nodeName": node, "containers": []},
                 "status": {"containerStatuses": states},
             }))
-            .ended
+            .has_ended()
         };
         let container = |state: serde_json::Value| {
             json!({"name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0,

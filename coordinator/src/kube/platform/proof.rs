@@ -1,19 +1,26 @@
 //! Stopping the workload, and the proof that nothing writes until COMMIT.
 
-use std::sync::{PoisonError, atomic::Ordering};
+use std::{
+    sync::{PoisonError, atomic::Ordering},
+    time::Duration,
+};
 
 use futures::future::try_join_all;
 use livmig_engine::result::{Proof, StepFailure, StepOutcome, Verification};
+use livmig_proto::ids::Epoch;
 
 use super::KubePlatform;
 use crate::{
     failure::control as control_failure,
     kube::{
-        consumers::{Consumers, Seen},
+        consumers::{Consumers, NodeLocal, Seen},
         exec, fence, lost_nodes, workload,
     },
     platform::Context,
 };
+
+/// How long a node may take to unmount what a pod that has ended used, until somebody is told.
+const GOING_MAX: Duration = Duration::from_mins(1);
 
 impl KubePlatform {
     pub(super) async fn quiesce(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
@@ -42,11 +49,31 @@ impl KubePlatform {
             context.epoch,
         )
         .await?;
+        let node_local = self.node_local(context.epoch).await;
         consumers
-            .wait(|seen| seen.consumers(&claims, &uid).is_empty().then_some(()))
+            .wait(|seen| {
+                let writers = seen.possible_writers(&claims, &uid, &node_local);
+                writers.is_empty().then_some(())
+            })
             .await
-            .ok_or_else(|| StepFailure::transient("The watch of the pods has ended"))?;
+            .ok_or_else(watch_ended)?;
         Ok(StepOutcome::Done)
+    }
+
+    /// The claims whose volumes are file systems of one kernel, as far as their movers are connected
+    /// to this coordinator.
+    async fn node_local(&self, epoch: Epoch) -> NodeLocal {
+        let mut node_local = NodeLocal::default();
+        for (index, claim) in self.target.claims.iter().enumerate() {
+            let Some(pair) = self.movers.connected(index, epoch).await else {
+                continue;
+            };
+            if let Some(node) = &pair.source.pod.node {
+                let file_system = &pair.source.welcome.root.filesystem;
+                node_local.note(&claim.claim, node, file_system);
+            }
+        }
+        node_local
     }
 
     pub(super) async fn fence(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
@@ -72,19 +99,46 @@ impl KubePlatform {
         if let Some(lost) = lost.first() {
             return Err(lost.refusal());
         }
-        let seen = consumers.now();
-        let proof = self.prove_unused(&seen)?;
+        let node_local = self.node_local(context.epoch).await;
+        let seen = self.await_the_over(consumers, &node_local).await?;
+        let proof = self.prove_unwritten(&seen, &node_local)?;
         // What they wrote the final pass still finds.
         let (claims, uid) = (self.claims(), self.spec.uid.to_string());
-        let former = seen.former(&claims, &uid);
+        let users = seen.consumers(&claims, &uid).into_iter();
+        let former = seen.former(&claims, &uid).into_iter().chain(users);
         *self.former.lock().unwrap_or_else(PoisonError::into_inner) =
-            former.into_iter().map(|pod| pod.uid.clone()).collect();
+            former.map(|pod| pod.uid.clone()).collect();
         Ok(StepOutcome::Fenced { proof })
     }
 
-    /// That nothing uses the claims and nothing did since the workload was asked to stop, as far
-    /// as the watch of the pods tells.
-    fn prove_unused(&self, seen: &Seen) -> Result<Proof, StepFailure> {
+    /// Waits until every pod that is over is gone, unless what it wrote can be seen already.
+    async fn await_the_over(
+        &self,
+        consumers: &Consumers,
+        node_local: &NodeLocal,
+    ) -> Result<Seen, StepFailure> {
+        let (claims, uid) = (self.claims(), self.spec.uid.to_string());
+        let gone = consumers.wait(|seen| {
+            let writers = seen.possible_writers(&claims, &uid, node_local);
+            let going = writers.iter().any(|pod| pod.is_over());
+            (!going).then(|| seen.clone())
+        });
+        match tokio::time::timeout(GOING_MAX, gone).await {
+            Ok(seen) => seen.ok_or_else(watch_ended),
+            Err(_) => Err(StepFailure::transient(format!(
+                "A pod of the workload has ended and is not gone after {} s",
+                GOING_MAX.as_secs()
+            ))
+            .with_hint(format!(
+                "kubectl -n {} describe pods",
+                self.cluster.namespace()
+            ))),
+        }
+    }
+
+    /// That nothing writes to the claims and nothing has used them since the workload was asked to
+    /// stop but its own pods, as far as the watch of the pods tells.
+    fn prove_unwritten(&self, seen: &Seen, node_local: &NodeLocal) -> Result<Proof, StepFailure> {
         let (claims, uid) = (self.claims(), self.spec.uid.to_string());
         if self.gaps.get() != Some(&seen.gaps) {
             return Err(StepFailure::permanent(
@@ -94,9 +148,11 @@ impl KubePlatform {
             .with_hint("nothing is wrong with the data; migrate again"));
         }
         self.refuse_unproven(seen)?;
-        if let Some(pod) = seen.consumers(&claims, &uid).first() {
+        let writers = seen.possible_writers(&claims, &uid, node_local);
+        if let Some(pod) = writers.first() {
             return Err(used(&pod.name));
         }
+        let over = seen.consumers(&claims, &uid).len();
         Ok(Proof {
             evidence: format!(
                 "{} claims are being deleted and held by the fence; the watch of the pods of {} has \
@@ -106,32 +162,37 @@ impl KubePlatform {
                 seen.gone
                     .values()
                     .filter(|pod| claims.iter().any(|claim| pod.consumes(claim, &uid)))
-                    .count(),
+                    .count()
+                    + over,
             ),
         })
     }
 
     /// The same, and that nothing has used them since the fence was proven: a pod that has come and
     /// gone behind it may have written what neither the final pass nor the comparison has read.
-    fn prove_undisturbed(&self, seen: &Seen) -> Result<Proof, StepFailure> {
+    fn prove_undisturbed(&self, seen: &Seen, node_local: &NodeLocal) -> Result<Proof, StepFailure> {
         let (claims, uid) = (self.claims(), self.spec.uid.to_string());
         let known = self.former.lock().unwrap_or_else(PoisonError::into_inner);
         let former = seen.former(&claims, &uid);
         if let Some(pod) = former.iter().find(|pod| !known.contains(&pod.uid)) {
             return Err(used(&pod.name));
         }
-        self.prove_unused(seen)
+        self.prove_unwritten(seen, node_local)
     }
 
     /// Waits until nothing but the fence holds the claims, and the watch of the pods has come as
-    /// far. Fails as soon as another pod uses one: it could hold the claim for ever.
-    async fn await_sole_holders(&self, consumers: &Consumers) -> Result<(), StepFailure> {
+    /// far. Fails as soon as a pod uses one that is not over: it could hold the claim for ever.
+    async fn await_sole_holders(
+        &self,
+        consumers: &Consumers,
+        node_local: &NodeLocal,
+    ) -> Result<(), StepFailure> {
         let (claims, uid) = (self.claims(), self.spec.uid.to_string());
         let alone = claims
             .iter()
             .map(|claim| fence::await_sole_holder(&self.cluster, claim));
         let user = consumers.wait(|seen| {
-            let users = seen.consumers(&claims, &uid);
+            let users = seen.possible_writers(&claims, &uid, node_local);
             users.first().map(|pod| pod.name.clone())
         });
         tokio::select! {
@@ -140,9 +201,14 @@ impl KubePlatform {
         }
         // Whoever used them before the movers went is seen by then.
         consumers
-            .wait(|seen| seen.own_are_gone(&claims, &uid).then_some(()))
+            .wait(|seen| {
+                let users = seen.possible_writers(&claims, &uid, node_local);
+                let gone = seen.own_are_gone(&claims, &uid)
+                    && seen.consumers(&claims, &uid).len() == users.len();
+                gone.then_some(())
+            })
             .await
-            .ok_or_else(|| StepFailure::transient("The watch of the pods has ended"))
+            .ok_or_else(watch_ended)
     }
 
     /// Fails when a pod was deleted by force: what it writes from now on, no copy would hold.
@@ -196,7 +262,8 @@ impl KubePlatform {
             });
         let compared = try_join_all(compared).await?;
         let consumers = self.consumers().await?;
-        let mut proof = self.prove_undisturbed(&consumers.now())?;
+        let node_local = self.node_local(context.epoch).await;
+        let mut proof = self.prove_undisturbed(&consumers.now(), &node_local)?;
         if compared.iter().all(Verification::equal) {
             // Kubernetes' own proof comes last: with the movers gone, only the fence holds a claim.
             self.dismiss_movers().await?;
@@ -204,8 +271,10 @@ impl KubePlatform {
             // The swap will need its name for nothing, and its going takes a while. Without the
             // movers it is of no use to whoever goes back either: the volume is kept.
             let staging = indices.map(|index| self.movers.release_staging(index));
-            tokio::try_join!(self.await_sole_holders(consumers), try_join_all(staging))?;
-            proof = self.prove_undisturbed(&consumers.now())?;
+            let alone = self.await_sole_holders(consumers, &node_local);
+            tokio::try_join!(alone, try_join_all(staging))?;
+            // Nothing counts as over any more: all of it is gone.
+            proof = self.prove_undisturbed(&consumers.now(), &NodeLocal::default())?;
             proof
                 .evidence
                 .push_str("; no finalizer but the fence is left on any of them");
@@ -215,6 +284,10 @@ impl KubePlatform {
             proof,
         })
     }
+}
+
+fn watch_ended() -> StepFailure {
+    StepFailure::transient("The watch of the pods has ended")
 }
 
 /// Somebody else's pod in the way.
