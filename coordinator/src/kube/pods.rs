@@ -86,9 +86,11 @@ impl PodFacts {
         // A pod that is being deleted gets such a phase from its kubelet, when it has ended the
         // sandbox, and from nobody else while its containers count as running.
         let final_phase = matches!(phase, Some("Succeeded" | "Failed"));
+        // Said of a container that the runtime no longer knows, whatever became of its processes.
+        let known = !containers.iter().any(|container| is_unknown(container));
         let left = if !ended {
             Left::Containers
-        } else if deleting && final_phase && own_processes && node.is_some() {
+        } else if deleting && final_phase && known && own_processes && node.is_some() {
             Left::Mounts
         } else {
             Left::Sandbox
@@ -137,6 +139,13 @@ fn has_ended(container: &ContainerStatus) -> bool {
             .as_ref()
             .is_none_or(|last| last.running.is_none()),
     }
+}
+
+fn is_unknown(container: &ContainerStatus) -> bool {
+    let state = container.state.as_ref();
+    let terminated = state.and_then(|state| state.terminated.as_ref());
+    let reason = terminated.and_then(|terminated| terminated.reason.as_deref());
+    reason == Some("ContainerStatusUnknown")
 }
 
 #[cfg(test)]
@@ -188,6 +197,10 @@ mod tests {
         assert!(!pod(|pod| pod["status"]["containerStatuses"] = json!([])));
         assert!(!pod(|pod| {
             pod["status"]["containerStatuses"][0]["state"] = json!({"running": {}});
+        }));
+        assert!(!pod(|pod| {
+            let unknown = json!({"exitCode": 137, "reason": "ContainerStatusUnknown"});
+            pod["status"]["containerStatuses"][0]["state"]["terminated"] = unknown;
         }));
     }
 

@@ -21,6 +21,8 @@ impl KubePlatform {
     pub(super) async fn settle(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
         self.refuse_replaced(context.epoch).await?;
         self.remove_movers().await?;
+        let indices = 0..self.target.claims.len();
+        try_join_all(indices.map(|index| self.movers.remove_staging(index))).await?;
         self.movers.remove_secrets().await?;
         self.movers.close_network().await?;
         let api = self.cluster.cluster_api::<PersistentVolume>();

@@ -3,6 +3,7 @@
 mod connect;
 mod ensure;
 mod network;
+mod staging;
 mod strand;
 
 pub use ensure::{absent_is_fine, labels};
@@ -10,14 +11,14 @@ pub use strand::Stranded;
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::{Arc, PoisonError},
+    sync::Arc,
 };
 
 use ::kube::api::DeleteParams;
 use futures::future::try_join_all;
 use k8s_openapi::{
     ByteString,
-    api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, Secret},
+    api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use livmig_engine::{
@@ -39,7 +40,6 @@ use super::{
     pods::PodFacts,
     pre_image::PreImage,
     quantity::amount,
-    volumes,
 };
 use crate::{
     control::{ControlClient, ControlError},
@@ -259,32 +259,6 @@ impl Movers {
         Ok((pair, if closed { 0 } else { 10 }))
     }
 
-    /// Has the staging claim at `index` deleted, of which nothing is needed any more but the volume.
-    ///
-    /// # Errors
-    /// When it cannot be deleted.
-    pub async fn release_staging(&self, index: usize) -> Result<(), StepFailure> {
-        let name = self.names.staging(index);
-        let claims = self.cluster.api::<PersistentVolumeClaim>();
-        let parameters = DeleteParams::default();
-        let what = format!("delete the claim {name}");
-        let deleted = call(what, claims.delete(&name, &parameters)).await;
-        Ok(absent_is_fine(deleted.map(|_| ()))?)
-    }
-
-    /// The new volume of the claim at `index`, when its movers were connected before.
-    pub fn volume(&self, index: usize) -> Option<String> {
-        let known = self.volumes.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(index).cloned().flatten()
-    }
-
-    fn note_volume(&self, index: usize, volume: Option<String>) {
-        let mut known = self.volumes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(slot) = known.get_mut(index) {
-            *slot = volume;
-        }
-    }
-
     /// Takes the source mover of the claim at `index` off its node at once: it only reads, and
     /// stands in the workload's way.
     ///
@@ -422,19 +396,6 @@ impl Movers {
             pod: pod.clone(),
             epoch,
         })
-    }
-
-    /// The new volume's name, once it is bound and pinned.
-    async fn pin_staging(&self, staging: &str, epoch: Epoch) -> Result<String, StepFailure> {
-        let claims_api = self.cluster.api::<PersistentVolumeClaim>();
-        let volume = super::watch::await_object(&claims_api, "claim", staging, |claim| {
-            let spec = claim?.spec.as_ref()?;
-            spec.volume_name.clone().filter(|name| !name.is_empty())
-        })
-        .await?;
-        let api = self.cluster.cluster_api::<PersistentVolume>();
-        volumes::pin(&api, &volume, &self.spec.uid.to_string(), epoch).await?;
-        Ok(volume)
     }
 
     /// The keys of every pair; made and stored when there are none yet.

@@ -150,6 +150,10 @@ pub(in crate::cluster) fn of_document(finished: &Finished) -> Vec<String> {
         if source.is_empty() || source != destination {
             problems.push(format!("the digests are {source:?} and {destination:?}"));
         }
+        // Both file systems can be read past the page cache.
+        if volume.pointer("/verify/onDevice") != Some(&true.into()) {
+            problems.push("what was written was not read back from the device".to_owned());
+        }
     }
     problems
 }
