@@ -187,6 +187,11 @@ impl ControlClient {
         self.accepted(RequestBody::Shutdown).await
     }
 
+    /// Asks the mover to close everything and to stay, holding nothing, until its process is ended.
+    pub async fn retire(&self) -> Result<(), ControlError> {
+        self.accepted(RequestBody::Retire).await
+    }
+
     async fn accepted(&self, body: RequestBody) -> Result<(), ControlError> {
         match self.ask(body, SILENCE_MAX, &mut |_| ()).await? {
             ResponseBody::Accepted => Ok(()),

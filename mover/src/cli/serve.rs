@@ -15,7 +15,7 @@ use super::{Carrier, Exit, ServeArgs, print, tell};
 use crate::{
     catalog::store::Store,
     control::{
-        requests::{End, Mover},
+        requests::{End, Ending, Mover},
         server,
     },
     destination::{self, state::Destination},
@@ -44,14 +44,16 @@ pub fn source(args: &ServeArgs, transport: Carrier) -> anyhow::Result<Exit> {
     let end = End::Source(Arc::new(source));
     let mover = mover(args, end, &start.session, confinement);
     let runtime = runtime()?;
-    serve(
+    let ending = serve(
         &runtime,
         args,
         mover,
         &start.own,
         &start.session.coordinator,
         None,
-    )
+    )?;
+    drop((runtime, start.lock));
+    Ok(finish(ending, args))
 }
 
 /// Serves the destination.
@@ -83,7 +85,7 @@ pub fn destination(args: &ServeArgs, data: SocketAddr) -> anyhow::Result<Exit> {
         &start.session,
         confinement,
     );
-    let exit = serve(
+    let ending = serve(
         &runtime,
         args,
         mover,
@@ -94,7 +96,18 @@ pub fn destination(args: &ServeArgs, data: SocketAddr) -> anyhow::Result<Exit> {
     runtime.block_on(listener.close());
     // What is still being read back, perhaps a large file, is of no use to anybody any more.
     runtime.shutdown_background();
-    Ok(exit)
+    drop(start.lock);
+    Ok(finish(ending, args))
+}
+
+/// Ends as it was told to. Everything is closed before.
+fn finish(ending: Ending, args: &ServeArgs) -> Exit {
+    if ending == Ending::Retire {
+        tracing::info!("retired");
+        // SIGTERM ends the process from a thread of its own.
+        std::thread::sleep(Duration::from_secs(args.orphan_timeout));
+    }
+    Exit::Done
 }
 
 /// What both ends begin with.
@@ -102,8 +115,8 @@ struct Start {
     volume: Volume,
     session: Session,
     own: PrivateKey,
-    /// Held as long as the process lives.
-    _lock: File,
+    /// Held as long as the mover works.
+    lock: File,
 }
 
 impl Start {
@@ -144,7 +157,7 @@ impl Start {
             volume,
             session,
             own,
-            _lock: lock,
+            lock,
         }))
     }
 }
@@ -205,7 +218,7 @@ fn serve(
     own: &PrivateKey,
     coordinator: &[u8],
     data: Option<SocketAddr>,
-) -> anyhow::Result<Exit> {
+) -> anyhow::Result<Ending> {
     let tls = identity::server_config(own, &PublicKey(coordinator.to_vec()), ALPN)?;
     let acceptor = TlsAcceptor::from(Arc::new(tls));
     runtime.block_on(async {
@@ -219,13 +232,7 @@ fn serve(
             pid: std::process::id(),
         };
         print(&serde_json::to_string(&listening)?);
-        server::serve(
-            mover,
-            listener,
-            acceptor,
-            Duration::from_secs(args.orphan_timeout),
-        )
-        .await;
-        Ok(Exit::Done)
+        let orphaned = Duration::from_secs(args.orphan_timeout);
+        Ok(server::serve(mover, listener, acceptor, orphaned).await)
     })
 }

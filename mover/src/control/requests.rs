@@ -44,8 +44,17 @@ pub struct Mover {
     pub confinement: String,
     epoch: AtomicU64,
     running: Mutex<Option<Running>>,
-    /// Told to end.
-    shutdown: watch::Sender<bool>,
+    /// Told to end, and how.
+    shutdown: watch::Sender<Option<Ending>>,
+}
+
+/// How a mover ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Ending {
+    /// At once.
+    Exit,
+    /// When it is ended, holding nothing until then.
+    Retire,
 }
 
 /// Which end a mover is.
@@ -91,12 +100,12 @@ impl Mover {
             confinement,
             epoch: AtomicU64::new(0),
             running: Mutex::new(None),
-            shutdown: watch::Sender::new(false),
+            shutdown: watch::Sender::new(None),
         }
     }
 
-    /// Changes to true once the mover should end.
-    pub fn shutdown(&self) -> watch::Receiver<bool> {
+    /// Says how, once the mover should end.
+    pub fn shutdown(&self) -> watch::Receiver<Option<Ending>> {
         self.shutdown.subscribe()
     }
 
@@ -162,7 +171,11 @@ impl Mover {
                     .map(ResponseBody::Manifest)
             }
             (RequestBody::Shutdown, _) => {
-                self.shut_down().await;
+                self.shut_down(Ending::Exit).await;
+                Ok(ResponseBody::Accepted)
+            }
+            (RequestBody::Retire, _) => {
+                self.shut_down(Ending::Retire).await;
                 Ok(ResponseBody::Accepted)
             }
             (
@@ -349,12 +362,12 @@ impl Mover {
     }
 
     /// Ends the pass under way, if any, and tells the process to end.
-    async fn shut_down(&self) {
+    async fn shut_down(&self, ending: Ending) {
         if let Some(mut running) = self.running() {
             running.counts.stop();
             let _ = running.report.wait_for(Option::is_some).await;
         }
-        let _ = self.shutdown.send(true);
+        let _ = self.shutdown.send(Some(ending));
     }
 
     fn running(&self) -> Option<Running> {

@@ -11,7 +11,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::requests::Mover;
+use super::requests::{Ending, Mover};
 use crate::transport::messages;
 
 /// How long a TLS handshake may take, whatever the peer trickles.
@@ -21,8 +21,13 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const HANDSHAKES_MAX: usize = 16;
 
 /// Serves coordinators until the mover is told to end, or until none has been connected for
-/// `orphaned` and no pass is under way.
-pub async fn serve(mover: Arc<Mover>, listener: TcpListener, tls: TlsAcceptor, orphaned: Duration) {
+/// `orphaned` and no pass is under way; how to end.
+pub async fn serve(
+    mover: Arc<Mover>,
+    listener: TcpListener,
+    tls: TlsAcceptor,
+    orphaned: Duration,
+) -> Ending {
     let mut shutdown = mover.shutdown();
     let connected = Arc::new(watch::Sender::new(0_usize));
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
@@ -50,17 +55,23 @@ pub async fn serve(mover: Arc<Mover>, listener: TcpListener, tls: TlsAcceptor, o
             }
             () = &mut alone => {
                 tracing::warn!("no coordinator for {} s: ending", orphaned.as_secs());
-                return;
+                return Ending::Exit;
             }
-            _ = shutdown.wait_for(|told| *told) => {
+            ending = told(&mut shutdown) => {
                 // The answer to whoever asked is on its way; it closes the connection.
                 let mut connected = connected.subscribe();
                 let gone = connected.wait_for(|count| *count == 0);
                 let _ = tokio::time::timeout(Duration::from_secs(1), gone).await;
-                return;
+                return ending;
             }
         }
     }
+}
+
+/// How the mover is told to end, once it is.
+async fn told(shutdown: &mut watch::Receiver<Option<Ending>>) -> Ending {
+    let told = shutdown.wait_for(Option::is_some).await;
+    told.ok().and_then(|told| *told).unwrap_or(Ending::Exit)
 }
 
 /// The next connection, once a handshake may begin, and the permit for it. May be dropped at any

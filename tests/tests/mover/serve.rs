@@ -1,6 +1,10 @@
 //! Movers that serve a coordinator: passes, epochs, reports, locks and their end.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use std::fs;
 
@@ -278,6 +282,48 @@ fn a_mover_whose_coordinator_is_gone_ends() -> Result<()> {
     drop(client);
     let finished = mover.process.wait(Duration::from_mins(1))?;
     assert!(finished.status.code().is_some(), "{finished:?}");
+    Ok(())
+}
+
+/// What it worked on is free for others while it is still there; it goes when it is told to.
+#[test]
+fn a_retired_mover_holds_nothing_and_stays() -> Result<()> {
+    let mut pair = Pair::start(59)?;
+    pair.run_pass(1, PassKind::Final)?;
+    let mut client = pair.destination.connect(&pair.keys.coordinator, Epoch(1))?;
+    assert_eq!(client.ask(RequestBody::Retire)?, ResponseBody::Accepted);
+    drop(client);
+    let begun = Instant::now();
+    let successor = loop {
+        let (b, dir) = (&pair.b, pair.scratch.path());
+        match Mover::start(Side::Destination, b, dir, &pair.keys) {
+            Ok(mover) => break mover,
+            // Its locks go with its last file, just after its answer.
+            Err(error) if begun.elapsed() > LIMIT => return Err(error),
+            Err(_) => std::thread::yield_now(),
+        }
+    };
+    let stranger = pair.destination.connect(&pair.keys.coordinator, Epoch(1));
+    assert!(stranger.is_err(), "it still serves");
+    assert!(pair.destination.process.is_running()?);
+    pair.destination.process.signal(Signal::TERM)?;
+    let retired = std::mem::replace(&mut pair.destination, successor);
+    let ended = retired.process.wait(LIMIT)?;
+    assert_eq!(ended.status.code(), Some(143), "{}", ended.stderr);
+    pair.run_pass(2, PassKind::Final)?;
+    pair.shut_down()
+}
+
+#[test]
+fn a_retired_mover_that_nobody_ends_ends() -> Result<()> {
+    let scratch = Scratch::new()?;
+    let b = scratch.dir("b")?;
+    let keys = Keys::generate(2)?;
+    let orphan = ["--orphan-timeout", "1"];
+    let mover = Mover::start_with(Side::Destination, &b, scratch.path(), &keys, &orphan)?;
+    let mut client = mover.connect(&keys.coordinator, Epoch(1))?;
+    assert_eq!(client.ask(RequestBody::Retire)?, ResponseBody::Accepted);
+    mover.process.wait(LIMIT)?.expect(0)?;
     Ok(())
 }
 

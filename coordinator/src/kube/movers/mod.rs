@@ -72,6 +72,15 @@ pub struct Pair {
     pub volume: String,
 }
 
+/// What becomes of a destination mover's pod once its work is done.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Stay {
+    /// It ends.
+    Ends,
+    /// It stays until the migration ends, so that the volume stays mounted on its node.
+    Mounted,
+}
+
 /// The movers of one migration.
 pub struct Movers {
     cluster: Cluster,
@@ -205,7 +214,7 @@ impl Movers {
     /// # Errors
     /// When a pod cannot be deleted.
     pub async fn remove(&self, index: usize) -> Result<(), StepFailure> {
-        let (pair, grace) = self.close(index).await?;
+        let (pair, grace) = self.close(index, Stay::Ends).await?;
         drop(pair);
         let gone = async |side| {
             let name = self.names.mover(index, side);
@@ -215,35 +224,49 @@ impl Movers {
     }
 
     /// Ends the movers of the claim at `index` and has their pods deleted, without waiting for those
-    /// to be gone when both movers say that everything is closed.
+    /// to be gone when both movers say that everything is closed. The destination's pod may be to
+    /// stay as it is, with nothing in it that does anything.
     ///
     /// # Errors
     /// When a pod cannot be deleted.
-    pub async fn dismiss(&self, index: usize) -> Result<(), StepFailure> {
-        let (Some(pair), 0) = self.close(index).await? else {
+    pub async fn dismiss(&self, index: usize, destination: Stay) -> Result<(), StepFailure> {
+        let (Some(pair), 0) = self.close(index, destination).await? else {
             return self.remove(index).await;
         };
         let delete = async |mover: &Mover| {
             let PodFacts { name, uid, .. } = &mover.pod;
             ensure::delete_pod(&self.cluster, name, Some(uid), 0).await
         };
-        tokio::try_join!(delete(&pair.source), delete(&pair.destination)).map(|_| ())
+        let destination = async {
+            match destination {
+                Stay::Ends => delete(&pair.destination).await,
+                Stay::Mounted => Ok(()),
+            }
+        };
+        tokio::try_join!(delete(&pair.source), destination).map(|_| ())
     }
 
     /// Ends the movers of the claim at `index` as far as this coordinator is connected to them. How
     /// many seconds their pods need to end: none when both say that everything is closed and
     /// durable.
-    async fn close(&self, index: usize) -> Result<(Option<Pair>, u32), StepFailure> {
+    async fn close(
+        &self,
+        index: usize,
+        destination: Stay,
+    ) -> Result<(Option<Pair>, u32), StepFailure> {
         let pair = match self.pairs.get(index) {
             Some(slot) => slot.lock().await.take(),
             None => None,
         };
         let closed = match &pair {
             Some(pair) => {
-                let (source, destination) = tokio::join!(
-                    pair.source.client.shutdown(),
-                    pair.destination.client.shutdown()
-                );
+                let (source, destination) = tokio::join!(pair.source.client.shutdown(), async {
+                    let client = &pair.destination.client;
+                    match destination {
+                        Stay::Ends => client.shutdown().await,
+                        Stay::Mounted => client.retire().await,
+                    }
+                });
                 for ended in [&source, &destination] {
                     // They obey another coordinator by now, and are not this one's to remove.
                     if let Err(error @ ControlError::Refused(fault)) = ended

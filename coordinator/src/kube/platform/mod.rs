@@ -35,7 +35,7 @@ use super::{
     consumers::Consumers,
     fence::Mark,
     guard::Guard,
-    movers::{Movers, Pair, Stranded},
+    movers::{Movers, Pair, Stay, Stranded},
     names::Names,
     pre_image::{self, PreImage},
     trial::Trial,
@@ -273,11 +273,14 @@ impl KubePlatform {
         try_join_all(all).await.map(|_| ())
     }
 
-    /// Ends the movers and has their pods deleted, without waiting for them to be gone.
-    async fn dismiss_movers(&self) -> Result<(), StepFailure> {
+    /// Ends the movers and has their pods deleted, without waiting for them to be gone, but for
+    /// those of destinations that are to `stay`.
+    async fn dismiss_movers(&self, stay: &[Stay]) -> Result<(), StepFailure> {
         *self.guard.lock().await = None;
-        let all = (0..self.target.claims.len()).map(|index| self.movers.dismiss(index));
-        try_join_all(all).await.map(|_| ())
+        let all = stay.iter().enumerate();
+        try_join_all(all.map(|(index, stay)| self.movers.dismiss(index, *stay)))
+            .await
+            .map(|_| ())
     }
 
     /// Takes every source mover off its node: no claim is held by one any more, and no pod of the

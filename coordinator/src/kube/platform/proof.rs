@@ -260,13 +260,14 @@ impl KubePlatform {
                     digest_destination: destination.digest,
                 })
             });
-        let compared = try_join_all(compared).await?;
+        let stay = (0..pairs.len()).map(|index| self.movers.stay(index));
+        let (compared, stay) = tokio::try_join!(try_join_all(compared), try_join_all(stay))?;
         let consumers = self.consumers().await?;
         let node_local = self.node_local(context.epoch).await;
         let mut proof = self.prove_undisturbed(&consumers.now(), &node_local)?;
         if compared.iter().all(Verification::equal) {
             // Kubernetes' own proof comes last: with the movers gone, only the fence holds a claim.
-            self.dismiss_movers().await?;
+            self.dismiss_movers(&stay).await?;
             let indices = 0..self.target.claims.len();
             // The swap will need its name for nothing, and its going takes a while. Without the
             // movers it is of no use to whoever goes back either: the volume is kept.

@@ -55,6 +55,10 @@ pub enum RequestBody {
     },
     /// Close every file and end with exit code 0. Answered by `Accepted` once all is closed.
     Shutdown,
+    /// The same, but end only when SIGTERM comes, or the time that a mover waits for a coordinator
+    /// is over. Until then the process holds nothing and serves nobody; as long as it is there, its
+    /// node keeps the volume mounted for whoever uses it next. Since minor version 1.
+    Retire,
 }
 
 /// One answer of a mover.

@@ -48,7 +48,7 @@ use crate::limits;
 pub const ALPN: &[u8] = b"livmig-control/1";
 
 /// The minor version of the control protocol.
-pub const VERSION: u32 = 0;
+pub const VERSION: u32 = 1;
 
 /// The frame of `message`: its length, then its JSON.
 ///
