@@ -71,6 +71,7 @@ pub enum End {
 struct Running {
     pass: PassNumber,
     kind: PassKind,
+    epoch: Epoch,
     counts: Arc<Counts>,
     begun: Instant,
     report: watch::Receiver<Option<PassReport>>,
@@ -295,23 +296,15 @@ impl Mover {
             older.counts.abandon();
             let _ = older.report.wait_for(Option::is_some).await;
         }
-        let mut running = self.start(source, epoch, request)?;
-        let expected = source.entries_expected();
-        let mut ticks = tokio::time::interval(PROGRESS);
         loop {
-            tokio::select! {
-                changed = running.report.wait_for(Option::is_some) => {
-                    let report = changed.ok().and_then(|report| report.clone());
-                    return report
-                        .map(|report| ResponseBody::Report(Box::new(report)))
-                        .ok_or_else(|| internal(Side::Source));
-                }
-                _ = ticks.tick() => {
-                    let told = running.counts.progress(expected, running.begun.elapsed());
-                    // A coordinator that does not listen misses progress, nothing else.
-                    let _ = progress.try_send(told);
-                }
+            let running = self.start(source, epoch, request.clone())?;
+            let begun_for = running.epoch;
+            let report = follow(running, source.entries_expected(), progress).await?;
+            // Joined, and begun for a coordinator that is over by now.
+            if is_stale(&report) && begun_for < epoch {
+                continue;
             }
+            return Ok(ResponseBody::Report(Box::new(report)));
         }
     }
 
@@ -324,7 +317,9 @@ impl Mover {
     ) -> Result<Running, Fault> {
         let mut current = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(running) = &*current {
-            if running.pass == request.pass && running.kind == request.kind {
+            let told = running.report.borrow().clone();
+            let is_over_for_it = running.epoch < epoch && told.as_ref().is_some_and(is_stale);
+            if running.pass == request.pass && running.kind == request.kind && !is_over_for_it {
                 return Ok(running.clone());
             }
             if !running.is_over() {
@@ -340,13 +335,15 @@ impl Mover {
         let running = Running {
             pass: request.pass,
             kind: request.kind,
+            epoch,
             counts: Arc::clone(&counts),
             begun: Instant::now(),
             report,
         };
         let stored = source
             .stored_report()
-            .filter(|report| report.pass == request.pass && report.kind == request.kind);
+            .filter(|report| report.pass == request.pass && report.kind == request.kind)
+            .filter(|report| !is_stale(report));
         if stored.is_some() {
             let _ = done.send(stored);
         } else {
@@ -376,6 +373,35 @@ impl Mover {
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
+}
+
+/// The report of `running`, and its progress until then.
+async fn follow(
+    mut running: Running,
+    expected: Option<u64>,
+    progress: &mpsc::Sender<Progress>,
+) -> Result<PassReport, Fault> {
+    let mut ticks = tokio::time::interval(PROGRESS);
+    loop {
+        tokio::select! {
+            changed = running.report.wait_for(Option::is_some) => {
+                let report = changed.ok().and_then(|report| report.clone());
+                return report.ok_or_else(|| internal(Side::Source));
+            }
+            _ = ticks.tick() => {
+                let told = running.counts.progress(expected, running.begun.elapsed());
+                // A coordinator that does not listen misses progress, nothing else.
+                let _ = progress.try_send(told);
+            }
+        }
+    }
+}
+
+/// Whether the destination obeys a later coordinator than the one that the pass was begun for. That
+/// one may be asking by now: such a report answers nobody but the first.
+fn is_stale(report: &PassReport) -> bool {
+    let mut faults = report.faults.iter();
+    faults.any(|fault| fault.code == FaultCode::StaleEpoch)
 }
 
 async fn blocking<T: Send + 'static>(

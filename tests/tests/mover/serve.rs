@@ -165,6 +165,45 @@ fn an_older_epoch_is_refused() -> Result<()> {
     Ok(())
 }
 
+/// A coordinator dies right after it has asked for a pass, and its successor has greeted the
+/// destination before the pass gets there.
+#[test]
+fn a_pass_that_an_older_epoch_asked_for_is_run_again_for_the_newer_one() -> Result<()> {
+    let pair = Pair::start(60)?;
+    let greet = |epoch| -> Result<()> {
+        let mut client = pair.destination.connect(&pair.keys.coordinator, epoch)?;
+        client.expect_welcome().map(|_| ())
+    };
+    greet(Epoch(2))?;
+    let body = pair.pass(1, PassKind::Live)?;
+    let mut older = pair.source.connect(&pair.keys.coordinator, Epoch(1))?;
+    let refused = report(older.ask(body.clone())?)?;
+    let codes: Vec<_> = refused.faults.iter().map(|fault| fault.code).collect();
+    assert_eq!(codes, [FaultCode::StaleEpoch], "{refused:?}");
+    let mut newer = pair.source.connect(&pair.keys.coordinator, Epoch(2))?;
+    let again = report(newer.ask(body)?)?;
+    assert!(again.complete, "{again:?}");
+
+    // The same while the older one's may still run.
+    greet(Epoch(4))?;
+    let body = pair.pass(2, PassKind::Live)?;
+    let mut older = pair.source.connect(&pair.keys.coordinator, Epoch(3))?;
+    older.send(&livmig_proto::control::encode(
+        &livmig_proto::control::Request {
+            id: 99,
+            epoch: Epoch(3),
+            body: body.clone(),
+        },
+    )?)?;
+    let mut newer = pair.source.connect(&pair.keys.coordinator, Epoch(4))?;
+    let joined = report(newer.ask(body)?)?;
+    assert!(joined.complete, "{joined:?}");
+    compare::expect_equal(&pair.a, &pair.b)?;
+    let mut client = pair.destination.connect(&pair.keys.coordinator, Epoch(4))?;
+    assert_eq!(client.ask(RequestBody::Shutdown)?, ResponseBody::Accepted);
+    Ok(())
+}
+
 #[test]
 fn a_destination_that_holds_something_is_not_taken_over_unasked() -> Result<()> {
     let pair = Pair::start(54)?;
