@@ -69,22 +69,21 @@ fn somebody_scales_up_while_the_claims_are_bound_anew() -> Result<()> {
 fn bare_pod(test: &str, leaves: bool) -> Result<()> {
     with_namespace(test, |namespace| {
         let workload = Workload::stateful_set();
-        namespace.start(&workload)?;
-        let coordinator = Running::start(&mut namespace.migration(&workload, NEW)?)?;
-        namespace.await_record(r#""kind":"live"}"#)?;
         let movers = ["pods", "-l", "livmig.io/role=source"];
-        let mover = namespace.list(&movers)?.swap_remove(0);
-        let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let (name, node) = (
-            word(&mover["metadata"]["name"]),
-            word(&mover["spec"]["nodeName"]),
-        );
-        let keep = |finalizers: Value| {
+        let keep = |name: &str, finalizers: Value| {
             let change = json!({"metadata": {"finalizers": finalizers}}).to_string();
-            let patch = ["patch", "pod", &name, "--type=merge", "-p", &change];
-            namespace.kubectl(&patch)?.expect(0)
+            let patch = ["patch", "pod", name, "--type=merge", "-p", &change];
+            namespace.kubectl(&patch)?.expect(0).map(|_| ())
         };
-        keep(json!(["example.com/kept"]))?;
+        let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let (mut name, mut node) = (String::new(), String::new());
+        // A small migration is over before its mover's pod can be found and changed.
+        let coordinator = meanwhile(namespace, &workload, r#""kind":"live"}"#, || {
+            let mover = namespace.list(&movers)?.swap_remove(0);
+            name = word(&mover["metadata"]["name"]);
+            node = word(&mover["spec"]["nodeName"]);
+            keep(&name, json!(["example.com/kept"]))
+        })?;
         namespace.await_object(&movers, |pod| {
             !pod["metadata"]["deletionTimestamp"].is_null()
         })?;
@@ -96,7 +95,7 @@ fn bare_pod(test: &str, leaves: bool) -> Result<()> {
         if leaves {
             delete()?;
         }
-        keep(Value::Null)?;
+        keep(&name, Value::Null)?;
         if !leaves {
             // The claim cannot be given back while it is there.
             namespace.await_record(r#""intent","step":{"name":"unfence"}"#)?;
