@@ -222,6 +222,11 @@ impl ClusterError {
         matches!(self, Self::Refused { code: 403, message, .. } if message.contains("\" cannot "))
     }
 
+    /// Whether a quota refuses an object. It counts what is deleted until some time after it is gone.
+    pub fn is_over_quota(&self) -> bool {
+        matches!(self, Self::Refused { code: 403, message, .. } if message.contains("exceeded quota"))
+    }
+
     /// Whether the same call may succeed later without anybody doing anything: the server is
     /// away, busy, or the object has just been changed by somebody else.
     pub fn is_transient(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::{sync::PoisonError, time::Duration};
 
 use ::kube::api::{DeleteParams, ListParams};
-use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, ResourceQuota};
 use livmig_engine::result::StepFailure;
 use livmig_proto::ids::Epoch;
 
@@ -69,7 +69,8 @@ impl Movers {
     /// Whether the destination's pod had better stay until the workload's has started. A node that
     /// has a volume mounted for one pod has it for the next at once, and otherwise unmounts and mounts
     /// it anew, which takes some 0.3 s of the downtime. Only where the volume can be used on one node
-    /// alone: elsewhere it would keep the workload from starting on another.
+    /// alone: elsewhere it would keep the workload from starting on another. And only where no quota
+    /// counts the staging claim, which stays as long as the pod, beside the one that the swap makes.
     ///
     /// # Errors
     /// When the volume or the nodes cannot be read.
@@ -79,12 +80,20 @@ impl Movers {
         };
         let volumes = self.cluster.cluster_api::<PersistentVolume>();
         let nodes = self.cluster.cluster_api::<Node>();
+        let quotas = self.cluster.api::<ResourceQuota>();
         let everything = ListParams::default();
-        let (volume, nodes) = tokio::try_join!(
-            call(format!("read the volume {name}"), volumes.get_opt(&name)),
-            call("list nodes", nodes.list(&everything)),
-        )?;
-        let stays = volume.is_some_and(|volume| is_for_one_node(&volume, &nodes.items));
+        let (quotas, found) =
+            tokio::join!(call("list the quotas", quotas.list(&everything)), async {
+                tokio::try_join!(
+                    call(format!("read the volume {name}"), volumes.get_opt(&name)),
+                    call("list nodes", nodes.list(&everything)),
+                )
+            },);
+        let (volume, nodes) = found?;
+        // What cannot be read may be there.
+        let unlimited = quotas.is_ok_and(|quotas| quotas.items.is_empty());
+        let stays =
+            unlimited && volume.is_some_and(|volume| is_for_one_node(&volume, &nodes.items));
         Ok(if stays { Stay::Mounted } else { Stay::Ends })
     }
 

@@ -19,7 +19,7 @@ use super::{
     cluster::{Cluster, ClusterError, call},
     fence,
     names::FIELD_MANAGER,
-    watch::await_telling_change,
+    watch::{PAUSE, await_telling_change},
 };
 
 /// How long nothing may change while something is waited for.
@@ -67,6 +67,7 @@ impl Rebind<'_> {
             direction: self.direction,
         };
         let mut known = None;
+        let mut over_quota = None;
         for _ in 0..MOVES_MAX {
             let mut state = match known.take() {
                 Some(state) => state,
@@ -81,11 +82,19 @@ impl Rebind<'_> {
                 Ok(Then::Done) => return Ok(()),
                 Ok(Then::GoOn) => known = Some(state),
                 Ok(Then::Look) => {}
+                // The fenced claim and the staging one are going, or only just gone.
+                Err(Trouble::Cluster(error)) if error.is_over_quota() => {
+                    over_quota = Some(error);
+                    tokio::time::sleep(PAUSE).await;
+                }
                 // Somebody was faster: look again.
                 Err(Trouble::Cluster(error)) if error.is_conflict() || error.is_not_found() => {}
                 Err(Trouble::Cluster(error)) => return Err(error.into()),
                 Err(Trouble::Failure(failure)) => return Err(failure),
             }
+        }
+        if let Some(error) = over_quota {
+            return Err(error.into());
         }
         Err(StepFailure::transient(format!(
             "The claim {claim} could not be bound to {}: others keep changing it",
