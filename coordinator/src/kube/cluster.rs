@@ -280,4 +280,19 @@ mod tests {
             "{policy}"
         );
     }
+
+    #[test]
+    fn a_quota_is_told_from_other_refusals() {
+        let refused = |code: u16, message: &str| ClusterError::Refused {
+            what: "create the claim data".to_owned(),
+            code,
+            message: message.to_owned(),
+        };
+        let quota = "persistentvolumeclaims \"data\" is forbidden: exceeded quota: claims, \
+                     requested: persistentvolumeclaims=1, used: persistentvolumeclaims=3, \
+                     limited: persistentvolumeclaims=3";
+        assert!(refused(403, quota).is_over_quota());
+        assert!(!refused(403, "violates PodSecurity").is_over_quota());
+        assert!(!refused(422, quota).is_over_quota());
+    }
 }
