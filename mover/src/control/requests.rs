@@ -317,8 +317,8 @@ impl Mover {
     ) -> Result<Running, Fault> {
         let mut current = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(running) = &*current {
-            let told = running.report.borrow().clone();
-            let is_over_for_it = running.epoch < epoch && told.as_ref().is_some_and(is_stale);
+            let is_over_for_it =
+                running.epoch < epoch && running.report.borrow().as_ref().is_some_and(is_stale);
             if running.pass == request.pass && running.kind == request.kind && !is_over_for_it {
                 return Ok(running.clone());
             }

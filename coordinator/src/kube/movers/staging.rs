@@ -78,22 +78,16 @@ impl Movers {
         let Some(name) = self.volume(index) else {
             return Ok(Stay::Ends);
         };
-        let volumes = self.cluster.cluster_api::<PersistentVolume>();
-        let nodes = self.cluster.cluster_api::<Node>();
         let quotas = self.cluster.api::<ResourceQuota>();
         let everything = ListParams::default();
-        let (quotas, found) =
-            tokio::join!(call("list the quotas", quotas.list(&everything)), async {
-                tokio::try_join!(
-                    call(format!("read the volume {name}"), volumes.get_opt(&name)),
-                    call("list nodes", nodes.list(&everything)),
-                )
-            },);
+        let (quotas, found) = tokio::join!(
+            call("list the quotas", quotas.list(&everything)),
+            self.volume_and_nodes(&name),
+        );
         let (volume, nodes) = found?;
         // What cannot be read may be there.
         let unlimited = quotas.is_ok_and(|quotas| quotas.items.is_empty());
-        let stays =
-            unlimited && volume.is_some_and(|volume| is_for_one_node(&volume, &nodes.items));
+        let stays = unlimited && volume.is_some_and(|volume| is_for_one_node(&volume, &nodes));
         Ok(if stays { Stay::Mounted } else { Stay::Ends })
     }
 

@@ -13,7 +13,11 @@ use super::{
     Movers,
     ensure::{absent_is_fine, no_pod},
 };
-use crate::kube::{cluster::call, nodes, volumes, watch::await_object};
+use crate::kube::{
+    cluster::{ClusterError, call},
+    nodes, volumes,
+    watch::await_object,
+};
 
 /// A new volume that no pod of the workload can come to.
 #[derive(Clone, Debug)]
@@ -66,18 +70,24 @@ impl Movers {
         let Some(volume) = bound.filter(|name| !name.is_empty()) else {
             return Ok(None);
         };
+        let (found, nodes) = self.volume_and_nodes(&volume).await?;
+        let lost = found.is_some_and(|volume| !is_usable(&volume, template, &nodes));
+        Ok(lost.then_some(Stranded { claim, volume }))
+    }
+
+    /// The volume `name`, if it is there, and the nodes that it may be for.
+    pub(super) async fn volume_and_nodes(
+        &self,
+        name: &str,
+    ) -> Result<(Option<PersistentVolume>, Vec<Node>), ClusterError> {
         let volumes = self.cluster.cluster_api::<PersistentVolume>();
         let nodes = self.cluster.cluster_api::<Node>();
         let everything = ListParams::default();
-        let (found, nodes) = tokio::try_join!(
-            call(
-                format!("read the volume {volume}"),
-                volumes.get_opt(&volume)
-            ),
+        let (volume, nodes) = tokio::try_join!(
+            call(format!("read the volume {name}"), volumes.get_opt(name)),
             call("list nodes", nodes.list(&everything)),
         )?;
-        let lost = found.is_some_and(|volume| !is_usable(&volume, template, &nodes.items));
-        Ok(lost.then_some(Stranded { claim, volume }))
+        Ok((volume, nodes.items))
     }
 
     /// Deletes a stranded volume with its claim and its mover.
