@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io::{Read as _, Seek as _, SeekFrom, Write as _},
     os::unix::fs::FileExt as _,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::Result;
@@ -32,9 +32,7 @@ const MIB: usize = 1 << 20;
 pub(crate) fn small_files(root: &Path, count: u64) -> Result<()> {
     let mut rng = Rng::new(1);
     for folder in 0..count.div_ceil(FOLDER) {
-        let at = root
-            .join(format!("{:02}", folder % 10))
-            .join(format!("{folder:05}"));
+        let at = folder_of(root, folder);
         fs::create_dir_all(&at)?;
         for number in 0..FOLDER.min(count - folder * FOLDER) {
             let size = (MEDIAN * (SPREAD * normal(&mut rng)).exp()).min(SMALL_MAX);
@@ -42,6 +40,37 @@ pub(crate) fn small_files(root: &Path, count: u64) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Makes `count` files of 100 to 1100 bytes below `root`: many entries, little content.
+pub(crate) fn tiny_files(root: &Path, count: u64) -> Result<()> {
+    let mut rng = Rng::new(4);
+    for folder in 0..count.div_ceil(FOLDER) {
+        let at = folder_of(root, folder);
+        fs::create_dir_all(&at)?;
+        for number in 0..FOLDER.min(count - folder * FOLDER) {
+            let size = 100 + usize::try_from(rng.below(1000))?;
+            fs::write(at.join(format!("{number:03}")), rng.bytes(size))?;
+        }
+    }
+    Ok(())
+}
+
+/// Rewrites one of a hundred of the `count` files below `root`, round for round other ones, with 10
+/// KB each.
+pub(crate) fn rewrite_files(root: &Path, count: u64, round: u64) -> Result<()> {
+    let mut rng = Rng::new(300 + round);
+    for _ in 0..count / 100 {
+        let file = rng.below(count);
+        let at = folder_of(root, file / FOLDER).join(format!("{:03}", file % FOLDER));
+        fs::write(at, rng.bytes(10_000))?;
+    }
+    Ok(())
+}
+
+fn folder_of(root: &Path, folder: u64) -> PathBuf {
+    root.join(format!("{:02}", folder % 10))
+        .join(format!("{folder:05}"))
 }
 
 /// Makes one file of `bytes` bytes.
@@ -86,9 +115,7 @@ pub(crate) fn age(root: &Path, count: u64) -> Result<()> {
     let mut rng = Rng::new(3);
     for _ in 0..count / 20 {
         let folder = rng.below(count.div_ceil(FOLDER));
-        let at = root
-            .join(format!("{:02}", folder % 10))
-            .join(format!("{folder:05}"));
+        let at = folder_of(root, folder);
         let file = at.join(format!("{:03}", rng.below(FOLDER)));
         match rng.below(3) {
             0 if file.exists() => fs::remove_file(&file)?,

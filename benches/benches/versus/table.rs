@@ -19,6 +19,8 @@ pub(crate) struct Row {
     pub(crate) missing: Vec<(Peer, String)>,
     /// The ratios of times that livmig is to stay below.
     pub(crate) bars: Vec<(Peer, f64)>,
+    /// The memory that livmig is to stay below, in bytes.
+    pub(crate) memory_bar: Option<u64>,
 }
 
 impl Row {
@@ -79,9 +81,13 @@ pub(crate) fn markdown(rows: &[Row]) -> String {
             };
             let bar = row.bars.iter().find(|(who, _)| who == peer);
             let sent = cost.sent.map(mebibytes).unwrap_or_default();
+            let memory_bar = match (peer, row.memory_bar) {
+                (Peer::Livmig, Some(bar)) => format!(" (≤ {})", mebibytes(bar)),
+                _ => String::new(),
+            };
             let _ = writeln!(
                 text,
-                "| {} | {} | {peer} | {:.2} s | {ratio} | {} | {sent} | {} | {} |",
+                "| {} | {} | {peer} | {:.2} s | {ratio} | {} | {sent} | {}{memory_bar} | {} |",
                 row.work,
                 row.place,
                 cost.seconds,
@@ -136,7 +142,13 @@ pub(crate) fn json(rows: &[Row], full: bool) -> Value {
                 .iter()
                 .map(|(peer, why)| json!({"who": peer.to_string(), "why": why}))
                 .collect();
-            json!({"work": row.work, "where": row.place, "runs": runs, "skipped": missing})
+            json!({
+                "work": row.work,
+                "where": row.place,
+                "runs": runs,
+                "skipped": missing,
+                "memoryBarBytes": row.memory_bar,
+            })
         })
         .collect();
     json!({"size": if full { "full" } else { "quick" }, "rows": rows})
