@@ -2,6 +2,7 @@
 
 mod buffer;
 mod parallel;
+pub mod rolling;
 
 use std::{
     convert::Infallible,
@@ -204,7 +205,8 @@ fn to_u64(len: usize) -> u64 {
     u64::try_from(len).unwrap_or(u64::MAX)
 }
 
-fn leaves_of(content: &[u8]) -> Vec<Digest> {
+/// The leaves of the blocks in `content`.
+pub fn leaves_of(content: &[u8]) -> Vec<Digest> {
     content.chunks(BLOCK).map(leaf).collect()
 }
 

@@ -38,9 +38,11 @@ pub const FRAME_MAX: usize = 4 << 20;
 /// those a quarter as large no less (measured on cores with 1 MiB each).
 pub const FRAME_CONTENT_MAX: usize = 1 << 18;
 
-/// Blocks that a rolling signature covers at most, 20 bytes each; of a larger file the rest is
-/// not searched.
-pub const SIGNATURE_BLOCKS_MAX: usize = 1 << 17;
+/// Rolling checksums that are asked for at once. In a larger file they are of blocks further apart.
+pub const SUMS_MAX: usize = 1 << 11;
+
+/// Bytes of a block with a rolling checksum at most.
+pub const SUMMED_BLOCK_MAX: usize = 1 << 22;
 
 /// Entries of one directory. It is listed, remembered and compared as a whole, at some 300 bytes
 /// an entry; a larger one is refused by name.

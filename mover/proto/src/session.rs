@@ -151,8 +151,9 @@ pub enum Query {
         #[serde(with = "hex::vec")]
         path: Vec<u8>,
     },
-    /// The rolling signature of this file. Answered by one length-prefixed blob.
-    Signature {
+    /// Rolling checksums of some blocks of this file. Answered by one length-prefixed list of
+    /// them, 4 bytes each, little-endian.
+    Sums {
         /// Its directory.
         #[serde(with = "hex::vec")]
         path: Vec<u8>,
@@ -161,6 +162,8 @@ pub enum Query {
         name: Vec<u8>,
         /// Bytes of a block.
         block: u32,
+        /// One of how many blocks, beginning with the first, is asked about.
+        every: u64,
     },
 }
 

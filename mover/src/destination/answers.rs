@@ -101,13 +101,17 @@ impl Answering {
                 self.destination
                     .list(&path, &self.tag_key, self.level, &mut records)?;
             }
-            Query::Signature { path, name, block } => {
+            Query::Sums {
+                path,
+                name,
+                block,
+                every,
+            } => {
                 let (path, name) = (
                     RelPath::new(path).map_err(bad)?,
                     Name::new(name).map_err(bad)?,
                 );
-                let signature = self.destination.signature(&path, &name, *block)?;
-                records.push(signature)?;
+                records.push(self.destination.sums(&path, &name, *block, *every)?)?;
             }
         }
         records.flush()

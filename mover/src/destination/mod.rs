@@ -23,7 +23,7 @@ pub mod reading;
 pub mod room;
 pub mod session;
 pub mod settle;
-pub mod signature;
 pub mod state;
+pub mod sums;
 pub mod survey;
 pub mod touched;

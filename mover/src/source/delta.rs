@@ -1,20 +1,18 @@
-//! Content that shifted inside a file: rolling checksums (`fast_rsync`) find it where blocks at
-//! fixed offsets cannot.
+//! Content that shifted inside a file, which blocks at fixed offsets cannot find.
 //!
-//! The destination sends the signature of the file it has; the source finds in its own content
-//! what the signature knows, and sends the rest. The result is built as a new file from the old
-//! one, since a shift cannot be done in place. MD4 inside the signature only *suggests*: what the
-//! destination ends up with is checked against the BLAKE3 root like everything else.
+//! The destination sends rolling checksums of some blocks of the file it has; the source finds in its
+//! own content where those went and follows from there by the tags it remembers ([`shift`]). The
+//! result is built as a new file from the old one, since a shift cannot be done in place, and what the
+//! destination ends up with is checked against the root like everything else.
 
-use std::ops::ControlFlow;
+use std::{os::fd::AsFd, thread};
 
-use fast_rsync::{Signature, diff};
 use livmig_proto::{
     control::{Fault, FaultCode, Side},
     frame::{Op, OpenMode},
-    limits::SIGNATURE_BLOCKS_MAX,
+    limits::{FRAME_CONTENT_MAX, SUMS_MAX},
     session::Query,
-    tree::{BLOCK, Digest, leaf, range_digest},
+    tree::{BLOCK, ContentTree, Digest, leaf, range_digest},
     wire::DecodeError,
 };
 
@@ -22,6 +20,7 @@ use super::{
     content::{CompareError, Compared, Subject},
     file::{LaneSink, Transfer},
     shared::Shared,
+    shift::{Decided, Old, Part, Search},
 };
 use crate::{
     catalog::{
@@ -29,38 +28,41 @@ use crate::{
         tags::{self, Tag, TagsRef, block_log2_for},
     },
     fault,
-    fs::file,
-    hash::{self, Options, Piece, StreamError},
+    fs::{file, footprint::Footprint},
+    hash::{self, Hashed, StreamError},
 };
 
 /// Blocks that are probed before a shift is suspected.
 const PROBES: u64 = 16;
 
-/// Files beyond this size are not searched: the index of their signature would not fit the
-/// memory that a mover may take.
-const SIZE_MAX: u64 = 4 << 30;
+/// Files beyond this size are not searched: the blocks with checksums would be so far apart that
+/// much is sent before one is found.
+const SIZE_MAX: u64 = 64 << 30;
 
-/// Bytes of one block's entry in a signature: a rolling checksum and an MD4.
-const SIGNATURE_ENTRY: usize = 4 + 16;
+/// Bytes that are searched at once: enough that what a window is searched for before it knows, and
+/// again in the next, is little.
+const WINDOW: usize = 4 * hash::WINDOW;
 
-/// Bytes before the entries of a signature.
-const SIGNATURE_HEAD: usize = 12;
-
-/// Whether most of the old blocks are no longer where they were although the size changed: then
-/// their content probably moved. Costs the reading of a few blocks.
-pub(super) fn looks_shifted(
+/// What the destination holds of the file, and the tags of that, if most of its blocks are no longer
+/// where they were although the size changed: then their content probably moved. Costs the reading of
+/// a few blocks.
+pub(super) fn shifted<'t>(
     shared: &Shared<'_>,
-    transfer: &Transfer<'_>,
-    kept: &KeptFile,
-    old: &TagsRef,
+    transfer: &'t Transfer<'_>,
+    old: Option<TagsRef>,
     buffer: &mut Vec<u8>,
-) -> Result<bool, Fault> {
+) -> Result<Option<(&'t KeptFile, TagsRef)>, Fault> {
+    let (Some(kept), Some(old)) = (&transfer.kept, old) else {
+        return Ok(None);
+    };
     let size = transfer.open.before.identity.size;
-    let both = size.min(kept.size);
-    let blocks = both >> old.block_log2;
-    let beside = !shared.is_tight();
-    if !beside || size == kept.size || blocks < PROBES || size.max(kept.size) > SIZE_MAX {
-        return Ok(false);
+    let blocks = size.min(kept.size) >> old.block_log2;
+    // The new file stands beside the old one until it is whole.
+    let possible = transfer.in_place == OpenMode::InPlace
+        && !shared.is_tight()
+        && !transfer.open.before.is_sparse();
+    if !possible || size == kept.size || blocks < PROBES || size.max(kept.size) > SIZE_MAX {
+        return Ok(None);
     }
     let block = 1_usize << old.block_log2;
     buffer.resize(block, 0);
@@ -78,62 +80,36 @@ pub(super) fn looks_shifted(
         let remembered = shared
             .store
             .tags()
-            .read(old, index, 1)
+            .read(&old, index, 1)
             .map_err(Shared::state_fault)?;
         if remembered != [tags::tag(&shared.tag_key, &leaves)] {
             moved += 1;
         }
     }
-    Ok(moved * 2 >= PROBES)
+    Ok((moved * 2 >= PROBES).then_some((kept, old)))
 }
 
-/// Sends the file as copies of the old one and what is new.
+/// Sends the file as copies of the old one, `kept` and with the tags `old`, and what is new.
 pub(super) fn send(
     sink: &mut LaneSink<'_, '_, '_, '_>,
     subject: Subject,
+    (kept, old): (&KeptFile, &TagsRef),
     buffer: &mut Vec<u8>,
 ) -> Result<Compared, CompareError> {
     let shared = sink.visitor.shared;
     let stopped = StreamError::Stopped;
     // What was sent of this directory before must be applied before the file is asked about.
-    let signature = fetch(shared, sink).map_err(stopped)?;
-    let index = signature.index();
-    sink.open_as(OpenMode::Rebuild)
-        .map_err(StreamError::Stopped)?;
+    let search = ask(sink, kept, old).map_err(stopped)?;
+    sink.open_as(OpenMode::Rebuild).map_err(stopped)?;
 
     let store = shared.store.tags();
     let block_log2 = block_log2_for(subject.size);
-    let block = 1_u64 << block_log2;
     let new = store
-        .allocate(subject.size.div_ceil(block), block_log2)
+        .allocate(subject.size.div_ceil(1 << block_log2), block_log2)
         .map_err(|errno| StreamError::Stopped(Shared::state_fault(errno)))?;
-    // The search loses a match at each edge of a window, so windows are large.
-    let options = Options {
-        window: 4 * hash::WINDOW,
-        align: block,
-        spares_cache: shared.spares_cache(),
-        ..Options::new(subject.size, subject.true_holes)
-    };
-    let mut delta = Vec::new();
-    let result = hash::stream(transfer_fd(sink), options, buffer, |piece| match piece {
-        Piece::Hole { .. } => Ok(()),
-        Piece::Data {
-            offset,
-            content,
-            leaves,
-        } => {
-            let values: Vec<Tag> = tags::of_blocks(&shared.tag_key, leaves, block).collect();
-            store
-                .write(&new, offset / block, &values)
-                .map_err(Shared::state_fault)?;
-            delta.clear();
-            diff(&index, content, &mut delta).map_err(|_| internal())?;
-            replay(sink, offset, content, leaves, &delta)
-        }
-    });
-    match result {
+    match stream(sink, subject.size, search, (old, &new), buffer) {
         Ok(hashed) => {
-            let count = hashed.size.div_ceil(block);
+            let count = hashed.size.div_ceil(1 << block_log2);
             Ok(Compared {
                 hashed,
                 tags: TagsRef { count, ..new },
@@ -146,226 +122,155 @@ pub(super) fn send(
     }
 }
 
-fn transfer_fd<'t>(sink: &LaneSink<'_, '_, 't, '_>) -> &'t std::os::fd::OwnedFd {
-    &sink.transfer.open.fd
-}
-
-/// Fetches the signature of the destination's file.
-fn fetch(shared: &Shared<'_>, sink: &mut LaneSink<'_, '_, '_, '_>) -> Result<Signature, Fault> {
-    let transfer = sink.transfer;
-    let old_size = transfer.kept.map_or(0, |kept| kept.size);
-    let block = block_for(old_size);
-    let query = Query::Signature {
+/// Asks the destination for the checksums of its file, for a search.
+fn ask(sink: &LaneSink<'_, '_, '_, '_>, kept: &KeptFile, tags: &TagsRef) -> Result<Search, Fault> {
+    let shared = sink.visitor.shared;
+    let block = 1_u32 << tags.block_log2;
+    let sums_max = u64::try_from(SUMS_MAX).unwrap_or(u64::MAX);
+    let every = (kept.size >> tags.block_log2).div_ceil(sums_max).max(1);
+    let query = Query::Sums {
         path: sink.scope.path.as_bytes().to_vec(),
-        name: transfer.name.as_bytes().to_vec(),
+        name: sink.transfer.name.as_bytes().to_vec(),
         block,
+        every,
     };
-    let longest = SIGNATURE_HEAD + SIGNATURE_BLOCKS_MAX * SIGNATURE_ENTRY;
     let mut answer = shared.link.query(&query)?;
     let bytes = answer
         .next(|prefix| match usize::try_from(u32::from_le_bytes(prefix)) {
-            Ok(length) if length <= longest => Ok(length),
+            Ok(length) if length <= 4 * SUMS_MAX => Ok(length),
             _ => Err(DecodeError::TooLong),
         })?
-        .ok_or_else(bad_signature)?;
+        .unwrap_or_default();
     answer.end();
-    checked_signature(&bytes, block)
-}
-
-/// The signature in `bytes`, if it is one with blocks of `block` bytes. It is checked before the
-/// library sees it: a block size of zero, for one, would keep it busy for ever.
-pub fn checked_signature(bytes: &[u8], block: u32) -> Result<Signature, Fault> {
-    let field = |at: usize| {
-        bytes
-            .get(at..at + 4)
-            .and_then(|f| <[u8; 4]>::try_from(f).ok())
-            .map(u32::from_be_bytes)
+    let sums: Vec<u32> = bytes
+        .chunks_exact(4)
+        .filter_map(|sum| sum.try_into().ok())
+        .map(u32::from_le_bytes)
+        .collect();
+    let old = Old {
+        size: kept.size,
+        block: usize::try_from(block).unwrap_or(usize::MAX),
+        every,
     };
-    let valid = field(4) == Some(block)
-        && field(8) == Some(16)
-        && bytes
-            .len()
-            .saturating_sub(SIGNATURE_HEAD)
-            .is_multiple_of(SIGNATURE_ENTRY);
-    if bytes.len() < SIGNATURE_HEAD || !valid {
-        return Err(bad_signature());
-    }
-    Signature::deserialize(bytes.to_vec()).map_err(|_| bad_signature())
+    Ok(Search::new(old, shared.tag_key, &sums))
 }
 
-/// Bytes of a block in a signature for a file of `size` bytes: small enough to find small
-/// shifts, large enough that the index of the largest file takes some 8 MiB.
-pub fn block_for(size: u64) -> u32 {
-    let mut block = 4096;
-    while size / u64::from(block) > 1 << 16 {
-        block *= 2;
+/// Reads the file and sends what it consists of, window by window.
+fn stream(
+    sink: &mut LaneSink<'_, '_, '_, '_>,
+    size: u64,
+    mut search: Search,
+    (old, new): (&TagsRef, &TagsRef),
+    buffer: &mut Vec<u8>,
+) -> Result<Hashed, CompareError> {
+    let shared = sink.visitor.shared;
+    let store = shared.store.tags();
+    let fd = sink.transfer.open.fd.as_fd();
+    let known = |first, count| store.read(old, first, count).map_err(Shared::state_fault);
+    let block = 1_u64 << new.block_log2;
+    let align = usize::try_from(block).unwrap_or(usize::MAX).max(BLOCK);
+    let window = WINDOW.max(8 * align).max(8 << old.block_log2);
+    let mut footprint = Footprint::new(shared.spares_cache());
+    let mut tree = ContentTree::new();
+    while tree.len() < size {
+        let offset = tree.len();
+        let wanted = usize::try_from(size - offset)
+            .unwrap_or(usize::MAX)
+            .min(window);
+        buffer.resize(wanted, 0);
+        footprint.before(fd, offset, u64_of(wanted), size);
+        let read = file::read_at(fd, buffer, offset).map_err(StreamError::Read)?;
+        let content = buffer.get(..read).unwrap_or_default();
+        // A file that is shorter than expected ends where it ends.
+        let last = read < wanted || offset + u64_of(read) >= size;
+        let (leaves, decided) = thread::scope(|scope| {
+            let leaves = scope.spawn(|| hash::leaves_of(content));
+            let decided = search.window(content, last, align, known);
+            (leaves.join(), decided)
+        });
+        let leaves = leaves.map_err(|_| StreamError::Stopped(internal()))?;
+        let decided = decided.map_err(StreamError::Stopped)?;
+        send_parts(sink, offset, content, &leaves, &decided).map_err(StreamError::Stopped)?;
+
+        let consumed = content.get(..decided.consumed).unwrap_or_default();
+        let leaves = leaves
+            .get(..consumed.len().div_ceil(BLOCK))
+            .unwrap_or_default();
+        for (leaf, block) in leaves.iter().zip(consumed.chunks(BLOCK)) {
+            tree.push_leaf(*leaf, block.len());
+        }
+        let values: Vec<Tag> = tags::of_blocks(&shared.tag_key, leaves, block).collect();
+        store
+            .write(new, offset / block, &values)
+            .map_err(|errno| StreamError::Stopped(Shared::state_fault(errno)))?;
+        footprint.behind(fd, offset, u64_of(consumed.len()));
+        if last {
+            break;
+        }
     }
-    block
+    Ok(Hashed {
+        size: tree.len(),
+        root: tree.finish(),
+    })
 }
 
-/// Sends what the library found in one window.
-fn replay(
+fn send_parts(
     sink: &mut LaneSink<'_, '_, '_, '_>,
     offset: u64,
     content: &[u8],
     leaves: &[Digest],
-    delta: &[u8],
+    decided: &Decided,
 ) -> Result<(), Fault> {
-    let mut at = 0_usize;
-    let mut literal = Literal { start: 0, end: 0 };
-    let flow = commands(delta, |command| {
-        match command {
-            Command::Literal(len) => {
-                literal.end += len;
-                at += len;
-            }
-            Command::Copy { from, len } => {
-                let size = usize::try_from(len).map_err(|_| internal())?;
-                literal.flush(sink, offset, content, leaves)?;
+    for part in &decided.parts {
+        match part {
+            Part::Literal(range) => send_literal(sink, offset, content, leaves, range)?,
+            Part::Copy { from, at } => {
                 let op = Op::Copy {
-                    from,
-                    offset: offset + u64_of(at),
-                    len,
+                    from: *from,
+                    offset: offset + u64_of(at.start),
+                    len: u64_of(at.len()),
                 };
                 sink.visitor.lane.push(&op, 32)?;
-                at += size;
-                literal = Literal { start: at, end: at };
             }
         }
-        Ok(())
-    });
-    match flow {
-        ControlFlow::Continue(()) if at == content.len() => {
-            literal.flush(sink, offset, content, leaves)
-        }
-        ControlFlow::Break(fault) => Err(fault),
-        ControlFlow::Continue(()) => Err(internal()),
     }
+    Ok(())
 }
 
-/// New bytes that are not sent yet.
-struct Literal {
-    start: usize,
-    end: usize,
-}
-
-impl Literal {
-    /// Sends them in whole blocks: what a neighbouring copy also covers is sent twice rather than
-    /// hashed at odd offsets.
-    fn flush(
-        &self,
-        sink: &mut LaneSink<'_, '_, '_, '_>,
-        offset: u64,
-        content: &[u8],
-        leaves: &[Digest],
-    ) -> Result<(), Fault> {
-        if self.start == self.end {
-            return Ok(());
-        }
-        let first = self.start / BLOCK;
-        let last = self.end.div_ceil(BLOCK).min(leaves.len());
-        let step = livmig_proto::limits::FRAME_CONTENT_MAX / BLOCK;
-        let mut block = first;
-        while block < last {
-            let end = (block + step).min(last);
-            let bytes = content
-                .get(block * BLOCK..(end * BLOCK).min(content.len()))
-                .unwrap_or_default();
-            let digest = range_digest(leaves.get(block..end).unwrap_or_default());
-            let op = Op::Data {
-                offset: offset + u64_of(block * BLOCK),
-                digest,
-                content: bytes::Bytes::copy_from_slice(bytes),
-            };
-            sink.visitor.lane.push(&op, bytes.len() + 64)?;
-            block = end;
-        }
-        Ok(())
+/// Sends new bytes in whole blocks: what a neighbouring copy also covers is sent twice rather than
+/// hashed at odd offsets.
+fn send_literal(
+    sink: &mut LaneSink<'_, '_, '_, '_>,
+    offset: u64,
+    content: &[u8],
+    leaves: &[Digest],
+    range: &std::ops::Range<usize>,
+) -> Result<(), Fault> {
+    let last = range.end.div_ceil(BLOCK).min(leaves.len());
+    let mut first = range.start / BLOCK;
+    while first < last {
+        let end = (first + FRAME_CONTENT_MAX / BLOCK).min(last);
+        let bytes = content
+            .get(first * BLOCK..(end * BLOCK).min(content.len()))
+            .unwrap_or_default();
+        let digest = range_digest(leaves.get(first..end).unwrap_or_default());
+        let at = offset + u64_of(first * BLOCK);
+        sink.visitor.lane.push_with(bytes.len() + 64, |frame| {
+            frame.push_data(at, &digest, bytes);
+        })?;
+        first = end;
     }
-}
-
-/// One command of a delta.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Command {
-    /// So many bytes are new.
-    Literal(usize),
-    /// Bytes of the old file.
-    Copy {
-        /// Where they are in it.
-        from: u64,
-        /// How many.
-        len: u64,
-    },
-}
-
-/// Takes a delta of librsync's format apart: 0x00 ends, 0x01–0x40 are short literals, 0x41–0x44
-/// literals with a length of 1, 2, 4 or 8 bytes, 0x45–0x54 copies with offset and length of 1,
-/// 2, 4 or 8 bytes each, all big-endian.
-pub fn commands(
-    delta: &[u8],
-    mut each: impl FnMut(Command) -> Result<(), Fault>,
-) -> ControlFlow<Fault> {
-    let mut rest = delta.get(4..).unwrap_or_default();
-    let number = |rest: &mut &[u8], log2: u8| -> Option<u64> {
-        let (bytes, tail) = rest.split_at_checked(1 << log2)?;
-        *rest = tail;
-        Some(
-            bytes
-                .iter()
-                .fold(0, |number, byte| number << 8 | u64::from(*byte)),
-        )
-    };
-    while let Some((&opcode, tail)) = rest.split_first() {
-        rest = tail;
-        let command = match opcode {
-            0 => return ControlFlow::Continue(()),
-            0x01..=0x44 => {
-                let len = if opcode <= 0x40 {
-                    Some(u64::from(opcode))
-                } else {
-                    number(&mut rest, opcode - 0x41)
-                };
-                let literal = len
-                    .and_then(|len| usize::try_from(len).ok())
-                    .and_then(|len| Some((len, rest.split_at_checked(len)?.1)));
-                let Some((len, tail)) = literal else { break };
-                rest = tail;
-                Command::Literal(len)
-            }
-            0x45..=0x54 => {
-                let widths = opcode - 0x45;
-                let from = number(&mut rest, widths / 4);
-                let len = number(&mut rest, widths % 4);
-                let (Some(from), Some(len)) = (from, len) else {
-                    break;
-                };
-                Command::Copy { from, len }
-            }
-            _ => break,
-        };
-        if let Err(fault) = each(command) {
-            return ControlFlow::Break(fault);
-        }
-    }
-    ControlFlow::Break(internal())
+    Ok(())
 }
 
 fn u64_of(value: usize) -> u64 {
     u64::try_from(value).unwrap_or(u64::MAX)
 }
 
-fn bad_signature() -> Fault {
-    fault::plain(
-        Side::Source,
-        FaultCode::Protocol,
-        "source: the destination sent a signature that makes no sense",
-    )
-}
-
 fn internal() -> Fault {
     fault::plain(
         Side::Source,
         FaultCode::Internal,
-        "source: a delta could not be taken apart",
+        "source: a thread that hashes ended unexpectedly",
     )
 }

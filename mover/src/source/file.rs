@@ -297,15 +297,9 @@ impl Visitor<'_> {
             opened: None,
         };
 
-        let shifted = match (&transfer.kept, old) {
-            (Some(kept), Some(tags)) if transfer.in_place == OpenMode::InPlace => {
-                delta::looks_shifted(sink.visitor.shared, transfer, kept, &tags, &mut buffer)?
-            }
-            _ => false,
-        };
-        let result = if shifted {
-            sink.opened = Some(OpenMode::Rebuild);
-            delta::send(&mut sink, subject, &mut buffer)
+        let shifted = delta::shifted(sink.visitor.shared, transfer, old, &mut buffer)?;
+        let result = if let Some((kept, tags)) = shifted {
+            delta::send(&mut sink, subject, (kept, &tags), &mut buffer)
         } else {
             content::compare(
                 sink.visitor.shared,

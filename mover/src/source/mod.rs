@@ -27,4 +27,5 @@ pub mod recheck;
 pub mod remote;
 pub mod room;
 pub mod shared;
+pub mod shift;
 pub mod visit;

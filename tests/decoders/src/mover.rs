@@ -1,44 +1,46 @@
-//! What a mover reads from its peer's signatures and from its own state.
+//! What a mover reads from its peer's checksums and from its own state.
 
-use std::{fs, io::Write as _, ops::ControlFlow};
+use std::{convert::Infallible, fs, io::Write as _};
 
 use livmig_mover::{
-    catalog::{log::Log, segment::Segment, store::Store},
+    catalog::{log::Log, segment::Segment, store::Store, tags::Tag},
     destination::touched::Touch,
     source::{
-        delta::{Command, checked_signature, commands},
         head::Head,
+        shift::{Old, Part, Search},
     },
 };
 use livmig_proto::name::RelPath;
 
-/// A rolling delta as it is taken apart.
-pub fn delta(data: &[u8]) {
-    let (mut literal, mut count) = (0, 0);
-    let flow = commands(data, |command| {
-        count += 1;
-        if let Command::Literal(len) = command {
-            literal += len;
-        }
-        Ok(())
-    });
-    assert!(count <= data.len() && literal <= data.len());
-    if let ControlFlow::Continue(()) = flow {
-        assert!(data.contains(&0), "a delta without its end");
+/// Checksums that a destination may send, and content that they are searched in: 64 of them, then
+/// the content, all of whose blocks the source believes to know.
+pub fn shift(data: &[u8]) {
+    const BLOCK: usize = 512;
+    let (sums, content) = data.split_at(data.len().min(4 * 64));
+    let sums: Vec<u32> = sums
+        .chunks_exact(4)
+        .filter_map(|sum| sum.try_into().ok())
+        .map(u32::from_le_bytes)
+        .collect();
+    let old = Old {
+        size: data.len() as u64,
+        block: BLOCK,
+        every: 3,
+    };
+    let known = |first: u64, count: usize| {
+        let tag = |number: usize| Tag([number.to_le_bytes()[0]; 16]);
+        let first = usize::try_from(first).unwrap_or(0);
+        Ok::<_, Infallible>((first..first.saturating_add(count)).map(tag).collect())
+    };
+    let mut search = Search::new(old, [0; 32], &sums);
+    let Ok(decided) = search.window(content, true, BLOCK, known);
+    let mut at = 0;
+    for part in decided.parts {
+        let (Part::Literal(range) | Part::Copy { at: range, .. }) = part;
+        assert_eq!(range.start, at, "a gap, or bytes decided twice");
+        at = range.end;
     }
-}
-
-/// A rolling signature, as it is checked before it is searched.
-pub fn signature(data: &[u8]) {
-    if let Ok(signature) = checked_signature(data, 4096) {
-        let mut out = Vec::new();
-        let index = signature.index();
-        let content = [7; 10_000];
-        assert!(fast_rsync::diff(&index, &content, &mut out).is_ok());
-        assert!(out.len() <= 2 * content.len());
-        let flow = commands(&out, |_| Ok(()));
-        assert!(flow.is_continue(), "a delta of our own");
-    }
+    assert_eq!((at, decided.consumed), (content.len(), content.len()));
 }
 
 /// What is known of a directory.

@@ -1,7 +1,6 @@
 //! Valid encodings for each target to begin with.
 
 use bytes::Bytes;
-use fast_rsync::{Signature, SignatureOptions, diff};
 use livmig_engine::record::Record;
 use livmig_mover::{
     catalog::{
@@ -11,10 +10,8 @@ use livmig_mover::{
         tags::TagsRef,
     },
     destination::touched::{Content, Range, Touch, Written},
-    source::{
-        delta::{checked_signature, commands},
-        head::Head,
-    },
+    hash::rolling::Rolling,
+    source::head::Head,
 };
 use livmig_proto::{
     control::{self, Listening, Request, Response},
@@ -43,14 +40,13 @@ pub(crate) fn encodings(name: &str) -> Vec<Vec<u8>> {
         "session" => messages(&[
             r#"{"type":"settle"}"#,
             r#"{"type":"list","path":"6162"}"#,
-            r#"{"type":"signature","path":"","name":"61","block":4096}"#,
+            r#"{"type":"sums","path":"","name":"61","block":4096,"every":3}"#,
             r#"{"type":"ready","instance":"000102030405060708090a0b0c0d0e0f","empty":true}"#,
             r#"{"type":"applied","lane":1,"up_to":7}"#,
         ]),
         "frame" => vec![frame()],
         "listed" => listed(),
-        "delta" => vec![delta()],
-        "signature" => vec![signature()],
+        "shift" => vec![shift()],
         "head" => vec![Head::new().encode()],
         "segment" => vec![segment().encode()],
         "touched" => vec![touched()],
@@ -90,8 +86,6 @@ pub(crate) fn is_accepted(name: &str, input: &[u8]) -> bool {
         }
         "frame" => decode_frame(body()).is_ok_and(|(_, mut ops)| ops.all(|op| op.is_ok())),
         "listed" => Listed::decode(body()).is_ok(),
-        "delta" => commands(input, |_| Ok(())).is_continue(),
-        "signature" => checked_signature(input, 4096).is_ok(),
         "head" => Head::decode(input).is_some(),
         "segment" => Segment::decode(input.to_vec()).is_ok(),
         "touched" => Touch::decode(input.to_vec()).is_ok(),
@@ -202,20 +196,14 @@ fn listed() -> Vec<Vec<u8>> {
     records.map(|record| record.to_frame().to_vec()).into()
 }
 
-fn signature() -> Vec<u8> {
-    let options = SignatureOptions {
-        block_size: 4096,
-        crypto_hash_size: 16,
-    };
-    Signature::calculate(&vec![7; 30_000], options).into_serialized()
-}
-
-fn delta() -> Vec<u8> {
-    let signature = Signature::deserialize(signature()).unwrap();
-    let mut delta = Vec::new();
-    let content = [&[7; 9000][..], b"something new", &[7; 5000]].concat();
-    diff(&signature.index(), &content, &mut delta).unwrap();
-    delta
+/// Checksums of blocks of content, and that content, shifted.
+fn shift() -> Vec<u8> {
+    let old: Vec<u8> = (0..40_000_u32).flat_map(u32::to_le_bytes).collect();
+    let sums = old.chunks_exact(512).step_by(3).take(64);
+    let sums = sums.flat_map(|block| Rolling::of(block).value().to_le_bytes());
+    sums.chain(*b"something new")
+        .chain(old.iter().copied())
+        .collect()
 }
 
 fn segment() -> Segment {
