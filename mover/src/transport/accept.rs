@@ -15,12 +15,12 @@ use tokio::{
     sync::{Semaphore, mpsc},
     task::JoinHandle,
 };
-use tokio_rustls::{TlsAcceptor, TlsStream};
 
 use super::{
     quic::{self, QuicError},
-    stream::{RecvStream, SendStream, TlsSocket, halves},
+    stream::{RecvStream, SendStream, Tls, TlsSocket, halves},
     tcp::{self, Hello, Purpose, Sockets, Token},
+    tls::ServerTls,
 };
 
 /// Handshakes over TCP under way at once; more wait in the kernel's queue.
@@ -129,7 +129,7 @@ impl Listener {
         let (begun, sessions) = mpsc::channel(SESSIONS_MAX);
         let tls = identity::server_config(own, peer, tcp::ALPN)?;
         let doorman = Doorman {
-            tls: TlsAcceptor::from(Arc::new(tls)),
+            tls: Arc::new(tls),
             begun: begun.clone(),
             sessions: Mutex::default(),
         };
@@ -205,7 +205,7 @@ async fn accept_quic(endpoint: quinn::Endpoint, begun: mpsc::Sender<Incoming>) {
 
 /// Lets TCP connections in and brings each to its session.
 struct Doorman {
-    tls: TlsAcceptor,
+    tls: Arc<rustls::ServerConfig>,
     begun: mpsc::Sender<Incoming>,
     sessions: Mutex<HashMap<Token, Weak<Accepted>>>,
 }
@@ -240,7 +240,8 @@ impl Doorman {
     async fn admit(&self, socket: TcpStream) -> io::Result<()> {
         tcp::prepare(&socket)?;
         let handle = tcp::handle(&socket)?;
-        let mut tls = TlsStream::from(self.tls.accept(tcp::buffered(socket)).await?);
+        let accepted = ServerTls::accept(Arc::clone(&self.tls), socket).await?;
+        let mut tls = Tls::Server(Box::new(accepted));
         let Hello { token, purpose } = Hello::read(&mut tls).await?;
         let session = match purpose {
             Purpose::Begin => self.begin(token)?,

@@ -1,6 +1,6 @@
 //! How the two movers, and a mover and its coordinator, reach each other.
 //!
-//! The movers speak over QUIC ([`quic`]) or over TLS on TCP ([`tcp`]), which look alike from here
+//! The movers speak over QUIC ([`quic`]) or over TLS on TCP ([`tcp`], [`tls`]), which look alike from here
 //! on: [`mod@stream`]s that the source opens ([`dial`]) and the destination accepts ([`accept`]).
 //! [`link`] turns a connection into what the threads of a source need: channels for lanes, blocking
 //! queries, acknowledgements to wait for. [`messages`] reads and writes length-prefixed messages
@@ -15,3 +15,4 @@ pub mod quic;
 pub mod shortage;
 pub mod stream;
 pub mod tcp;
+pub mod tls;

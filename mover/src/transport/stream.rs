@@ -16,10 +16,58 @@ use tokio::{
     },
     net::TcpStream,
 };
-use tokio_rustls::TlsStream;
+use tokio_rustls::client::TlsStream;
 
-/// TLS over TCP. TLS reads in small pieces, so that what the socket has is fetched ahead of it.
-pub(super) type Tls = TlsStream<BufReader<TcpStream>>;
+use super::tls::ServerTls;
+
+/// TLS over TCP, at either end.
+#[derive(Debug)]
+pub enum Tls {
+    /// At the source. It reads in small pieces, so that what the socket has is fetched ahead of it.
+    Client(Box<TlsStream<BufReader<TcpStream>>>),
+    /// At the destination.
+    Server(Box<ServerTls>),
+}
+
+impl AsyncRead for Tls {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Client(tls) => Pin::new(tls).poll_read(context, buffer),
+            Self::Server(tls) => Pin::new(tls).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Tls {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Client(tls) => Pin::new(tls).poll_write(context, bytes),
+            Self::Server(tls) => Pin::new(tls).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Client(tls) => Pin::new(tls).poll_flush(context),
+            Self::Server(tls) => Pin::new(tls).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Client(tls) => Pin::new(tls).poll_shutdown(context),
+            Self::Server(tls) => Pin::new(tls).poll_shutdown(context),
+        }
+    }
+}
 
 /// A TLS connection, and a second handle of its socket, which ends with it.
 #[derive(Debug)]

@@ -29,7 +29,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::TcpStream,
 };
-use tokio_rustls::{TlsConnector, TlsStream};
+use tokio_rustls::TlsConnector;
 
 use super::stream::{Tls, TlsSocket};
 use crate::random::random;
@@ -41,7 +41,7 @@ pub(super) const ALPN: &[u8] = b"livmig-data-tcp/1";
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Bytes that are fetched from a socket at once.
-const FETCH: usize = 256 << 10;
+pub(super) const FETCH: usize = 256 << 10;
 
 /// Bytes of a frame that TLS encrypts before they are handed to the socket.
 const SEAL: usize = 256 << 10;
@@ -192,9 +192,10 @@ impl Dialer {
         self.sockets.add(&handle)?;
         let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
         let connector = TlsConnector::from(Arc::clone(&self.tls));
-        let mut tls = connector.connect(name, buffered(socket)).await?;
+        let socket = BufReader::with_capacity(FETCH, socket);
+        let mut tls = connector.connect(name, socket).await?;
         tls.get_mut().1.set_buffer_limit(Some(SEAL));
-        let mut tls = TlsStream::from(tls);
+        let mut tls = Tls::Client(Box::new(tls));
         let hello = Hello {
             token: self.token,
             purpose,
@@ -208,11 +209,6 @@ impl Dialer {
     pub(super) fn close(&self) {
         self.sockets.close();
     }
-}
-
-/// Fetches ahead what TLS reads from `socket`.
-pub(super) fn buffered(socket: TcpStream) -> BufReader<TcpStream> {
-    BufReader::with_capacity(FETCH, socket)
 }
 
 /// Sets what every connection has: no waiting for more to send, and an end when the path is lost.
