@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ring::{rand::SystemRandom, signature::Ed25519KeyPair};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error,
+    CertificateError, CipherSuite, ClientConfig, DigitallySignedStruct, DistinguishedName, Error,
     PeerIncompatible, ServerConfig, SignatureScheme,
     client::{
         AlwaysResolvesClientRawPublicKeys, Resumption,
@@ -138,8 +138,14 @@ pub fn server_config(
     Ok(config)
 }
 
+/// AES with 128 bits first: it takes fewer rounds for every byte than with 256, and nobody breaks
+/// either.
 fn provider() -> CryptoProvider {
-    rustls::crypto::ring::default_provider()
+    let mut provider = rustls::crypto::ring::default_provider();
+    provider
+        .cipher_suites
+        .sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+    provider
 }
 
 /// Accepts one public key and nothing else.
