@@ -128,8 +128,9 @@ impl ServerTls {
             match step {
                 Step::Wrote => return Ok(()),
                 Step::Read => {}
-                Step::Ended => self.ended = true,
-                Step::Idle => return Err(io::ErrorKind::NotConnected.into()),
+                // Said once by the peer; again only after our own end.
+                Step::Ended if !self.ended => self.ended = true,
+                Step::Ended | Step::Idle => return Err(io::ErrorKind::NotConnected.into()),
             }
         }
     }

@@ -70,7 +70,13 @@ async fn what_is_sent_arrives_in_pieces_of_any_size() {
     assert!(received == expected);
     // It was said that nothing more comes, and stays said.
     assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
-    drop(writer.await.unwrap());
+    let mut client = writer.await.unwrap();
+    server.write_all(b"an answer").await.unwrap();
+    server.shutdown().await.unwrap();
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(answer, b"an answer");
+    assert!(server.write_all(b"too late").await.is_err());
 }
 
 #[tokio::test]
