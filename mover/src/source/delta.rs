@@ -1,9 +1,10 @@
 //! Content that shifted inside a file, which blocks at fixed offsets cannot find.
 //!
-//! The destination sends rolling checksums of some blocks of the file it has; the source finds in its
-//! own content where those went and follows from there by the tags it remembers ([`shift`](super::shift)). The
-//! result is built as a new file from the old one, since a shift cannot be done in place, and what the
-//! destination ends up with is checked against the root like everything else.
+//! The destination sends rolling checksums of some blocks of the file it has; the source finds in
+//! its own content where those went and follows from there by the tags it remembers
+//! ([`shift`](super::shift)). The result is built as a new file from the old one, since a shift
+//! cannot be done in place, and what the destination ends up with is checked against the root like
+//! everything else.
 
 use std::{os::fd::AsFd, thread};
 
