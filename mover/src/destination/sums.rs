@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use livmig_proto::{
     control::{Fault, FaultCode, Side},
-    limits::{SUMMED_BLOCK_MAX, SUMS_MAX},
+    limits::{FILE_SIZE_MAX, SUMMED_BLOCK_MAX, SUMS_MAX},
     name::{Name, RelPath},
 };
 use rustix::io::Errno;
@@ -52,12 +52,15 @@ impl Destination {
         while let Some(fd) = fd.as_ref().filter(|_| sums.len() < SUMS_MAX) {
             let read = file::read_at(fd, &mut buffer, offset)
                 .map_err(|errno| failed("read the file", errno))?;
-            let next = offset.checked_add(step);
-            let (true, Some(next)) = (read == size, next) else {
+            if read < size {
                 break;
-            };
+            }
             sums.push(Rolling::of(&buffer).value());
-            offset = next;
+            // No file goes on there.
+            match offset.checked_add(step).filter(|at| *at < FILE_SIZE_MAX) {
+                Some(next) => offset = next,
+                None => break,
+            }
         }
         let mut answer = BytesMut::with_capacity(4 + 4 * sums.len());
         let length = u32::try_from(4 * sums.len()).unwrap_or(u32::MAX);
@@ -66,5 +69,42 @@ impl Destination {
             answer.extend_from_slice(&sum.to_le_bytes());
         }
         Ok(answer.freeze())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use livmig_proto::ids::MigrationUid;
+
+    use super::*;
+    use crate::fs::volume::Volume;
+
+    /// The sums of every `every`th block of a file of `size` bytes, with blocks of 512 bytes.
+    fn count(size: Option<u64>, every: u64) -> usize {
+        let (root, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        if let Some(size) = size {
+            let file = std::fs::File::create(root.path().join("f")).unwrap();
+            file.set_len(size).unwrap();
+        }
+        let volume = Volume::open(root.path()).unwrap();
+        let destination = Destination::new(volume, state.path(), MigrationUid([1; 16])).unwrap();
+        let name = Name::new(b"f").unwrap();
+        let answer = destination.sums(&RelPath::ROOT, &name, 512, every).unwrap();
+        let length = u32::from_le_bytes(answer[..4].try_into().unwrap());
+        assert_eq!(usize::try_from(length).unwrap(), answer.len() - 4);
+        assert!(destination.sums(&RelPath::ROOT, &name, 512, 0).is_err());
+        assert!(destination.sums(&RelPath::ROOT, &name, 500, 1).is_err());
+        (answer.len() - 4) / 4
+    }
+
+    #[test]
+    fn sums_are_bounded_whatever_the_file() {
+        assert_eq!(count(None, 1), 0);
+        assert_eq!(count(Some(0), 1), 0);
+        // Only whole blocks have one.
+        assert_eq!(count(Some(1000), 1), 1);
+        assert_eq!(count(Some(10 * 512 + 1), 3), 4);
+        assert_eq!(count(Some(1 << 40), 1), SUMS_MAX);
+        assert_eq!(count(Some(1 << 40), u64::MAX / 512), 1);
     }
 }

@@ -185,6 +185,9 @@ impl Search {
         at: usize,
         known: impl Fn(u64, usize) -> Result<Vec<Tag>, E>,
     ) -> Result<Option<(usize, u64)>, E> {
+        if self.samples.is_empty() {
+            return Ok(None);
+        }
         let block = self.old.block;
         let rest = content.get(at..).unwrap_or_default();
         let Some((window, after)) = rest.split_at_checked(block) else {
