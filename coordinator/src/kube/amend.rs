@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{
     cluster::{ClusterError, call},
-    names::{EPOCH, FIELD_MANAGER},
+    names::{EPOCH, FIELD_MANAGER, MIGRATION},
 };
 
 /// How often an object that others keep changing is read and decided on again.
@@ -103,6 +103,13 @@ pub fn refuse_if_stale<K: Resource>(
         .with_hint("livmig-coord get"));
     }
     Ok(())
+}
+
+/// Whether `object` carries the mark of the migration `uid` as the coordinator of `epoch` made it.
+/// It does not once another one has come, nor after that one has given everything back.
+pub fn is_marked<K: Resource>(object: &K, uid: &str, epoch: Epoch) -> bool {
+    annotation(object, MIGRATION) == Some(uid)
+        && annotation(object, EPOCH).and_then(|text| text.parse().ok()) == Some(epoch.0)
 }
 
 /// The annotation `key` of `object`.

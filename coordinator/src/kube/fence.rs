@@ -7,7 +7,7 @@ use livmig_engine::result::StepFailure;
 use serde_json::json;
 
 use super::{
-    amend::{annotation, patch, refuse_if_stale},
+    amend::{amend, annotation, is_marked, patch, refuse_if_stale},
     cluster::{Cluster, ClusterError, call},
     names::{BY_HAND, EPOCH, FENCE, MIGRATION},
     watch::await_object,
@@ -25,10 +25,60 @@ pub struct Mark {
     pub by_hand: String,
 }
 
-/// Raises the fence on the claim `name`, whatever state it is in.
+/// Marks the claim `name`, if it still is the one with that UID: nobody raises the fence on a claim
+/// that does not carry their mark, and changing it here voids what an earlier coordinator has read.
 ///
 /// # Errors
-/// When the claim is not the one that was planned for, or cannot be changed.
+/// When another coordinator has taken over, or it cannot be changed.
+pub async fn prepare(
+    cluster: &Cluster,
+    name: &str,
+    uid: &str,
+    mark: &Mark,
+) -> Result<(), StepFailure> {
+    let marks = json!({MIGRATION: mark.uid, EPOCH: mark.epoch.0.to_string()});
+    annotate(cluster, name, mark.epoch, |claim| {
+        let planned = claim.metadata.uid.as_deref() == Some(uid);
+        (planned && !is_marked(claim, &mark.uid, mark.epoch)).then(|| marks.clone())
+    })
+    .await
+}
+
+/// Takes the mark off the claim `name`, if it is the migration's and no fence is up.
+///
+/// # Errors
+/// When another coordinator has taken over, or it cannot be changed.
+pub async fn withdraw(cluster: &Cluster, name: &str, mark: &Mark) -> Result<(), StepFailure> {
+    annotate(cluster, name, mark.epoch, |claim| {
+        let ours = annotation(claim, MIGRATION) == Some(mark.uid.as_str());
+        (ours && !is_fenced(claim)).then(|| json!({MIGRATION: null, EPOCH: null}))
+    })
+    .await
+}
+
+/// Changes annotations of the claim `name` as `decide` says, if it is there.
+async fn annotate(
+    cluster: &Cluster,
+    name: &str,
+    epoch: Epoch,
+    mut decide: impl FnMut(&PersistentVolumeClaim) -> Option<serde_json::Value>,
+) -> Result<(), StepFailure> {
+    let claims = cluster.api::<PersistentVolumeClaim>();
+    let found = call(format!("read the claim {name}"), claims.get_opt(name)).await?;
+    if found.is_none() {
+        return Ok(());
+    }
+    amend(&claims, "claim", name, epoch, |claim| {
+        Ok(decide(claim).map(|annotations| json!({"metadata": {"annotations": annotations}})))
+    })
+    .await
+    .map(|_| ())
+}
+
+/// Raises the fence on the claim `name`, which carries the mark, whatever state it is in.
+///
+/// # Errors
+/// When the claim is not the one that was planned for or not marked, or cannot be changed.
 pub async fn ensure(
     cluster: &Cluster,
     name: &str,
@@ -44,6 +94,13 @@ pub async fn ensure(
                 "The claim {name} is not the one the migration was planned for: somebody has \
                  re-created it"
             )));
+        }
+        if !is_marked(&claim, &mark.uid, mark.epoch) {
+            return Err(StepFailure::permanent(format!(
+                "The claim {name} does not carry this coordinator's mark any more: another one has \
+                 taken over, or somebody has taken it off"
+            ))
+            .with_hint("livmig-coord get"));
         }
         match raise(cluster, name, &claim, mark).await {
             // Changed in between: look again.
@@ -65,7 +122,7 @@ pub async fn raise(
 ) -> Result<(), ClusterError> {
     let claims = cluster.api::<PersistentVolumeClaim>();
     let mut finalizers = read.metadata.finalizers.clone().unwrap_or_default();
-    let held = finalizers.iter().any(|finalizer| finalizer == FENCE);
+    let held = is_fenced(read);
     let dying = read.metadata.deletion_timestamp.is_some();
     let epoch = mark.epoch.0.to_string();
     // One that an earlier coordinator has raised is stamped anew, so that its calls fail.
@@ -103,6 +160,11 @@ pub async fn raise(
     .map(|_| ())
 }
 
+fn is_fenced(claim: &PersistentVolumeClaim) -> bool {
+    let holders = claim.metadata.finalizers.as_deref().unwrap_or_default();
+    holders.iter().any(|holder| holder == FENCE)
+}
+
 /// The change that takes the fence off `claim`, with what it said of itself, and leaves what others
 /// hold it by.
 pub fn lifted(claim: &PersistentVolumeClaim) -> serde_json::Value {
@@ -136,7 +198,7 @@ fn sole_holder(claim: Option<&PersistentVolumeClaim>) -> Option<bool> {
         return Some(false);
     };
     let finalizers = claim.metadata.finalizers.as_deref().unwrap_or_default();
-    let held = finalizers.iter().any(|holder| holder == FENCE);
+    let held = is_fenced(claim);
     if claim.metadata.deletion_timestamp.is_none() || !held {
         // Made anew, or opened by somebody: it never becomes ours again by waiting.
         return Some(false);

@@ -10,6 +10,7 @@ use std::{collections::BTreeMap, time::Duration};
 use ::kube::api::PostParams;
 use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use livmig_engine::record::{Record, SCHEMA, spec_of};
+use livmig_proto::ids::Epoch;
 use serde_json::json;
 
 use super::{
@@ -129,6 +130,16 @@ impl ConfigMapJournal {
             None
         })
     }
+}
+
+/// The epoch of whoever wrote the last record of the journal; none when there is no journal.
+///
+/// # Errors
+/// When it cannot be read.
+pub async fn last_epoch(cluster: &Cluster, names: &Names) -> Result<Option<Epoch>, JournalError> {
+    let mut journal = ConfigMapJournal::new(cluster.clone(), names.clone());
+    let records = journal.load().await?;
+    Ok(records.last().map(|record| record.epoch))
 }
 
 impl Journal for ConfigMapJournal {

@@ -10,6 +10,7 @@ use livmig_engine::{
 use super::{
     by_hand,
     cluster::{Cluster, call},
+    fence,
     names::{MIGRATION, Names},
     platform::KubePlatform,
     template, volumes, workload,
@@ -46,7 +47,8 @@ impl KubePlatform {
         // Made anew, the workload has another UID: whoever comes here again is past this.
         let current = workload::is_current(&self.cluster, &self.target.workload).await?;
         if current || !self.target.update_template {
-            workload::clear(&self.cluster, &self.target.workload, context.epoch).await?;
+            let mark = self.mark(context.epoch, String::new());
+            workload::clear(&self.cluster, &self.target.workload, &mark).await?;
         }
         let owner = self.movers.owner().await?;
         let (stored, labels) = (self.names.template(), self.movers.labels("template"));
@@ -62,8 +64,10 @@ impl KubePlatform {
         self.movers.close_network().await?;
         let api = self.cluster.cluster_api::<PersistentVolume>();
         let claims = self.cluster.api::<PersistentVolumeClaim>();
-        let (api, claims) = (&api, &claims);
+        let mark = self.mark(context.epoch, String::new());
+        let (api, claims, mark) = (&api, &claims, &mark);
         let each = self.target.claims.iter().map(|claim| async move {
+            fence::withdraw(&self.cluster, &claim.claim, mark).await?;
             let what = format!("read the claim {}", claim.claim);
             let Some(found) = call(what, claims.get_opt(&claim.claim)).await? else {
                 return Ok(());
@@ -72,7 +76,7 @@ impl KubePlatform {
             volumes::unpin_bound(api, &claim.volume, &uid, context.epoch).await
         });
         try_join_all::<_>(each).await?;
-        workload::clear(&self.cluster, &self.target.workload, context.epoch).await?;
+        workload::clear(&self.cluster, &self.target.workload, mark).await?;
         Ok(StepOutcome::Done)
     }
 }

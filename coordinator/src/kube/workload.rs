@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{
-    amend::{amend, annotation, refuse_if_stale},
+    amend::{amend, annotation, is_marked, refuse_if_stale},
     cluster::{Cluster, call},
     fence::Mark,
     names::{BY_HAND, EPOCH, MIGRATION, REPLICAS, WATCHED_FROM},
@@ -138,16 +138,17 @@ pub async fn stamp(
     for_kind!(stamp_of, cluster, workload, mark)
 }
 
-/// Fails when the workload carries the epoch of a later coordinator.
+/// Whether the workload carries exactly this mark.
 ///
 /// # Errors
-/// When it does, it cannot be read, or is another one than was planned for.
-pub async fn refuse_stale(
+/// When it carries that of a later coordinator, cannot be read, or is another one than was planned
+/// for.
+pub async fn carries(
     cluster: &Cluster,
     workload: &WorkloadRef,
-    epoch: Epoch,
-) -> Result<(), StepFailure> {
-    for_kind!(refuse_stale_of, cluster, workload, epoch)
+    mark: &Mark,
+) -> Result<bool, StepFailure> {
+    for_kind!(carries_of, cluster, workload, mark)
 }
 
 /// A workload that a migration has asked to stop.
@@ -172,38 +173,39 @@ pub async fn stopped(
 /// version of the namespace's pods on, unless it was asked to stop before.
 ///
 /// # Errors
-/// When another coordinator has taken over, or it cannot be changed.
+/// When it does not carry the mark, or cannot be changed.
 pub async fn stop(
     cluster: &Cluster,
     workload: &WorkloadRef,
     watched_from: &str,
-    epoch: Epoch,
+    mark: &Mark,
 ) -> Result<(), StepFailure> {
-    for_kind!(stop_of, cluster, workload, watched_from, epoch)
+    for_kind!(stop_of, cluster, workload, watched_from, mark)
 }
 
 /// Asks for the replicas that there were, and waits until all of them are ready.
 ///
 /// # Errors
-/// When another coordinator has taken over, it cannot be changed, or does not become ready.
+/// When it was asked to stop and does not carry the mark, cannot be changed, or does not become
+/// ready.
 pub async fn start(
     cluster: &Cluster,
     workload: &WorkloadRef,
-    epoch: Epoch,
+    mark: &Mark,
 ) -> Result<(), StepFailure> {
-    for_kind!(start_of, cluster, workload, epoch)
+    for_kind!(start_of, cluster, workload, mark)
 }
 
-/// Takes everything of the migration off the workload.
+/// Takes everything of the migration off the workload, and leaves what is another migration's.
 ///
 /// # Errors
 /// When another coordinator has taken over, or it cannot be changed.
 pub async fn clear(
     cluster: &Cluster,
     workload: &WorkloadRef,
-    epoch: Epoch,
+    mark: &Mark,
 ) -> Result<(), StepFailure> {
-    for_kind!(clear_of, cluster, workload, epoch)
+    for_kind!(clear_of, cluster, workload, mark)
 }
 
 async fn template_of<K: Scaled>(
@@ -243,13 +245,15 @@ async fn read<K: Scaled>(cluster: &Cluster, workload: &WorkloadRef) -> Result<K,
     Ok(object)
 }
 
-async fn refuse_stale_of<K: Scaled>(
+async fn carries_of<K: Scaled>(
     cluster: &Cluster,
     workload: &WorkloadRef,
-    epoch: Epoch,
-) -> Result<(), StepFailure> {
+    mark: &Mark,
+) -> Result<bool, StepFailure> {
     let object = read::<K>(cluster, workload).await?;
-    refuse_if_stale(&object, workload.kind.resource(), &workload.name, epoch)
+    let kind = workload.kind.resource();
+    refuse_if_stale(&object, kind, &workload.name, mark.epoch)?;
+    Ok(is_marked(&object, &mark.uid, mark.epoch))
 }
 
 async fn stamp_of<K: Scaled>(
@@ -286,9 +290,10 @@ async fn stop_of<K: Scaled>(
     cluster: &Cluster,
     workload: &WorkloadRef,
     watched_from: &str,
-    epoch: Epoch,
+    mark: &Mark,
 ) -> Result<(), StepFailure> {
-    change::<K>(cluster, workload, epoch, |object| {
+    change::<K>(cluster, workload, mark.epoch, |object| {
+        expect_marked(object, workload, mark)?;
         let replicas = object.replicas();
         let stored = annotation(object, REPLICAS).is_some();
         let first = annotation(object, WATCHED_FROM).filter(|_| stored);
@@ -312,11 +317,14 @@ async fn stop_of<K: Scaled>(
 async fn start_of<K: Scaled>(
     cluster: &Cluster,
     workload: &WorkloadRef,
-    epoch: Epoch,
+    mark: &Mark,
 ) -> Result<(), StepFailure> {
     let mut wanted = 0;
-    change::<K>(cluster, workload, epoch, |object| {
+    change::<K>(cluster, workload, mark.epoch, |object| {
         let stored = annotation(object, REPLICAS).and_then(|text| text.parse::<i32>().ok());
+        if stored.is_some() {
+            expect_marked(object, workload, mark)?;
+        }
         // More than none is what somebody else asks for by now, and theirs to decide.
         wanted = match (object.replicas(), stored) {
             (0, Some(stored)) => stored,
@@ -362,10 +370,10 @@ async fn start_of<K: Scaled>(
 async fn clear_of<K: Scaled>(
     cluster: &Cluster,
     workload: &WorkloadRef,
-    epoch: Epoch,
+    mark: &Mark,
 ) -> Result<(), StepFailure> {
-    change::<K>(cluster, workload, epoch, |object| {
-        let marked = annotation(object, MIGRATION).is_some();
+    change::<K>(cluster, workload, mark.epoch, |object| {
+        let marked = annotation(object, MIGRATION) == Some(mark.uid.as_str());
         Ok(marked.then(|| {
             json!({"metadata": {"annotations": {
                 MIGRATION: null, EPOCH: null,
@@ -399,4 +407,53 @@ fn expect<K: Resource>(object: &K, workload: &WorkloadRef) -> Result<(), StepFai
     Err(StepFailure::undecided(format!(
         "{workload} is not the one the migration was planned for: somebody has re-created it"
     )))
+}
+
+/// Fails unless `object` carries the mark. A coordinator that stood still may find it free of any:
+/// another one has taken over and brought everything to its end since.
+fn expect_marked<K: Resource>(
+    object: &K,
+    workload: &WorkloadRef,
+    mark: &Mark,
+) -> Result<(), StepFailure> {
+    if is_marked(object, &mark.uid, mark.epoch) {
+        return Ok(());
+    }
+    Err(StepFailure::transient(format!(
+        "{workload} does not carry this coordinator's mark any more: another one has taken over, or \
+         somebody has taken it off"
+    ))
+    .with_hint("livmig-coord get"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workload_that_was_given_back_or_taken_by_another_is_not_changed() {
+        let workload: WorkloadRef =
+            serde_json::from_value(json!({"kind": "StatefulSet", "name": "app", "uid": "u"}))
+                .unwrap();
+        let mark = Mark {
+            uid: "m".to_owned(),
+            epoch: Epoch(2),
+            by_hand: String::new(),
+        };
+        let expected = |annotations: Value| {
+            let object: StatefulSet =
+                serde_json::from_value(json!({"metadata": {"annotations": annotations}})).unwrap();
+            expect_marked(&object, &workload, &mark).is_ok()
+        };
+        assert!(expected(json!({MIGRATION: "m", EPOCH: "2"})));
+        for others in [
+            json!({}),
+            json!({MIGRATION: "m"}),
+            json!({MIGRATION: "m", EPOCH: "1"}),
+            json!({MIGRATION: "m", EPOCH: "3"}),
+            json!({MIGRATION: "n", EPOCH: "2"}),
+        ] {
+            assert!(!expected(others.clone()), "{others}");
+        }
+    }
 }

@@ -6,12 +6,14 @@ use rustix::process::Signal;
 
 use crate::fixture::{NEW, Workload, with_namespace};
 
-/// Stops the first coordinator's process at `record`, lets another one finish, and wakes it.
-fn asleep_at(test: &str, record: &str) -> Result<()> {
+/// Stops the process of the first coordinator, of a migration with `wishes`, at `record`, lets another
+/// one finish, and wakes it.
+fn asleep_at(test: &str, record: &str, wishes: &[&str]) -> Result<()> {
     with_namespace(test, |namespace| {
         let workload = Workload::stateful_set();
         namespace.start(&workload)?;
-        let first = Running::start(&mut namespace.migration(&workload, NEW)?)?;
+        let mut migration = namespace.migration(&workload, NEW)?;
+        let first = Running::start(migration.args(wishes))?;
         namespace.await_record(record)?;
         first.signal(Signal::STOP)?;
         let second = run(&mut namespace.coord(&["resume", "sts/app"])?)?.expect(0);
@@ -25,10 +27,22 @@ fn asleep_at(test: &str, record: &str) -> Result<()> {
 
 #[test]
 fn in_a_live_pass_it_yields() -> Result<()> {
-    asleep_at("asleep-live", r#""kind":"live"}"#)
+    asleep_at("asleep-live", r#""kind":"live"}"#, &[])
+}
+
+#[test]
+fn about_to_stop_the_workload_it_yields() -> Result<()> {
+    // It has asked for nothing yet while the command runs, and nothing is left that says so when it
+    // wakes: all marks are gone.
+    let wishes = ["--pre-stop-exec", "sleep 3"];
+    asleep_at(
+        "asleep-quiesce",
+        r#""intent","step":{"name":"quiesce"}"#,
+        &wishes,
+    )
 }
 
 #[test]
 fn behind_the_fence_it_yields() -> Result<()> {
-    asleep_at("asleep-fence", r#""intent","step":{"name":"fence"}"#)
+    asleep_at("asleep-fence", r#""intent","step":{"name":"fence"}"#, &[])
 }

@@ -33,8 +33,9 @@ use super::{
     by_hand,
     cluster::Cluster,
     consumers::Consumers,
-    fence::Mark,
+    fence::{self, Mark},
     guard::Guard,
+    journal,
     movers::{Movers, Pair, Stay, Stranded},
     names::Names,
     pre_image::{self, PreImage},
@@ -93,34 +94,38 @@ impl KubePlatform {
     async fn take_charge(&self, epoch: Epoch) -> Result<&(PreImage, OwnerReference), StepFailure> {
         let before = self.before().await?;
         let mut stamped = self.stamped.lock().await;
-        if *stamped == Some(epoch) {
-            self.refuse_replaced(epoch).await?;
+        let (workload, mark) = (&self.target.workload, self.mark(epoch, String::new()));
+        if *stamped == Some(epoch) && workload::carries(&self.cluster, workload, &mark).await? {
             return Ok(before);
         }
-        workload::stamp(
-            &self.cluster,
-            &self.target.workload,
-            &self.mark(epoch, String::new()),
-        )
-        .await?;
+        // What carries no mark may have been given back by a coordinator that came and went.
+        self.refuse_replaced(epoch).await?;
+        workload::stamp(&self.cluster, workload, &mark).await?;
         let api = self.cluster.cluster_api::<PersistentVolume>();
-        let uid = self.spec.uid.to_string();
-        let (api, uid) = (&api, uid.as_str());
-        try_join_all(
-            self.target
-                .claims
-                .iter()
-                .map(|claim| async move { volumes::pin(api, &claim.volume, uid, epoch).await }),
-        )
-        .await?;
+        let (api, mark) = (&api, &mark);
+        let each = self.target.claims.iter().map(|claim| async move {
+            tokio::try_join!(
+                volumes::pin(api, &claim.volume, &mark.uid, epoch),
+                fence::prepare(&self.cluster, &claim.claim, &claim.claim_uid, mark),
+            )
+        });
+        try_join_all(each).await?;
         *stamped = Some(epoch);
         Ok(before)
     }
 
-    /// Fails when another coordinator has taken over: pods and secrets carry no epoch, and those that
-    /// are there are the other one's.
+    /// Fails when another coordinator has taken over. It says so in the journal first, and marks and
+    /// what a migration makes may be gone again since.
     pub(in crate::kube) async fn refuse_replaced(&self, epoch: Epoch) -> Result<(), StepFailure> {
-        workload::refuse_stale(&self.cluster, &self.target.workload, epoch).await
+        let last = journal::last_epoch(&self.cluster, &self.names).await;
+        let last = last.map_err(|error| StepFailure::transient(error.to_string()))?;
+        if last == Some(epoch) {
+            return Ok(());
+        }
+        Err(StepFailure::permanent(
+            "Another coordinator has taken over: the journal goes on without this one",
+        )
+        .with_hint("livmig-coord get"))
     }
 
     pub(in crate::kube) async fn before(&self) -> Result<&(PreImage, OwnerReference), StepFailure> {
@@ -156,7 +161,7 @@ impl KubePlatform {
             .await
     }
 
-    fn mark(&self, epoch: Epoch, by_hand: String) -> Mark {
+    pub(in crate::kube) fn mark(&self, epoch: Epoch, by_hand: String) -> Mark {
         Mark {
             uid: self.spec.uid.to_string(),
             epoch,
@@ -294,7 +299,8 @@ impl KubePlatform {
     async fn start_workload(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
         self.take_charge(context.epoch).await?;
         self.yield_sources().await?;
-        workload::start(&self.cluster, &self.target.workload, context.epoch).await?;
+        let mark = self.mark(context.epoch, String::new());
+        workload::start(&self.cluster, &self.target.workload, &mark).await?;
         self.stopping.store(false, Ordering::SeqCst);
         Ok(StepOutcome::Done)
     }

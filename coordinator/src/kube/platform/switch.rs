@@ -113,7 +113,8 @@ impl KubePlatform {
             return Ok(());
         }
         let version = consumers.now().version;
-        workload::stop(&self.cluster, &self.target.workload, &version, epoch).await?;
+        let mark = self.mark(epoch, String::new());
+        workload::stop(&self.cluster, &self.target.workload, &version, &mark).await?;
         let free = consumers.wait(|seen| user(seen).is_none().then_some(()));
         if tokio::time::timeout(FREE_MAX, free).await.is_ok() {
             return Ok(());
