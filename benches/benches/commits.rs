@@ -70,7 +70,7 @@ fn run() -> Result<()> {
     );
     let scratch = Scratch::new()?;
     let room = u64::try_from((size + 512) * MIB)?;
-    let volume = Mount::ext4(scratch.path(), "volume", room, &[])?;
+    let volume = Mount::ext4(scratch.path(), "volume", room, &[])?.like_a_disk()?;
     let (a, home) = (volume.dir("a")?, volume.dir("writer")?);
     let memory = tempfile::tempdir_in("/dev/shm")?;
     let mut rng = Rng::new(1);

@@ -62,6 +62,19 @@ impl Mount {
         command("mount", &["-o", "remount,ro"], &self.at)
     }
 
+    /// Has the image read and written without the page cache of the file system that holds it, many
+    /// requests at once, as a disk would.
+    pub fn like_a_disk(self) -> Result<Self> {
+        let found = Command::new("findmnt")
+            .args(["--noheadings", "--output", "SOURCE"])
+            .arg(&self.at)
+            .output()
+            .context("running findmnt")?;
+        let device = String::from_utf8_lossy(&found.stdout).trim().to_owned();
+        command("losetup", &["--direct-io=on"], Path::new(&device))?;
+        Ok(self)
+    }
+
     /// Its root directory.
     pub fn path(&self) -> &Path {
         &self.at

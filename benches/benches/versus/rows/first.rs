@@ -70,8 +70,8 @@ pub(super) fn small_cold(scale: &Scale, name: &'static str) -> Result<Row> {
     }
     let disk = Scratch::new()?;
     let bytes = IMAGE_MIN.max(scale.small_files * IMAGE_PER_FILE);
-    let old = Mount::ext4(disk.path(), "old", bytes, &[])?;
-    let new = Mount::xfs(disk.path(), "new", bytes)?;
+    let old = Mount::ext4(disk.path(), "old", bytes, &[])?.like_a_disk()?;
+    let new = Mount::xfs(disk.path(), "new", bytes)?.like_a_disk()?;
     let from = old.dir("from")?;
     data::small_files(&from, scale.small_files)?;
     for _ in 0..scale.runs {
