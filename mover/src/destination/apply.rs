@@ -15,6 +15,7 @@ use livmig_proto::{
 use rustix::{fs::AtFlags, io::Errno};
 
 use super::{
+    current::Current,
     file::{self, Writing},
     make, metadata,
     room::{self, Room},
@@ -28,9 +29,6 @@ use crate::{
         stat::{Kind, Stat},
     },
 };
-
-/// Writes and ranges that one lane holds in memory before it notes them, those of one file aside.
-const TOUCH_MAX: usize = 4096;
 
 /// The applying end of one lane.
 pub struct Applier<'a> {
@@ -53,22 +51,6 @@ enum Skip {
     File,
     /// Everything in a directory.
     Directory,
-}
-
-struct Current {
-    path: RelPath,
-    dir: OwnedFd,
-    touch: Touch,
-    /// How much `touch` holds.
-    weight: usize,
-    touched: bool,
-}
-
-impl Current {
-    fn wrote(&mut self, written: Written) {
-        self.weight += written.weight();
-        self.touch.writes.push(written);
-    }
 }
 
 /// An op that failed.
@@ -181,8 +163,7 @@ impl<'a> Applier<'a> {
 
     /// Notes what was touched before there is too much of it: a frame may hold many small ops.
     fn note_much(&mut self) -> Result<(), Fault> {
-        let much = |current: &Current| current.weight > TOUCH_MAX;
-        if self.current.as_ref().is_some_and(much) {
+        if self.current.as_ref().is_some_and(Current::is_much) {
             return self.note().map_err(|failure| failure.fault);
         }
         Ok(())
@@ -194,11 +175,9 @@ impl<'a> Applier<'a> {
         let Some(current) = &mut self.current else {
             return Ok(());
         };
-        if !current.touched {
+        let Some(touch) = current.take() else {
             return Ok(());
-        }
-        let touch = std::mem::take(&mut current.touch);
-        (current.touched, current.weight) = (false, 0);
+        };
         self.destination
             .touched
             .push(&current.path, &touch)
@@ -223,13 +202,7 @@ impl<'a> Applier<'a> {
         if !rustix::process::geteuid().is_root() {
             make::allow_owner(&dir, &path)?;
         }
-        self.current = Some(Current {
-            path,
-            dir,
-            touch: Touch::default(),
-            weight: 0,
-            touched: true,
-        });
+        self.current = Some(Current::new(path, dir));
         Ok(())
     }
 
@@ -258,7 +231,29 @@ impl<'a> Applier<'a> {
         let Some(current) = &mut self.current else {
             return Err(out_of_order());
         };
-        current.touched = true;
+        let complete = current.begin(&op);
+        let replaced = replaced_by(&op).cloned();
+        let changed = self.change(op);
+        let Some(current) = &mut self.current else {
+            return changed;
+        };
+        if changed.is_ok() {
+            current.done(complete);
+        }
+        // A directory may have made way for what could not be made then.
+        if let Some(name) = replaced
+            && (changed.is_ok() || !is_directory(&current.dir, &name))
+        {
+            let path = current.path.child(&name).unwrap_or_default();
+            self.destination.forget(&path)?;
+        }
+        changed
+    }
+
+    fn change(&mut self, op: Op) -> Result<(), Fault> {
+        let Some(current) = &mut self.current else {
+            return Err(out_of_order());
+        };
         let at = |name: &Name| current.path.child(name).unwrap_or_default();
         let failed =
             |path: &RelPath, what: &str, errno| fault::at(Side::Destination, path, what, errno);
@@ -267,8 +262,8 @@ impl<'a> Applier<'a> {
             Op::Remove { name } => {
                 let path = at(&name);
                 remove::remove(&current.dir, &name)
-                    .map_err(|errno| failed(&path, "remove the entry", errno))?;
-                self.destination.forget(&path)
+                    .map(drop)
+                    .map_err(|errno| failed(&path, "remove the entry", errno))
             }
             Op::Directory { name } => {
                 let path = at(&name);
@@ -293,7 +288,7 @@ impl<'a> Applier<'a> {
                     digest,
                     content: Content::Whole { size, root },
                 });
-                self.destination.forget(&path)
+                Ok(())
             }
             Op::Node { name, meta, node } => {
                 let path = at(&name);
@@ -304,7 +299,7 @@ impl<'a> Applier<'a> {
                     digest,
                     content: Content::None,
                 });
-                self.destination.forget(&path)
+                Ok(())
             }
             Op::Meta { name, meta } => {
                 let path = at(&name);
@@ -325,20 +320,12 @@ impl<'a> Applier<'a> {
             } => {
                 let path = at(&name);
                 self.writing = None;
-                self.writing = Some(Writing::open(
-                    &current.dir,
-                    name,
-                    path.clone(),
-                    mode,
-                    sparse,
-                    base,
-                )?);
-                self.destination.forget(&path)
+                self.writing = Some(Writing::open(&current.dir, name, path, mode, sparse, base)?);
+                Ok(())
             }
             Op::Link { name, target } => {
                 let path = at(&name);
-                self.link(&name, &path, &target)?;
-                self.destination.forget(&path)
+                self.link(&name, &path, &target)
             }
             Op::DirectoryMeta { meta, member } => {
                 if current.path.is_root() && self.destination.volume.has_foreign_root() {
@@ -346,7 +333,7 @@ impl<'a> Applier<'a> {
                 } else {
                     metadata::to_fd(&current.dir, &current.path, &meta)?;
                 }
-                current.touch.member = Some(member);
+                current.is_to_be(member);
                 Ok(())
             }
             Op::Data { .. }
@@ -425,6 +412,13 @@ impl<'a> Applier<'a> {
         }
         remove::remove(&current.dir, name)
             .map_err(|errno| failed("remove what the link replaces", errno))?;
+        // An entry that had one link has more now, and another directory may hold it.
+        if parent != current.path {
+            self.destination
+                .touched
+                .push(&parent, &Touch::default())
+                .map_err(Destination::state_fault)?;
+        }
         // Without AT_SYMLINK_FOLLOW a link to a symbolic link is to the link itself.
         rustix::fs::linkat(
             target_dir.as_fd(),
@@ -435,6 +429,22 @@ impl<'a> Applier<'a> {
         )
         .map_err(|errno| failed("make the hard link", errno))
     }
+}
+
+/// The entry that `op` puts something else in the place of.
+fn replaced_by(op: &Op) -> Option<&Name> {
+    match op {
+        Op::Remove { name }
+        | Op::File { name, .. }
+        | Op::Node { name, .. }
+        | Op::Open { name, .. }
+        | Op::Link { name, .. } => Some(name),
+        _ => None,
+    }
+}
+
+fn is_directory(dir: &OwnedFd, name: &Name) -> bool {
+    Stat::of_entry(dir, name).is_ok_and(|stat| stat.kind == Kind::Directory)
 }
 
 fn out_of_order() -> Fault {

@@ -10,6 +10,7 @@
 
 pub mod answers;
 pub mod apply;
+mod current;
 pub mod early;
 pub mod file;
 pub mod flush;

@@ -316,6 +316,9 @@ impl Listing<'_> {
             )
         };
         let key = self.tag_key;
+        if size > u64::try_from(hash::WINDOW).unwrap_or(u64::MAX) {
+            file::expect_sequential(fd);
+        }
         let hashed = hash::stream(fd, options, &mut self.buffer, |piece| {
             if !with_tags {
                 return Ok(());

@@ -30,7 +30,8 @@ use crate::{
     },
     fault,
     fs::{
-        dir, entry, file,
+        dir::{self, Listed},
+        entry, file,
         stat::{Kind, Stat},
     },
     hash::{self, Hashed, Options},
@@ -70,7 +71,7 @@ impl<'a> Surveyor<'a> {
     pub fn directory(&mut self, path: &RelPath, touch: &Touch) -> Result<bool, Fault> {
         let before = self.mismatches.len();
         let writes = touch.by_name();
-        let Some(Found { segment, links }) = self.look(path, &writes)? else {
+        let Some(Found { segment, links }) = self.look(path, &writes, touch.complete)? else {
             self.destination.forget(path)?;
             return Ok(true);
         };
@@ -96,7 +97,7 @@ impl<'a> Surveyor<'a> {
             return Ok(None);
         };
         self.on_device = true;
-        let found = self.look(&path, &touch.by_name());
+        let found = self.look(&path, &touch.by_name(), touch.complete);
         let differs = !std::mem::take(&mut self.mismatches).is_empty();
         // Pages that would not go are being written to again: better read when all is quiet.
         let busy = !self.on_device && self.destination.volume.has_direct_reads();
@@ -115,8 +116,14 @@ impl<'a> Surveyor<'a> {
     }
 
     /// What the directory at `path` holds, with what `writes` tells read back; nothing when it is
-    /// none.
-    fn look(&mut self, path: &RelPath, writes: &ByName<'_>) -> Result<Option<Found>, Fault> {
+    /// none. Where that is `all` that can have changed, the rest is as it was proven, which nobody
+    /// else writes: it only has to be there.
+    fn look(
+        &mut self,
+        path: &RelPath,
+        writes: &ByName<'_>,
+        all: bool,
+    ) -> Result<Option<Found>, Fault> {
         let failed = |what: &str, errno| fault::at(Side::Destination, path, what, errno);
         let dir = match self.destination.volume.dir(path) {
             Ok(dir) => dir,
@@ -124,7 +131,7 @@ impl<'a> Surveyor<'a> {
             Err(errno) => return Err(failed("open the directory", errno)),
         };
         let stat = Stat::of_fd(&dir).map_err(|errno| failed("look at the directory", errno))?;
-        let names = dir::list_at_most(dir.as_fd(), DIRECTORY_ENTRIES_MAX)
+        let listing = dir::list_inodes_at_most(dir.as_fd(), DIRECTORY_ENTRIES_MAX)
             .map_err(|errno| fault::listing(Side::Destination, path, errno))?;
         let old = match self
             .destination
@@ -132,12 +139,28 @@ impl<'a> Surveyor<'a> {
             .get(path)
             .map_err(Destination::state_fault)?
         {
-            Known::Segment(segment) => Some(*segment),
-            Known::InFlight | Known::Nothing => None,
+            Known::Segment(segment) => segment.entries,
+            Known::InFlight | Known::Nothing => Vec::new(),
         };
-        let mut entries = Vec::with_capacity(names.len());
+        let may_trust = all && self.level != VerifyLevel::Full;
+        let mut entries = Vec::with_capacity(listing.len());
         let mut links = Vec::new();
-        for name in names {
+        let mut old = old.into_iter().peekable();
+        for listed in listing {
+            while old.next_if(|old| old.name < listed.name).is_some() {}
+            let old = old.next_if(|old| old.name == listed.name);
+            let old = match old {
+                Some(old)
+                    if may_trust
+                        && is_where_it_was(&old, &listed)
+                        && !writes.contains_key(&listed.name) =>
+                {
+                    entries.push(old);
+                    continue;
+                }
+                old => old,
+            };
+            let name = listed.name;
             let entry_path = path.child(&name).unwrap_or_default();
             let stat = Stat::of_entry(&dir, &name).map_err(|errno| {
                 fault::at(Side::Destination, &entry_path, "look at the entry", errno)
@@ -160,9 +183,8 @@ impl<'a> Surveyor<'a> {
                     kept: Kept::Link { group },
                 }
             } else {
-                let old = old.as_ref().and_then(|old| old.entry(&name));
                 let writes = writes.get(&name).map_or(&[][..], Vec::as_slice);
-                self.entry(&dir, &entry_path, name, &stat, old, writes)?
+                self.entry(&dir, &entry_path, name, &stat, old.as_ref(), writes)?
             };
             entries.push(entry);
         }
@@ -425,6 +447,18 @@ impl<'a> Surveyor<'a> {
             path,
             format!("destination: does not hold what was sent ({what} differ)"),
         ));
+    }
+}
+
+/// Whether what is listed is the entry that was proven, as far as the directory tells. Of a name of
+/// several it does not.
+fn is_where_it_was(old: &Entry, listed: &Listed) -> bool {
+    match (&old.kept, listed.is_directory) {
+        (Kept::Directory, Some(true)) => true,
+        (Kept::File(_) | Kept::Other { .. }, Some(false)) => {
+            old.seen.is_some_and(|seen| seen.identity.ino == listed.ino)
+        }
+        _ => false,
     }
 }
 

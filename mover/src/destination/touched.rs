@@ -24,6 +24,9 @@ pub struct Touch {
     pub member: Option<Digest>,
     /// What was written.
     pub writes: Vec<Written>,
+    /// Whether that is all that can have changed: every op was done, and what it changed is among
+    /// the writes, gone from the listing, or new in it.
+    pub complete: bool,
 }
 
 /// One entry that was written.
@@ -146,6 +149,7 @@ impl Touched {
                 // Whoever wants to choose another path with one key is only read back twice.
                 Some((first, _)) if *first != path => return Err(Errno::IO),
                 Some((_, all)) => {
+                    all.complete &= touch.complete;
                     all.member = touch.member.or(all.member);
                     all.writes.extend(touch.writes);
                 }
@@ -206,6 +210,7 @@ impl Touch {
         out.path(path);
         out.u8(u8::from(self.member.is_some()));
         out.digest(&self.member.unwrap_or(Digest([0; 32])));
+        out.u8(u8::from(self.complete));
         out.count(self.writes.len());
         for write in &self.writes {
             out.name(&write.name);
@@ -246,6 +251,7 @@ impl Touch {
         let path = input.path()?;
         let has_member = input.flag()?;
         let member = input.digest()?;
+        let complete = input.flag()?;
         let mut writes = Vec::new();
         for _ in 0..input.count(usize::MAX)? {
             let (name, digest) = (input.name()?, input.digest()?);
@@ -288,6 +294,7 @@ impl Touch {
             Self {
                 member: has_member.then_some(member),
                 writes,
+                complete,
             },
         ))
     }
@@ -321,6 +328,7 @@ mod tests {
             },
         ];
         let first = Touch {
+            complete: true,
             member: None,
             writes: vec![
                 written(b"x", Content::Whole { size: 3, root }),
@@ -336,6 +344,7 @@ mod tests {
             ],
         };
         let second = Touch {
+            complete: true,
             member: Some(root),
             writes: vec![written(b"z", Content::None)],
         };
@@ -349,6 +358,7 @@ mod tests {
             .collect();
         assert_eq!(all.len(), 2);
         assert_eq!(all[&path].member, Some(root));
+        assert!(all[&path].complete && !all[&RelPath::ROOT].complete);
         assert_eq!(all[&path].writes, [first.writes, second.writes].concat());
 
         // What came after is still there when what was before is dealt with.
@@ -356,6 +366,8 @@ mod tests {
         let (_, _, notes) = touched.get_counted(key).unwrap().unwrap();
         assert_eq!(notes, 2);
         touched.push(&path, &Touch::default()).unwrap();
+        let (_, both) = touched.get(key).unwrap().unwrap();
+        assert!(!both.complete, "one of three is not");
         touched.consume(key, notes);
         let left = touched.get_counted(key).unwrap().unwrap();
         assert_eq!(left, (path, Touch::default(), 1));

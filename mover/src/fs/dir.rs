@@ -7,7 +7,7 @@ use std::{
 
 use livmig_proto::name::{Name, RelPath};
 use rustix::{
-    fs::{Mode, OFlags, RawDir, ResolveFlags},
+    fs::{FileType, Mode, OFlags, RawDir, RawDirEntry, ResolveFlags},
     io::Errno,
 };
 
@@ -79,6 +79,18 @@ pub fn open_confined(dir: impl AsFd, path: &[u8], flags: OFlags) -> Result<Owned
     }
 }
 
+/// One name in a directory, with what the directory itself says about it: two file systems may each
+/// have their own idea of that, so it is a hint.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Listed {
+    /// Its name.
+    pub name: Name,
+    /// The number of the inode.
+    pub ino: u64,
+    /// Whether it is a directory; none where the file system does not say.
+    pub is_directory: Option<bool>,
+}
+
 /// The names in the directory `dir`, sorted by their bytes. `dir` must be freshly opened.
 ///
 /// # Errors
@@ -92,20 +104,43 @@ pub fn list(dir: impl AsFd) -> Result<Vec<Name>, Errno> {
 /// # Errors
 /// As [`list`]; `OVERFLOW` when there are more than `max` names.
 pub fn list_at_most(dir: impl AsFd, max: usize) -> Result<Vec<Name>, Errno> {
+    collect(dir, max, |name, _| name)
+}
+
+/// As [`list_at_most`], with what the directory says about each name.
+///
+/// # Errors
+/// As [`list_at_most`].
+pub fn list_inodes_at_most(dir: impl AsFd, max: usize) -> Result<Vec<Listed>, Errno> {
+    collect(dir, max, |name, entry| Listed {
+        name,
+        ino: entry.ino(),
+        is_directory: match entry.file_type() {
+            FileType::Unknown => None,
+            kind => Some(kind == FileType::Directory),
+        },
+    })
+}
+
+fn collect<T: Ord>(
+    dir: impl AsFd,
+    max: usize,
+    listed: impl Fn(Name, &RawDirEntry<'_>) -> T,
+) -> Result<Vec<T>, Errno> {
     let mut buffer = vec![MaybeUninit::<u8>::uninit(); 32 * 1024];
-    let mut names = Vec::new();
+    let mut all = Vec::new();
     let mut entries = RawDir::new(dir, &mut buffer);
     while let Some(entry) = entries.next() {
         let entry = entry?;
         match entry.file_name().to_bytes() {
             b"." | b".." => {}
-            _ if names.len() >= max => return Err(Errno::OVERFLOW),
+            _ if all.len() >= max => return Err(Errno::OVERFLOW),
             // A file system that stores what no path can name is broken.
-            name => names.push(Name::new(name).map_err(|_| Errno::IO)?),
+            name => all.push(listed(Name::new(name).map_err(|_| Errno::IO)?, &entry)),
         }
     }
-    names.sort_unstable();
-    Ok(names)
+    all.sort_unstable();
+    Ok(all)
 }
 
 #[cfg(test)]

@@ -256,6 +256,7 @@ fn touched() -> Vec<u8> {
         },
     ];
     let touch = Touch {
+        complete: true,
         member: Some(DIGEST),
         writes: contents
             .map(|content| Written {
