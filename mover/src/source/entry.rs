@@ -15,7 +15,7 @@ use super::{
     read::{self, Attempt},
     room::{self, Need},
     shared::{Counts, lock},
-    visit::{Visit, Visitor},
+    visit::{Looked, Visit, Visitor},
 };
 use crate::{
     catalog::segment::{Entry, Kept},
@@ -27,13 +27,40 @@ use crate::{
 };
 
 impl Visitor<'_> {
-    /// One listed name: what is known of it afterwards; nothing when it is gone or not carried.
+    /// One listed name. Nothing is allocated for what did not change: there may be very much of it.
     pub(super) fn entry(
         &mut self,
         visit: &mut Visit,
         name: &Name,
         before: Option<&Entry>,
-    ) -> Result<Option<Entry>, Fault> {
+    ) -> Result<Looked, Fault> {
+        let stat = match Stat::of_entry(&visit.dir, name) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => return Ok(Looked::Absent),
+            Err(errno) => {
+                let path = visit.scope.path.child(name).unwrap_or_default();
+                self.note(fault::at(Side::Source, &path, "look at the entry", errno));
+                return Ok(Looked::AsBefore);
+            }
+        };
+        if self.shared.is_own(&visit.scope.path, name, &stat) {
+            self.refuse_salvage(visit, name, &stat);
+            return Ok(Looked::Absent);
+        }
+        let counts = self.shared.counts;
+        if stat.device != self.shared.volume.stat().device {
+            let path = visit.scope.path.child(name).unwrap_or_default();
+            counts.leave(&path, "another file system is mounted there");
+            return Ok(Looked::Absent);
+        }
+        Counts::add(&counts.entries, 1);
+        if stat.kind == Kind::File {
+            Counts::add(&counts.bytes_total, stat.identity.size);
+        }
+        let plain = stat.kind != Kind::Directory && !stat.has_links();
+        if plain && self.is_unchanged(before, &stat) {
+            return Ok(Looked::AsBefore);
+        }
         let path = match visit.scope.path.child(name) {
             Ok(path) => path,
             Err(error) => {
@@ -43,38 +70,20 @@ impl Visitor<'_> {
                     &visit.scope.path,
                     format!("source: an entry is nested too deep ({error})"),
                 ));
-                return Ok(before.cloned());
+                return Ok(Looked::AsBefore);
             }
         };
-        let stat = match Stat::of_entry(&visit.dir, name) {
-            Ok(stat) => stat,
-            Err(Errno::NOENT) => return Ok(None),
-            Err(errno) => {
-                self.note(fault::at(Side::Source, &path, "look at the entry", errno));
-                return Ok(before.cloned());
-            }
-        };
-        if self.shared.is_own(&visit.scope.path, name, &stat) {
-            self.refuse_salvage(visit, name, &path, &stat);
-            return Ok(None);
-        }
-        if stat.device != self.shared.volume.stat().device {
-            self.shared
-                .counts
-                .leave(&path, "another file system is mounted there");
-            return Ok(None);
-        }
-        let counts = self.shared.counts;
-        Counts::add(&counts.entries, 1);
-        if stat.kind == Kind::File {
-            Counts::add(&counts.bytes_total, stat.identity.size);
-        }
         let pushed = self.lane.pushed();
         let result = match stat.kind {
-            Kind::Directory => return self.directory(visit, name, path, before).map(Some),
-            _ if stat.has_links() => return self.link(visit, name, path, &stat, before).map(Some),
-            _ if self.is_unchanged(before, &stat) => return Ok(before.cloned()),
-            _ if self.is_deferred(visit, &path, before, &stat)? => return Ok(before.cloned()),
+            Kind::Directory => {
+                let entry = self.directory(visit, name, path, before)?;
+                return Ok(Looked::Now(entry));
+            }
+            _ if stat.has_links() => {
+                let entry = self.link(visit, name, path, &stat, before)?;
+                return Ok(Looked::Now(entry));
+            }
+            _ if self.is_deferred(visit, &path, before, &stat)? => return Ok(Looked::AsBefore),
             Kind::File => self.file(visit, name, &path, &stat, before),
             _ => self.special(visit, name, &path, before),
         };
@@ -84,15 +93,15 @@ impl Visitor<'_> {
                 self.note(fault);
                 // Unless some of it was sent before: then nobody knows what is there.
                 visit.doubtful |= self.lane.pushed() != pushed;
-                Ok(before.cloned())
+                Ok(Looked::AsBefore)
             }
-            result => result,
+            result => Ok(result?.map_or(Looked::Absent, Looked::Now)),
         }
     }
 
     /// A `lost+found` that is not the source file system's own and holds something cannot be
     /// carried where the destination has one.
-    fn refuse_salvage(&self, visit: &Visit, name: &Name, path: &RelPath, stat: &Stat) {
+    fn refuse_salvage(&self, visit: &Visit, name: &Name, stat: &Stat) {
         if self.shared.volume.is_own(name, stat) {
             return;
         }
@@ -100,10 +109,11 @@ impl Visitor<'_> {
             .and_then(dir::list)
             .is_ok_and(|names| !names.is_empty());
         if holds {
+            let path = visit.scope.path.child(name).unwrap_or_default();
             self.note(fault::named(
                 Side::Source,
                 FaultCode::Unsupported,
-                path,
+                &path,
                 "source: the destination's file system keeps a directory of this name for itself",
             ));
         }

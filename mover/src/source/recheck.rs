@@ -103,13 +103,10 @@ fn directory(
     let mut children = Vec::new();
     let mut seen = segment.entries.iter();
     for name in &names {
-        let path = job
-            .path
-            .child(name)
-            .map_err(|_| failed(Errno::NAMETOOLONG))?;
+        let path = || job.path.child(name).unwrap_or_default();
         let stat = match Stat::of_entry(&dir, name) {
             Ok(stat) => stat,
-            Err(Errno::NOENT) => return Err(changed(&path)),
+            Err(Errno::NOENT) => return Err(changed(&path())),
             Err(errno) => return Err(failed(errno)),
         };
         let own = shared.is_own(&job.path, name, &stat);
@@ -119,10 +116,12 @@ fn directory(
         match seen.next() {
             Some(entry) if entry.name == *name && is_same(entry, &stat, links) => {
                 if stat.kind == Kind::Directory {
+                    let path = job.path.child(name);
+                    let path = path.map_err(|_| failed(Errno::NAMETOOLONG))?;
                     children.push(child(&dir, entry, path));
                 }
             }
-            _ => return Err(changed(&path)),
+            _ => return Err(changed(&path())),
         }
     }
     if seen.next().is_some() {

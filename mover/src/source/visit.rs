@@ -2,7 +2,6 @@
 //! sends what differs.
 
 use std::{
-    cmp::Ordering,
     os::fd::{AsFd as _, OwnedFd},
     sync::Arc,
     time::Instant,
@@ -10,6 +9,7 @@ use std::{
 
 use livmig_proto::{
     control::{Fault, FaultCode, Side},
+    entry::Meta,
     frame::Op,
     limits::DIRECTORY_ENTRIES_MAX,
     name::{Name, RelPath},
@@ -50,6 +50,23 @@ pub(super) struct Visit {
     pub(super) deep: bool,
     /// Something in it waits for room, or was sent in part: it stays in flight.
     pub(super) doubtful: bool,
+}
+
+/// What is known of a directory itself.
+#[derive(Clone, PartialEq)]
+struct Head {
+    meta: Meta,
+    seen: Option<Seen>,
+}
+
+/// What came of looking at a listed name.
+pub(super) enum Looked {
+    /// Nothing new: what was known of it stays, if anything was.
+    AsBefore,
+    /// This is known of it now.
+    Now(Entry),
+    /// It is gone, or not carried.
+    Absent,
 }
 
 /// The directory that ops are about, and whether it was said that there will be some.
@@ -183,9 +200,17 @@ impl<'a> Visitor<'a> {
         if fresh {
             self.begin(&mut visit.scope)?;
         }
-        let entries = self.join(&mut visit, &names, known.as_ref())?;
+        let (known, entries) = known.map_or((None, Vec::new()), |known| {
+            let head = Head {
+                meta: known.meta,
+                seen: known.seen,
+            };
+            (Some(head), known.entries)
+        });
+        let (entries, same) = self.join(&mut visit, &names, entries)?;
         Counts::add_time(&self.shared.counts.scan_nanos, begun.elapsed());
-        self.conclude(visit, &stat, entries, known.as_ref())
+        let known = known.map(|head| (head, same));
+        self.conclude(visit, &stat, entries, known)
     }
 
     /// What the destination holds, and whether the directory is new there.
@@ -243,36 +268,41 @@ impl<'a> Visitor<'a> {
         Ok(())
     }
 
-    /// Joins the sorted listing with the sorted entries that are known.
+    /// Joins the sorted listing with the sorted entries that are known. The entries as they are now,
+    /// and whether they are those that were known.
     fn join(
         &mut self,
         visit: &mut Visit,
         names: &[Name],
-        known: Option<&Segment>,
-    ) -> Result<Vec<Entry>, Fault> {
+        known: Vec<Entry>,
+    ) -> Result<(Vec<Entry>, bool), Fault> {
         let mut entries = Vec::with_capacity(names.len());
-        let mut kept = known
-            .map_or(&[][..], |known| &known.entries)
-            .iter()
-            .peekable();
+        let mut same = true;
+        let mut known = known.into_iter().peekable();
         for name in names {
-            while let Some(gone) = kept.next_if(|entry| entry.name.cmp(name) == Ordering::Less) {
-                self.remove(visit, gone)?;
+            while let Some(gone) = known.next_if(|entry| entry.name < *name) {
+                same = false;
+                self.remove(visit, &gone)?;
             }
-            let before = kept.next_if(|entry| entry.name == *name);
-            match self.entry(visit, name, before)? {
-                Some(entry) => entries.push(entry),
-                None => {
-                    if let Some(before) = before {
-                        self.remove(visit, before)?;
-                    }
+            let before = known.next_if(|entry| entry.name == *name);
+            match (self.entry(visit, name, before.as_ref())?, before) {
+                (Looked::AsBefore, before) => entries.extend(before),
+                (Looked::Now(entry), before) => {
+                    same &= before.as_ref() == Some(&entry);
+                    entries.push(entry);
                 }
+                (Looked::Absent, Some(before)) => {
+                    same = false;
+                    self.remove(visit, &before)?;
+                }
+                (Looked::Absent, None) => {}
             }
         }
-        for gone in kept {
-            self.remove(visit, gone)?;
+        for gone in known {
+            same = false;
+            self.remove(visit, &gone)?;
         }
-        Ok(entries)
+        Ok((entries, same))
     }
 
     pub(super) fn remove(&mut self, visit: &mut Visit, gone: &Entry) -> Result<(), Fault> {
@@ -288,23 +318,25 @@ impl<'a> Visitor<'a> {
         )
     }
 
-    /// The directory itself, last: its metadata decides whether it needs any.
+    /// The directory itself, last: its metadata decides whether it needs any. `known` is what was
+    /// known of it, and whether its entries are still the same.
     fn conclude(
         &mut self,
         mut visit: Visit,
         stat: &Stat,
         entries: Vec<Entry>,
-        known: Option<&Segment>,
+        known: Option<(Head, bool)>,
     ) -> Result<(), Fault> {
         let counts = self.shared.counts;
         Counts::add(&counts.directories, 1);
         if visit.scope.path.is_root() {
             Counts::add(&counts.entries, 1);
         }
-        let known_seen = known.and_then(|known| known.seen.as_ref());
+        let head = known.as_ref().map(|(head, _)| head);
+        let known_seen = head.and_then(|head| head.seen.as_ref());
         let unchanged = self.shared.proof.holds(known_seen, &stat.identity);
-        let meta = match known {
-            Some(known) if unchanged => known.meta.clone(),
+        let meta = match head {
+            Some(head) if unchanged => head.meta.clone(),
             _ => match read::meta(self.shared, &visit.dir, &visit.scope.path, stat, false) {
                 Ok(meta) => {
                     if visit.scope.path.is_root() && self.shared.volume.has_foreign_root() {
@@ -324,20 +356,25 @@ impl<'a> Visitor<'a> {
             identity: stat.identity,
             ..self.shared.proof.seen(&stat.identity, &after)
         };
-        if known.is_none_or(|known| known.meta != meta) {
+        if head.is_none_or(|head| head.meta != meta) {
             self.begin(&mut visit.scope)?;
         }
-        let segment = Segment {
-            path: visit.scope.path,
+        let now = Head {
             meta,
             seen: Some(seen),
+        };
+        let as_known = known == Some((now.clone(), true));
+        let segment = Segment {
+            path: visit.scope.path,
+            meta: now.meta,
+            seen: now.seen,
             entries,
         };
         if visit.doubtful {
             // What the destination holds is to be asked.
         } else if visit.scope.begun {
             self.lane.commit_later(segment)?;
-        } else if known != Some(&segment) {
+        } else if !as_known {
             self.shared
                 .store
                 .put(&segment, Change::None)
