@@ -164,6 +164,8 @@ impl Store {
     /// Stores what is known of a directory now. What was `changed` at the other end still needs
     /// its own metadata; what was not needs it only if it did before.
     pub fn put(&self, segment: &Segment, change: Change) -> Result<(), Errno> {
+        // What takes long, for a directory of many entries, is done before anybody has to wait for it.
+        let (encoded, member) = (segment.encode(), segment.member());
         let mut inner = self.lock();
         let key = inner.key_of(&segment.path);
         let before = inner.index.get(&key).map(|place| place.state);
@@ -179,10 +181,10 @@ impl Store {
             state,
             entries: u32::try_from(segment.entries.len()).unwrap_or(u32::MAX),
             bytes: segment.bytes(),
-            member: segment.member(),
+            member,
             round: inner.round,
         };
-        let body = place.encode(&segment.encode());
+        let body = place.encode(&encoded);
         let offset = inner.log.append(kind::PUT, key, &body)?;
         if let Some(place) = Place::decode(offset, body) {
             let round = inner.round;
