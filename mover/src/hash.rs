@@ -99,9 +99,6 @@ pub fn stream<E>(
     each: impl FnMut(Piece<'_>) -> Result<(), E>,
 ) -> Result<Hashed, StreamError<E>> {
     let fd = fd.as_fd();
-    if options.size > u64::try_from(WINDOW).unwrap_or(u64::MAX) {
-        file::expect_sequential(fd);
-    }
     match parallel::Crew::for_size(options.size) {
         Some(crew) => parallel::stream(&crew, fd, Reading::Cached, options, each),
         None => stream_alone(fd, options, buffer, each),
@@ -257,6 +254,9 @@ impl<E, F: FnMut(Piece<'_>) -> Result<(), E>> Sum<F> {
 
 /// The content of the file `fd`, summed up and not looked at.
 pub fn sum(fd: impl AsFd, options: Options, buffer: &mut Vec<u8>) -> Result<Hashed, Errno> {
+    if options.size > to_u64(WINDOW) {
+        file::expect_sequential(&fd);
+    }
     stream(fd, options, buffer, |_| Ok(())).map_err(Errno::from)
 }
 

@@ -13,8 +13,8 @@ pub(super) struct LoadArgs {
     /// pass is not limited
     #[arg(long, value_name = "SIZE")]
     bandwidth: Option<Bandwidth>,
-    /// How the reads of live passes yield to the workload, where the I/O scheduler heeds it: idle,
-    /// best-effort or none
+    /// How the reads of live passes yield to the workload: idle or best-effort, as far as the I/O
+    /// scheduler heeds it and with no readahead; or none, as fast as the device can
     #[arg(long, value_name = "CLASS", default_value_t)]
     io_priority: IoPriority,
 }

@@ -83,7 +83,8 @@ pub struct SyncArgs {
     /// Send at most so many bytes a second, as in 50M or 64Mi
     #[arg(long, value_name = "SIZE")]
     pub bandwidth: Option<Bandwidth>,
-    /// How reads yield to others, where the I/O scheduler heeds it: idle, best-effort or none
+    /// How reads yield to others: idle or best-effort, as far as the I/O scheduler heeds it and with
+    /// no readahead; or none, as fast as the device can
     #[arg(long, value_name = "CLASS", default_value_t)]
     pub io_priority: IoPriority,
     /// Remember here what was sent, for the next run on the same two directories

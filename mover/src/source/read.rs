@@ -18,6 +18,7 @@ use crate::{
         stat::{Kind, Stat},
         sys, xattr,
     },
+    hash,
 };
 
 /// A regular file that was opened and found to be what was expected.
@@ -75,6 +76,13 @@ pub fn open(
             path,
             "source: a process still has the file open for writing",
         ));
+    }
+    if before.identity.size > u64::try_from(hash::WINDOW).unwrap_or(u64::MAX) {
+        if shared.reads_gently() {
+            file::expect_nothing(&fd);
+        } else {
+            file::expect_sequential(&fd);
+        }
     }
     Ok(Attempt::Read(OpenFile {
         fd,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use livmig_proto::{
-    control::{Fault, FaultCode, PassKind, Progress, Side, Stage},
+    control::{Fault, FaultCode, IoPriority, PassKind, Progress, Side, Stage},
     limits::LISTED_MAX,
     name::{Name, RelPath},
 };
@@ -290,6 +290,12 @@ impl Shared<'_> {
     /// read once more after the stop: the cache makes that short.
     pub fn spares_cache(&self) -> bool {
         !self.is_final() && self.proof.possible
+    }
+
+    /// Whether the source's device is kept no busier than one read a thread does: beside a workload
+    /// that it is to yield to.
+    pub fn reads_gently(&self) -> bool {
+        !self.is_final() && self.limiter.get().io_priority != IoPriority::None
     }
 
     /// In a final pass, what changes is a writer that was left.
