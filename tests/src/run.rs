@@ -2,12 +2,13 @@
 
 use std::{
     fs::{self, File},
-    io::Read,
+    io::{self, Read},
     os::{
         fd::{AsFd as _, BorrowedFd, OwnedFd},
         unix::fs::FileExt as _,
     },
     process::{Child, Command, ExitStatus, Stdio},
+    sync::{PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
@@ -92,6 +93,21 @@ pub struct Running {
     stderr: File,
 }
 
+/// Held by each thread that starts a child.
+static STARTING: RwLock<()> = RwLock::new(());
+
+/// Starts `command`, for [`await_started`] to wait for.
+pub fn spawn(command: &mut Command) -> io::Result<Child> {
+    let _starting = STARTING.read().unwrap_or_else(PoisonError::into_inner);
+    command.spawn()
+}
+
+/// Waits until every child that is being started by another thread runs its own program. Up to then
+/// it holds what was open here when it came to be, for writing too, also if it was closed since.
+pub fn await_started() {
+    drop(STARTING.write().unwrap_or_else(PoisonError::into_inner));
+}
+
 impl Running {
     /// Starts `command` with no input; its output is kept.
     pub fn start(command: &mut Command) -> Result<Self> {
@@ -108,16 +124,15 @@ impl Running {
         // Files, not pipes: a child that outlives the program and holds its output open must
         // not keep us waiting.
         let (stdout, stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
-        let child = command
+        command
             .stdin(Stdio::null())
             .stdout(if piped {
                 Stdio::piped()
             } else {
                 stdout.try_clone()?.into()
             })
-            .stderr(stderr.try_clone()?)
-            .spawn()
-            .with_context(|| format!("starting {text}"))?;
+            .stderr(stderr.try_clone()?);
+        let child = spawn(command).with_context(|| format!("starting {text}"))?;
         Ok(Self {
             command: text,
             pidfd: pidfd_open(pid_of(&child)?, PidfdFlags::empty())?,

@@ -30,7 +30,7 @@ use livmig_tests::{
     control::{Client, Keys, Mover},
     mutate, require,
     rng::Rng,
-    run::LIMIT,
+    run::{LIMIT, await_started},
     scratch::Scratch,
     skip,
     tree::random,
@@ -303,9 +303,12 @@ impl Writer {
         }
     }
 
-    /// Ends: nothing is mapped or open any more.
+    /// Ends: nothing is mapped or open any more, not even in a child that another test starts.
     fn stop(self) -> Result<()> {
-        self.mapped.close()
+        self.mapped.close()?;
+        drop(self.flight);
+        await_started();
+        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use livmig_tests::run::spawn;
 
 /// Another process that holds a file mapped and stores into it on request. Needs `python3`.
 pub(crate) struct Mapped {
@@ -28,12 +29,13 @@ with open(sys.argv[1], 'r+b') as file:
         memory[offset] = value
         print('stored', flush=True)
 ";
-        let mut child = Command::new("python3")
+        let mut python = Command::new("python3");
+        python
             .args(["-S", "-E", "-c", SCRIPT])
             .arg(file)
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
+            .stdout(Stdio::piped());
+        let mut child = spawn(&mut python)?;
         let mut mapped = Self {
             stdin: child.stdin.take(),
             stdout: BufReader::new(child.stdout.take().context("no stdout")?),
