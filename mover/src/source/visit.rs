@@ -53,13 +53,17 @@ pub(super) struct Visit {
 }
 
 /// What is known of a directory itself.
-#[derive(Clone, PartialEq)]
+#[derive(PartialEq)]
 struct Head {
     meta: Meta,
     seen: Option<Seen>,
 }
 
 /// What came of looking at a listed name.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time, put where it belongs at once"
+)]
 pub(super) enum Looked {
     /// Nothing new: what was known of it stays, if anything was.
     AsBefore,
@@ -209,7 +213,7 @@ impl<'a> Visitor<'a> {
         });
         let (entries, same) = self.join(&mut visit, &names, entries)?;
         Counts::add_time(&self.shared.counts.scan_nanos, begun.elapsed());
-        let known = known.map(|head| (head, same));
+        let known = known.as_ref().map(|head| (head, same));
         self.conclude(visit, &stat, entries, known)
     }
 
@@ -325,14 +329,14 @@ impl<'a> Visitor<'a> {
         mut visit: Visit,
         stat: &Stat,
         entries: Vec<Entry>,
-        known: Option<(Head, bool)>,
+        known: Option<(&Head, bool)>,
     ) -> Result<(), Fault> {
         let counts = self.shared.counts;
         Counts::add(&counts.directories, 1);
         if visit.scope.path.is_root() {
             Counts::add(&counts.entries, 1);
         }
-        let head = known.as_ref().map(|(head, _)| head);
+        let head = known.map(|(head, _)| head);
         let known_seen = head.and_then(|head| head.seen.as_ref());
         let unchanged = self.shared.proof.holds(known_seen, &stat.identity);
         let meta = match head {
@@ -363,7 +367,7 @@ impl<'a> Visitor<'a> {
             meta,
             seen: Some(seen),
         };
-        let as_known = known == Some((now.clone(), true));
+        let as_known = known == Some((&now, true));
         let segment = Segment {
             path: visit.scope.path,
             meta: now.meta,

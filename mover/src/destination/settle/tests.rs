@@ -96,29 +96,29 @@ fn damage_to_what_a_pass_left_unread_has_a_name() {
 struct Rng(u64);
 
 impl Rng {
-    fn below(&mut self, limit: u64) -> u64 {
+    fn below<T: TryFrom<u64>>(&mut self, limit: u64) -> T {
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit
+        T::try_from((self.0 >> 33) % limit).unwrap_or_else(|_| unreachable!())
     }
 
     fn name(&mut self) -> Name {
-        Name::new(&[b'a' + self.below(6) as u8]).unwrap()
+        Name::new(&[b'a' + self.below::<u8>(6)]).unwrap()
     }
 
     /// The root or one of three directories below it.
     fn directory(&mut self) -> RelPath {
         let paths = [&b""[..], b"x", b"y", b"x/y"];
-        RelPath::new(paths[self.below(4) as usize]).unwrap()
+        RelPath::new(paths[self.below::<usize>(4)]).unwrap()
     }
 
     /// What is done to one entry of `directory`. Not all of it can be done.
     fn ops(&mut self, directory: &RelPath) -> Vec<Op> {
         let name = self.name();
-        let content = vec![b'0' + self.below(10) as u8; self.below(20_000) as usize];
-        match self.below(9) {
+        let content = vec![b'0' + self.below::<u8>(10); self.below(20_000)];
+        match self.below::<u8>(9) {
             0 => vec![Op::Remove { name }],
             // A source speaks of each directory that it has made.
             1 => {
@@ -128,7 +128,7 @@ impl Rng {
             }
             // Directories get theirs otherwise.
             2 => {
-                let meta = meta(0o600 + self.below(64) as u32);
+                let meta = meta(0o600 + self.below::<u32>(64));
                 vec![file(name.clone(), &content, false), Op::Meta { name, meta }]
             }
             3 => {
@@ -184,11 +184,11 @@ fn what_is_known_after_many_passes_is_what_a_stranger_finds() {
         drop(applier);
         for pass in 0..6 {
             let mut applier = Applier::new(&destination);
-            for _ in 0..rng.below(6) {
+            for _ in 0..rng.below::<u8>(6) {
                 let path = rng.directory();
                 let enter = Op::Enter { path: path.clone() };
                 let _ = applier.apply(enter);
-                for _ in 0..rng.below(4) {
+                for _ in 0..rng.below::<u8>(4) {
                     for op in rng.ops(&path) {
                         let _ = applier.apply(op);
                     }
