@@ -6,7 +6,7 @@ mod passes;
 use std::{fs, path::Path};
 
 use anyhow::{Result, ensure};
-use livmig_tests::rsync;
+use livmig_tests::{compare, rsync, skip};
 
 use crate::{measure::Cost, peers::Peer, table::Row};
 
@@ -129,6 +129,10 @@ impl Table {
 
 /// A copy that is not one makes its time worthless.
 fn expect_equal(from: &Path, to: &Path, peer: Peer) -> Result<()> {
+    // Others judge, where they are there.
+    if skip::program("rsync").is_err() {
+        return compare::expect_equal(from, to);
+    }
     let differences = rsync::differences(from, to)?;
     ensure!(
         differences.is_empty(),

@@ -6,7 +6,7 @@ use anyhow::Result;
 use livmig_proto::control::PassKind;
 use livmig_tests::scratch::Scratch;
 
-use super::{Scale, Table, expect_equal, file_system};
+use super::{Bars, Scale, Table, expect_equal, file_system};
 use crate::{data, peers::Peer, session::Session, table::Row};
 
 /// Older than this, a file counts as settled: a mover skips it by its timestamps.
@@ -19,8 +19,7 @@ struct Passes {
     kind: PassKind,
     /// Whether the files have settled by then.
     settled: bool,
-    peer: Peer,
-    bar: f64,
+    bars: Bars,
 }
 
 pub(super) fn unchanged(scale: &Scale, name: &'static str) -> Result<Row> {
@@ -28,8 +27,7 @@ pub(super) fn unchanged(scale: &Scale, name: &'static str) -> Result<Row> {
         name,
         kind: PassKind::Live,
         settled: true,
-        peer: Peer::RsyncDaemon,
-        bar: 0.15,
+        bars: &[(Peer::RsyncDaemon, 0.15)],
     };
     let make = |from: &Path| data::small_files(from, scale.small_files);
     row.run(scale.runs, make, |_, _| Ok(()))
@@ -40,8 +38,7 @@ pub(super) fn pages(scale: &Scale, name: &'static str) -> Result<Row> {
         name,
         kind: PassKind::Live,
         settled: false,
-        peer: Peer::RsyncDaemonInPlace,
-        bar: 0.12,
+        bars: &[(Peer::RsyncDaemonInPlace, 0.12)],
     };
     let make = |from: &Path| data::large_file(&from.join("large"), scale.large_file);
     row.run(scale.runs, make, |from, round| {
@@ -54,8 +51,7 @@ pub(super) fn inserted(scale: &Scale, name: &'static str) -> Result<Row> {
         name,
         kind: PassKind::Live,
         settled: false,
-        peer: Peer::RsyncDaemon,
-        bar: 0.6,
+        bars: &[(Peer::RsyncDaemon, 0.6)],
     };
     let make = |from: &Path| data::large_file(&from.join("large"), scale.shifted_file);
     row.run(scale.runs, make, |from, round| {
@@ -70,8 +66,7 @@ pub(super) fn last_of_many(scale: &Scale, name: &'static str) -> Result<Row> {
         name,
         kind: PassKind::Final,
         settled: true,
-        peer: Peer::RsyncDaemon,
-        bar: 0.15,
+        bars: &[(Peer::RsyncDaemon, 0.15)],
     };
     let make = |from: &Path| data::tiny_files(from, scale.many_files);
     row.run(scale.runs, make, |from, round| {
@@ -90,26 +85,34 @@ impl Passes {
         let disk = Scratch::new()?;
         let (from, own, other) = (disk.dir("from")?, disk.dir("own")?, disk.dir("other")?);
         make(&from)?;
+        let mut table = Table::new(self.name, file_system(&from)?, self.bars)?;
+        let others: Vec<Peer> = table
+            .peers()
+            .into_iter()
+            .filter(|peer| *peer != Peer::Livmig)
+            .collect();
         let mut session = Session::start(&from, &own, disk.path())?;
         session.pass(PassKind::Live)?;
-        self.peer.copy(&from, &other, disk.path())?;
+        for peer in &others {
+            peer.copy(&from, &other, disk.path())?;
+        }
         if self.settled {
             // Settled for the pass that remembers them; then the passes that skip them.
             std::thread::sleep(SETTLED);
             session.pass(PassKind::Live)?;
         }
-        let mut table = Table::new(self.name, file_system(&from)?, &[])?;
-        table.row.bars.push((self.peer, self.bar));
-        table.row.runs.push((self.peer, Vec::new()));
         for round in 0..rounds {
             change(&from, round)?;
             table.add(Peer::Livmig, session.measured_pass(self.kind)?);
-            let cost = self.peer.copy(&from, &other, disk.path())?;
-            table.add(self.peer, cost);
+            for peer in &others {
+                table.add(*peer, peer.copy(&from, &other, disk.path())?);
+            }
         }
         session.end()?;
         expect_equal(&from, &own, Peer::Livmig)?;
-        expect_equal(&from, &other, self.peer)?;
+        for peer in &others {
+            expect_equal(&from, &other, *peer)?;
+        }
         Ok(table.row)
     }
 }
