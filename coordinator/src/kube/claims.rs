@@ -8,7 +8,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use super::quantity::amount;
+use super::{names::FENCE, quantity::amount};
 
 /// Annotations that Kubernetes itself writes on a claim: they speak of its old binding.
 const BOUND: [&str; 7] = [
@@ -61,6 +61,12 @@ pub fn staging(
         }),
         status: None,
     }
+}
+
+/// Whether the fence is up on `claim`: our finalizer holds it.
+pub fn is_fenced(claim: &PersistentVolumeClaim) -> bool {
+    let holders = claim.metadata.finalizers.as_deref().unwrap_or_default();
+    holders.iter().any(|holder| holder == FENCE)
 }
 
 /// How the final claim's class is told.

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::{
     amend::{amend, annotation, is_marked, patch, refuse_if_stale},
+    claims::is_fenced,
     cluster::{Cluster, ClusterError, call},
     names::{BY_HAND, EPOCH, FENCE, MIGRATION},
     watch::await_object,
@@ -158,11 +159,6 @@ pub async fn raise(
     )
     .await
     .map(|_| ())
-}
-
-fn is_fenced(claim: &PersistentVolumeClaim) -> bool {
-    let holders = claim.metadata.finalizers.as_deref().unwrap_or_default();
-    holders.iter().any(|holder| holder == FENCE)
 }
 
 /// The change that takes the fence off `claim`, with what it said of itself, and leaves what others

@@ -47,7 +47,7 @@ impl KubePlatform {
         // Made anew, the workload has another UID: whoever comes here again is past this.
         let current = workload::is_current(&self.cluster, &self.target.workload).await?;
         if current || !self.target.update_template {
-            let mark = self.mark(context.epoch, String::new());
+            let mark = self.mark(context.epoch);
             workload::clear(&self.cluster, &self.target.workload, &mark).await?;
         }
         let owner = self.movers.owner().await?;
@@ -64,7 +64,7 @@ impl KubePlatform {
         self.movers.close_network().await?;
         let api = self.cluster.cluster_api::<PersistentVolume>();
         let claims = self.cluster.api::<PersistentVolumeClaim>();
-        let mark = self.mark(context.epoch, String::new());
+        let mark = self.mark(context.epoch);
         let (api, claims, mark) = (&api, &claims, &mark);
         let each = self.target.claims.iter().map(|claim| async move {
             fence::withdraw(&self.cluster, &claim.claim, mark).await?;

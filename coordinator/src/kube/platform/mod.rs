@@ -94,7 +94,7 @@ impl KubePlatform {
     async fn take_charge(&self, epoch: Epoch) -> Result<&(PreImage, OwnerReference), StepFailure> {
         let before = self.before().await?;
         let mut stamped = self.stamped.lock().await;
-        let (workload, mark) = (&self.target.workload, self.mark(epoch, String::new()));
+        let (workload, mark) = (&self.target.workload, self.mark(epoch));
         if *stamped == Some(epoch) && workload::carries(&self.cluster, workload, &mark).await? {
             return Ok(before);
         }
@@ -161,18 +161,22 @@ impl KubePlatform {
             .await
     }
 
-    pub(in crate::kube) fn mark(&self, epoch: Epoch, by_hand: String) -> Mark {
+    /// What everything of others says of itself.
+    pub(in crate::kube) fn mark(&self, epoch: Epoch) -> Mark {
         Mark {
             uid: self.spec.uid.to_string(),
             epoch,
-            by_hand,
+            by_hand: String::new(),
         }
     }
 
     /// What a fenced claim says of itself.
     fn fence_mark(&self, epoch: Epoch) -> Mark {
         let (before, uid) = (self.names.pre_image(), self.spec.uid.to_string());
-        self.mark(epoch, by_hand::fence(&self.target, &before, &uid))
+        Mark {
+            by_hand: by_hand::fence(&self.target, &before, &uid),
+            ..self.mark(epoch)
+        }
     }
 
     fn claims(&self) -> Vec<String> {
@@ -299,7 +303,7 @@ impl KubePlatform {
     async fn start_workload(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
         self.take_charge(context.epoch).await?;
         self.yield_sources().await?;
-        let mark = self.mark(context.epoch, String::new());
+        let mark = self.mark(context.epoch);
         workload::start(&self.cluster, &self.target.workload, &mark).await?;
         self.stopping.store(false, Ordering::SeqCst);
         Ok(StepOutcome::Done)

@@ -46,7 +46,7 @@ impl KubePlatform {
             &self.cluster,
             &self.target.workload,
             &seen.version,
-            &self.mark(context.epoch, String::new()),
+            &self.mark(context.epoch),
         )
         .await?;
         let node_local = self.node_local(context.epoch).await;

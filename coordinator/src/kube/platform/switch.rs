@@ -113,7 +113,7 @@ impl KubePlatform {
             return Ok(());
         }
         let version = consumers.now().version;
-        let mark = self.mark(epoch, String::new());
+        let mark = self.mark(epoch);
         workload::stop(&self.cluster, &self.target.workload, &version, &mark).await?;
         let free = consumers.wait(|seen| user(seen).is_none().then_some(()));
         if tokio::time::timeout(FREE_MAX, free).await.is_ok() {

@@ -14,7 +14,7 @@
 
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim};
 
-use crate::kube::names::FENCE;
+use crate::kube::claims::is_fenced;
 
 /// What is there now.
 #[derive(Clone, Copy, Debug)]
@@ -227,12 +227,6 @@ pub(super) fn of_volume(volume: &PersistentVolume) -> impl PartialEq + use<> {
 fn is_held_by(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
     let holder = reference(volume).and_then(|holder| holder.uid.as_deref());
     holder == claim.metadata.uid.as_deref()
-}
-
-/// Whether our finalizer is on the claim.
-fn is_fenced(claim: &PersistentVolumeClaim) -> bool {
-    let finalizers = claim.metadata.finalizers.as_deref().unwrap_or_default();
-    finalizers.iter().any(|finalizer| finalizer == FENCE)
 }
 
 /// For whom a volume is.

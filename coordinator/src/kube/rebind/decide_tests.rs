@@ -115,7 +115,7 @@ impl World {
             finalizers.push("kubernetes.io/pvc-protection");
         }
         if claim.fenced {
-            finalizers.push(FENCE);
+            finalizers.push(crate::kube::names::FENCE);
         }
         Some(
             serde_json::from_value(json!({
