@@ -23,6 +23,12 @@ use crate::fs::{
 /// Bytes that are read at once.
 pub const WINDOW: usize = 1 << 20;
 
+/// Whether a file of `size` bytes takes more than one read, so that it matters what the kernel expects
+/// to come next.
+pub fn takes_several(size: u64) -> bool {
+    size > to_u64(WINDOW)
+}
+
 /// A stretch of a file as it streams past. Offsets are multiples of the block size.
 #[derive(Debug)]
 pub enum Piece<'a> {
@@ -254,7 +260,7 @@ impl<E, F: FnMut(Piece<'_>) -> Result<(), E>> Sum<F> {
 
 /// The content of the file `fd`, summed up and not looked at.
 pub fn sum(fd: impl AsFd, options: Options, buffer: &mut Vec<u8>) -> Result<Hashed, Errno> {
-    if options.size > to_u64(WINDOW) {
+    if takes_several(options.size) {
         file::expect_sequential(&fd);
     }
     stream(fd, options, buffer, |_| Ok(())).map_err(Errno::from)

@@ -316,7 +316,7 @@ impl Listing<'_> {
             )
         };
         let key = self.tag_key;
-        if size > u64::try_from(hash::WINDOW).unwrap_or(u64::MAX) {
+        if hash::takes_several(size) {
             file::expect_sequential(fd);
         }
         let hashed = hash::stream(fd, options, &mut self.buffer, |piece| {

@@ -77,7 +77,7 @@ pub fn open(
             "source: a process still has the file open for writing",
         ));
     }
-    if before.identity.size > u64::try_from(hash::WINDOW).unwrap_or(u64::MAX) {
+    if hash::takes_several(before.identity.size) {
         if shared.reads_gently() {
             file::expect_nothing(&fd);
         } else {
