@@ -19,6 +19,9 @@ pub struct Head {
     pub tag_key: [u8; 32],
     /// The wall clock's distance from the boot clock, in nanoseconds, when states were last seen.
     pub clock_offset: i64,
+    /// Whether the wall clock was stepped since a pass last looked at everything.
+    #[serde(default)]
+    pub stepped: bool,
     /// Entries in the last complete pass, for progress.
     pub entries: Option<u64>,
     /// The last report, until the coordinator has stored it.
@@ -39,6 +42,7 @@ impl Head {
             boot: volume::boot_id(),
             tag_key: random(),
             clock_offset: clock_offset(),
+            stepped: false,
             entries: None,
             report: None,
             last_pass: None,
@@ -57,12 +61,19 @@ impl Head {
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    /// Takes the clock's reading; whether the wall clock was stepped since the last.
+    /// Takes the clock's reading; whether the wall clock was stepped since a pass last looked at
+    /// everything. A pass that ended before it had must not be the only one that knew.
     pub fn clock_was_stepped(&mut self) -> bool {
         let now = clock_offset();
-        let stepped = now.abs_diff(self.clock_offset) > STEP_NANOS;
+        self.stepped |= now.abs_diff(self.clock_offset) > STEP_NANOS;
         self.clock_offset = now;
-        stepped
+        self.stepped
+    }
+
+    /// A pass has looked at all of `entries`.
+    pub fn complete(&mut self, entries: u64) {
+        self.entries = Some(entries);
+        self.stepped = false;
     }
 }
 
@@ -74,4 +85,21 @@ impl Default for Head {
 
 fn clock_offset() -> i64 {
     i64::try_from(volume::clock_offset()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_of_the_clock_is_told_until_a_pass_was_complete() {
+        let mut head = Head::new();
+        assert!(!head.clock_was_stepped());
+        head.clock_offset -= 5_000_000_000;
+        assert!(head.clock_was_stepped());
+        let mut head = Head::decode(&head.encode()).unwrap();
+        assert!(head.clock_was_stepped());
+        head.complete(1);
+        assert!(!head.clock_was_stepped());
+    }
 }

@@ -136,7 +136,7 @@ impl Source {
             });
         let mut head = lock(&self.head);
         if report.complete {
-            head.entries = Some(report.entries);
+            head.complete(report.entries);
         }
         head.last_pass = Some(request.pass);
         head.report = Some(report.clone());
