@@ -1,12 +1,12 @@
-//! A path between two movers that carries TCP only, and that can be cut: forwards connections, and
-//! none any more once so many bytes have gone one way.
+//! A path between two movers that carries TCP only, and that is cut: forwards connections until so many
+//! bytes have gone one way, then ends them; for good, or only those.
 
 use std::{
     io::{Read as _, Write as _},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
 };
@@ -25,16 +25,29 @@ pub struct Tunnel {
 struct Path {
     /// Bytes that may still go to the destination.
     left: AtomicU64,
+    /// Bytes after each of the cuts to come, last first; where none is left the path is gone.
+    pieces: Mutex<Vec<u64>>,
+    cuts: AtomicU32,
     cut: AtomicBool,
     open: Mutex<Vec<TcpStream>>,
 }
 
 impl Tunnel {
-    /// A tunnel to `destination` that is cut after `bytes` to it.
+    /// A tunnel to `destination` that is cut for good after `bytes` to it.
     pub fn to(destination: SocketAddr, bytes: u64) -> Result<Self> {
+        Self::in_pieces(destination, &[bytes])
+    }
+
+    /// A tunnel to `destination` that loses its connections after the first of `pieces` has gone to it
+    /// and takes new ones, and so on; for good after the last.
+    pub fn in_pieces(destination: SocketAddr, pieces: &[u64]) -> Result<Self> {
+        let mut pieces: Vec<u64> = pieces.iter().rev().copied().collect();
+        let first = pieces.pop().unwrap_or(0);
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let path = Arc::new(Path {
-            left: AtomicU64::new(bytes),
+            left: AtomicU64::new(first),
+            pieces: Mutex::new(pieces),
+            cuts: AtomicU32::new(0),
             cut: AtomicBool::new(false),
             open: Mutex::default(),
         });
@@ -47,7 +60,7 @@ impl Tunnel {
                         return;
                     }
                     if carry(&path, near, destination).is_err() {
-                        path.cut();
+                        path.end();
                     }
                 }
             })
@@ -64,15 +77,22 @@ impl Tunnel {
         self.address
     }
 
-    /// Whether it was cut.
-    pub fn is_cut(&self) -> bool {
-        self.path.cut.load(Ordering::SeqCst)
+    /// How often all its connections were lost.
+    pub fn cuts(&self) -> u32 {
+        self.path.cuts.load(Ordering::SeqCst)
+    }
+
+    /// Waits until it was cut for good and somebody has tried to connect again.
+    pub fn await_end(&mut self) {
+        if let Some(listening) = self.listening.take() {
+            let _ = listening.join();
+        }
     }
 }
 
 impl Drop for Tunnel {
     fn drop(&mut self) {
-        self.path.cut();
+        self.path.end();
         let wake = TcpStream::connect(self.address).context("waking the tunnel");
         if let (Ok(_), Some(listening)) = (wake, self.listening.take()) {
             let _ = listening.join();
@@ -81,11 +101,32 @@ impl Drop for Tunnel {
 }
 
 impl Path {
-    fn cut(&self) {
+    /// Ends it for good.
+    fn end(&self) {
         self.cut.store(true, Ordering::SeqCst);
+        self.drop_all();
+    }
+
+    fn drop_all(&self) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         for stream in open.drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Loses every connection, once for each piece of the path, whoever notices first.
+    fn cut(&self, seen: u32) {
+        let mut pieces = self.pieces.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.cuts.load(Ordering::SeqCst) != seen {
+            return;
+        }
+        self.cuts.fetch_add(1, Ordering::SeqCst);
+        match pieces.pop() {
+            Some(next) => {
+                self.drop_all();
+                self.left.store(next, Ordering::SeqCst);
+            }
+            None => self.end(),
         }
     }
 
@@ -105,21 +146,26 @@ fn carry(path: &Arc<Path>, near: TcpStream, destination: SocketAddr) -> Result<(
     open.push(near.try_clone()?);
     open.push(far.try_clone()?);
     drop(open);
+    let cuts = path.cuts.load(Ordering::SeqCst);
     for (from, to, counts) in [
         (near.try_clone()?, far.try_clone()?, true),
         (far, near, false),
     ] {
         let path = Arc::clone(path);
-        thread::spawn(move || forward(&path, from, to, counts));
+        thread::spawn(move || forward(&path, from, to, counts.then_some(cuts)));
     }
     Ok(())
 }
 
-fn forward(path: &Path, mut from: TcpStream, mut to: TcpStream, counts: bool) {
+/// Carries one direction; `counted` is how many cuts had come when the connection did, where its bytes
+/// count.
+fn forward(path: &Path, mut from: TcpStream, mut to: TcpStream, counted: Option<u32>) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(read @ 1..) = from.read(&mut buffer) {
-        if counts && !path.pass(read) {
-            path.cut();
+        if let Some(cuts) = counted
+            && !path.pass(read)
+        {
+            path.cut(cuts);
             return;
         }
         let carried = to.write_all(buffer.get(..read).unwrap_or_default());

@@ -138,6 +138,8 @@ pub struct PassDocument {
     pub bytes_sent: u64,
     /// Whether what it copied was to be read back beside the next.
     pub read_back_left: bool,
+    /// Connections that were lost, after each of which it went on.
+    pub connections_lost: u32,
     /// Wall time.
     pub seconds: f64,
     /// Where it went; of the slowest volume, term by term.
@@ -249,6 +251,7 @@ fn pass(cost: &PassCost) -> PassDocument {
         bytes_scanned: cost.bytes_scanned,
         bytes_sent: cost.bytes_sent,
         read_back_left: cost.read_back_left,
+        connections_lost: cost.connections_lost,
         seconds: cost.seconds.total,
         seconds_by_term: cost.seconds.clone(),
     }

@@ -138,8 +138,12 @@ fn opening(status: &MigrationStatus) -> Vec<String> {
 }
 
 fn pass_line(pass: &PassCost) -> String {
+    let lost = match pass.connections_lost {
+        0 => String::new(),
+        lost => format!(", went on after {lost} lost connections"),
+    };
     format!(
-        "{} pass {}: {} entries, {} changed, {} removed, {} read, {} sent, {:.2} s{}",
+        "{} pass {}: {} entries, {} changed, {} removed, {} read, {} sent, {:.2} s{lost}{}",
         pass.kind,
         pass.number,
         pass.entries,

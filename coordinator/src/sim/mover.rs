@@ -139,6 +139,7 @@ impl World {
             bytes_sent: bytes(sent),
             bytes_received: 100,
             transport: None,
+            connections_lost: 0,
             changed: u64::try_from(sent).unwrap_or(u64::MAX),
             removed: 0,
             bytes_hot: 0,

@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// The minor version of the data protocol.
-pub const VERSION: u32 = 0;
+pub const VERSION: u32 = 1;
 
 /// From the source, on the first bidirectional stream.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -60,6 +60,13 @@ pub struct Begin {
     pub epoch: Epoch,
     /// Its number.
     pub pass: PassNumber,
+    /// Names this run of it, of which there may be several.
+    #[serde(default, with = "hex::array")]
+    pub run: [u8; 16],
+    /// Whether the run has lost a connection and goes on over this one. Refused when another run
+    /// has begun since: that one is in charge.
+    #[serde(default)]
+    pub resumes: bool,
     /// Live or final.
     pub kind: PassKind,
     /// How to prove what is written.

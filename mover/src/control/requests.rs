@@ -1,6 +1,7 @@
 //! What each request does.
 
 use std::{
+    net::SocketAddr,
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
@@ -63,7 +64,7 @@ pub enum End {
     /// It reads.
     Source(Arc<Source>),
     /// It writes, and listens for data here.
-    Destination(Arc<Destination>, std::net::SocketAddr),
+    Destination(Arc<Destination>, SocketAddr),
 }
 
 /// A pass under way.
@@ -71,6 +72,8 @@ pub enum End {
 struct Running {
     pass: PassNumber,
     kind: PassKind,
+    /// Where its destination listens.
+    destination: SocketAddr,
     epoch: Epoch,
     counts: Arc<Counts>,
     begun: Instant,
@@ -147,7 +150,7 @@ impl Mover {
             }
             (RequestBody::StopPass { pass }, End::Source(_)) => {
                 if let Some(running) = self.running().filter(|running| running.pass == pass) {
-                    running.counts.stop();
+                    running.counts.stop.ask();
                 }
                 Ok(ResponseBody::Accepted)
             }
@@ -290,9 +293,13 @@ impl Mover {
         request: PassRequest,
         progress: &mpsc::Sender<Progress>,
     ) -> Result<ResponseBody, Fault> {
-        let older = self.running().filter(|running| running.pass < request.pass);
+        let older = self.running().filter(|running| {
+            let is_elsewhere = running.destination != request.destination;
+            running.pass < request.pass || running.pass == request.pass && is_elsewhere
+        });
         if let Some(mut older) = older {
-            // Whoever asks for the next pass has given this one up; perhaps its destination died.
+            // Whoever asks for the next pass has given this one up; perhaps its destination died. Or
+            // another listens in its place, which a pass that tries to connect again would not find.
             older.counts.abandon();
             let _ = older.report.wait_for(Option::is_some).await;
         }
@@ -335,6 +342,7 @@ impl Mover {
         let running = Running {
             pass: request.pass,
             kind: request.kind,
+            destination: request.destination,
             epoch,
             counts: Arc::clone(&counts),
             begun: Instant::now(),
@@ -361,7 +369,7 @@ impl Mover {
     /// Ends the pass under way, if any, and tells the process to end.
     async fn shut_down(&self, ending: Ending) {
         if let Some(mut running) = self.running() {
-            running.counts.stop();
+            running.counts.stop.ask();
             let _ = running.report.wait_for(Option::is_some).await;
         }
         let _ = self.shutdown.send(Some(ending));

@@ -1,6 +1,6 @@
 //! The destination: applies what the source says, and proves what it then holds.
 //!
-//! A data [`session`] brings lanes of frames, each applied by a thread of its own ([`apply`],
+//! A data [`session`], one at a time ([`mod@turn`]), brings lanes of frames, each applied by a thread of its own ([`apply`],
 //! [`mod@file`], [`make`], [`metadata`]); what was touched is noted on disk ([`touched`]). When the source
 //! settles the pass, everything is made durable and each touched directory is *surveyed*
 //! ([`survey`], [`ranges`]): read back, compared with what was claimed, and stored in the catalog;
@@ -28,3 +28,4 @@ pub mod state;
 pub mod sums;
 pub mod survey;
 pub mod touched;
+mod turn;

@@ -1,17 +1,14 @@
 //! Serves data sessions: one at a time, each the source's for one pass.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use livmig_proto::{
-    control::{Fault, FaultCode, PassKind, Side, VerifyLevel},
+    control::{Fault, FaultCode, Side, VerifyLevel},
     frame::{decode_frame, frame_length},
     hex,
     name::RelPath,
-    session::{Begin, Ready, ToDestination, ToSource},
+    session::{Begin, ToDestination, ToSource},
 };
 use tokio::{io::AsyncReadExt as _, sync::mpsc, task::JoinSet};
 
@@ -23,6 +20,7 @@ use super::{
     idle::Idle,
     reading::Reading,
     state::Destination,
+    turn::{Before, Sessions, may_leave_read_back},
 };
 use crate::{
     fault,
@@ -58,14 +56,6 @@ pub async fn serve(destination: Arc<Destination>, mut incoming: mpsc::Receiver<I
     }
 }
 
-/// Sees to it that one session at a time touches the volume.
-#[derive(Debug, Default)]
-struct Sessions {
-    current: Mutex<Option<Incoming>>,
-    /// Whose turn it is, and what is still being read back for the session before.
-    turn: tokio::sync::Mutex<Option<Reading>>,
-}
-
 /// The control stream and what the source begins with; nothing when it only measured, or said what
 /// makes no sense.
 async fn begin(connection: &Incoming) -> Option<(SendStream, RecvStream, Begin)> {
@@ -98,7 +88,7 @@ async fn accept(
     sessions: Arc<Sessions>,
     connection: Incoming,
 ) -> Result<(), Fault> {
-    let Ok(Some((mut send, mut receive, begin))) =
+    let Ok(Some((mut send, receive, begin))) =
         tokio::time::timeout(BEGIN, begin(&connection)).await
     else {
         connection.close(2, "no begin");
@@ -107,47 +97,44 @@ async fn accept(
     };
     // The peer holds the pinned key: a session that is still there is its own older one. What
     // that has received is applied to the end before anything else is.
-    let older = sessions
-        .current
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .replace(connection.clone());
-    if let Some(older) = older {
-        older.close(1, "a newer session has begun");
+    if let Err(fault) = sessions.replace(&begin, &connection) {
+        refuse(fault.clone(), send, receive).await;
+        return Err(fault);
     }
-    let mut left = sessions.turn.lock().await;
+    let mut before = sessions.turn.lock().await;
     match destination.accept(&begin) {
         Ok(ready) => {
+            let leaves = may_leave_read_back(&begin, &ready, before.leaves);
             let session = Session {
                 destination,
                 connection,
                 level: begin.verify,
                 tag_key: begin.tag_key,
-                leaves: may_leave_read_back(&begin, &ready),
+                leaves,
             };
             let _ = messages::write_json(&mut send, &ToSource::Ready(ready)).await;
-            *left = session.run(send, receive, left.take()).await;
+            let reading = session.run(send, receive, before.reading.take()).await;
+            *before = Before { leaves, reading };
             Ok(())
         }
         Err(fault) => {
-            let told = ToSource::Fault {
-                fault: fault.clone(),
-                directory: None,
-                fatal: true,
-            };
-            let _ = messages::write_json(&mut send, &told).await;
-            send.finish().await;
-            // The peer closes once it has read why.
-            let _ = tokio::time::timeout(BEGIN, receive.read_u8()).await;
+            refuse(fault.clone(), send, receive).await;
             Err(fault)
         }
     }
 }
 
-/// Whether what this pass copies may be read back beside the next.
-fn may_leave_read_back(begin: &Begin, ready: &Ready) -> bool {
-    let reads_back = begin.verify != VerifyLevel::Wire;
-    begin.may_leave_read_back && begin.kind == PassKind::Live && reads_back && ready.empty
+/// Tells a source why it is not served.
+async fn refuse(fault: Fault, mut send: SendStream, mut receive: RecvStream) {
+    let told = ToSource::Fault {
+        fault,
+        directory: None,
+        fatal: true,
+    };
+    let _ = messages::write_json(&mut send, &told).await;
+    send.finish().await;
+    // The peer closes once it has read why.
+    let _ = tokio::time::timeout(BEGIN, receive.read_u8()).await;
 }
 
 /// One session.

@@ -147,7 +147,7 @@ impl<'a> Lane<'a> {
         } = self.shared;
         // Whoever ends a pass waits for its end: what is left of it is not held back.
         let exempt =
-            || self.shared.is_final() || counts.is_stopped() || link.acks().over().is_some();
+            || self.shared.is_final() || counts.stop.is_asked() || link.acks().over().is_some();
         while !frame.is_empty() {
             let part = frame.split_to(limiter.admit(frame.len(), exempt));
             let bytes = u64::try_from(part.len()).unwrap_or(0);

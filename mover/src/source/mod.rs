@@ -28,4 +28,5 @@ pub mod remote;
 pub mod room;
 pub mod shared;
 pub mod shift;
+pub mod stop;
 pub mod visit;

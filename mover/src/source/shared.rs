@@ -15,7 +15,7 @@ use livmig_proto::{
     name::{Name, RelPath},
 };
 
-use super::{links::LinkTable, load::Limiter, proof::Proof, queue::Queue, room::Room};
+use super::{links::LinkTable, load::Limiter, proof::Proof, queue::Queue, room::Room, stop::Stop};
 use crate::{
     catalog::{store::Store, tags::TagsRef},
     fault,
@@ -92,8 +92,8 @@ pub struct Counts {
     pub send_nanos: AtomicU64,
     /// The stage, by number.
     stage: AtomicU64,
-    /// Asked to end early.
-    stop: AtomicBool,
+    /// The wish that it ends early.
+    pub stop: Stop,
     /// Ends the connection of a pass that nobody waits for.
     abandon: Mutex<Option<Abandon>>,
     /// The most expensive file.
@@ -192,11 +192,6 @@ impl Counts {
         *lock(&self.not_carried) = NotCarried::default();
     }
 
-    /// Asks the pass to end at the next entry boundary.
-    pub fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-
     /// From here on [`Counts::abandon`] calls this.
     pub fn on_abandon(&self, end: impl Fn() + Send + 'static) {
         *lock(&self.abandon) = Some(Abandon(Box::new(end)));
@@ -205,15 +200,10 @@ impl Counts {
     /// Ends the pass at once: another has been asked for. What was sent and not acknowledged is
     /// unknown then.
     pub fn abandon(&self) {
-        self.stop();
+        self.stop.ask();
         if let Some(Abandon(end)) = &*lock(&self.abandon) {
             end();
         }
-    }
-
-    /// Whether the pass was asked to end.
-    pub fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
     }
 
     /// How far the pass is.

@@ -126,7 +126,7 @@ impl<'a> Visitor<'a> {
                 self.shared.queue.stop();
                 return Err(fault);
             }
-            if self.shared.counts.is_stopped() {
+            if self.shared.counts.stop.is_asked() {
                 self.shared.queue.stop();
             }
         }

@@ -101,6 +101,11 @@ impl Acks {
         self.lock().applied.get(lane).copied().unwrap_or(0)
     }
 
+    /// Whether anything was applied.
+    pub fn has_applied(&self) -> bool {
+        self.lock().applied.iter().any(|applied| *applied > 0)
+    }
+
     /// Waits until `lane` is applied up to `sequence`.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ use super::{
     quic::QuicError,
     stream::{RecvStream, SendStream},
 };
-use crate::fault;
+use crate::{fault, source::stop::Stop};
 
 /// Frames that wait in one lane's queue before its thread does.
 const LANE_QUEUE: usize = 2;
@@ -59,16 +59,17 @@ pub struct Traffic {
 
 impl Link {
     /// Connects by `transport`, or by the faster one, says `begin`, and hears what the destination
-    /// is.
+    /// is. Gives up when it is asked to `stop`.
     pub fn open(
         runtime: &Handle,
         peer: Peer<'_>,
         transport: Option<Transport>,
         begin: Begin,
+        stop: &Stop,
     ) -> Result<(Self, Ready), Fault> {
         let acks = Arc::new(Acks::default());
         let traffic = Arc::new(Traffic::default());
-        runtime.block_on(async {
+        let opened = async {
             let Dialed {
                 connection,
                 mut send,
@@ -101,6 +102,16 @@ impl Link {
                 traffic,
             };
             Ok((link, ready))
+        };
+        runtime.block_on(async {
+            tokio::select! {
+                opened = opened => opened,
+                () = stop.asked() => Err(fault::plain(
+                    Side::Source,
+                    FaultCode::Stopped,
+                    "source: the pass was stopped on request before it was connected",
+                )),
+            }
         })
     }
 

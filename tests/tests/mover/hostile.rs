@@ -214,6 +214,8 @@ fn frames_of_tiny_ops() -> Result<()> {
             migration: MigrationUid([1; 16]),
             epoch: Epoch(1),
             pass: PassNumber(1),
+            run: [1; 16],
+            resumes: false,
             kind: PassKind::Live,
             verify: VerifyLevel::Readback,
             adopt: false,

@@ -21,6 +21,9 @@ pub struct PassCost {
     /// Whether some volume's copy is still to be read back, which the next pass waits for.
     #[serde(default)]
     pub read_back_left: bool,
+    /// Connections between movers that were lost, after each of which the pass went on.
+    #[serde(default)]
+    pub connections_lost: u32,
     /// When its intent was recorded.
     pub began: Timestamp,
     /// When its outcome was recorded.
@@ -53,6 +56,7 @@ pub fn combine(reports: &[VolumePass], began: Timestamp, ended: Timestamp) -> Op
         kind: first.kind,
         complete: true,
         read_back_left: false,
+        connections_lost: 0,
         began,
         ended,
         entries: 0,
@@ -68,6 +72,9 @@ pub fn combine(reports: &[VolumePass], began: Timestamp, ended: Timestamp) -> Op
     for VolumePass { report, .. } in reports {
         cost.complete &= report.complete;
         cost.read_back_left |= report.read_back_left;
+        cost.connections_lost = cost
+            .connections_lost
+            .saturating_add(report.connections_lost);
         cost.entries = cost.entries.saturating_add(report.entries);
         cost.changed = cost.changed.saturating_add(report.changed);
         cost.removed = cost.removed.saturating_add(report.removed);

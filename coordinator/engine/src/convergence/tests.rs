@@ -19,6 +19,7 @@ fn pass(number: u32, began: f64, read: u64, sent: u64, seconds: PassSeconds) -> 
         kind: PassKind::Live,
         complete: true,
         read_back_left: false,
+        connections_lost: 0,
         began: at(began),
         ended: at(began + seconds.total),
         entries: 1000,

@@ -36,6 +36,9 @@ pub struct PassReport {
     /// What carried it; none when there was no connection.
     #[serde(default)]
     pub transport: Option<Transport>,
+    /// Connections that were lost, after each of which the pass went on over another.
+    #[serde(default)]
+    pub connections_lost: u32,
     /// Entries created, changed or given other metadata at the destination.
     pub changed: u64,
     /// Entries removed at the destination.

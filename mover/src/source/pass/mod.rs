@@ -1,6 +1,9 @@
 //! One pass, from the flush to the report.
 
+mod attempt;
+mod connect;
 mod report;
+mod resume;
 mod rounds;
 mod run;
 

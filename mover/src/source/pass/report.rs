@@ -22,6 +22,7 @@ pub(super) fn empty(request: &PassRequest) -> PassReport {
         bytes_sent: 0,
         bytes_received: 0,
         transport: None,
+        connections_lost: 0,
         changed: 0,
         removed: 0,
         bytes_hot: 0,

@@ -88,7 +88,7 @@ impl Run<'_> {
             .and_then(|()| self.look_again(shared));
         self.seconds.transfer += begun.elapsed().as_secs_f64();
         result?;
-        if self.counts.is_stopped() {
+        if self.counts.stop.is_asked() {
             return Err(fault::plain(
                 Side::Source,
                 FaultCode::Stopped,
@@ -131,7 +131,7 @@ impl Run<'_> {
     fn look_again(&self, shared: &Shared<'_>) -> Result<(), Fault> {
         for _ in 0..LOOKS {
             let mut vanished = std::mem::take(&mut *lock(&shared.vanished));
-            if vanished.is_empty() || self.counts.is_stopped() {
+            if vanished.is_empty() || self.counts.stop.is_asked() {
                 return Ok(());
             }
             if shared.is_final() {

@@ -1,10 +1,7 @@
 //! The steps of a pass.
 
 use std::{
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Mutex, atomic::Ordering},
     time::Instant,
 };
 
@@ -15,27 +12,25 @@ use livmig_proto::{
     ids::{Epoch, MigrationUid},
     manifest::manifest_digest,
     name::RelPath,
-    session::{Begin, Ready, Settled, VERSION},
+    session::{Begin, Settled, VERSION},
 };
 use tokio::runtime::Handle;
 
-use super::report;
+use super::resume::Losses;
 use crate::{
     catalog::store::Store,
     fault,
     fs::volume::{self, Volume},
+    random::random,
     source::{
         head::Head,
-        links::{LinkSummary, LinkTable},
+        links::LinkSummary,
         load::Limiter,
-        proof::Proof,
-        queue::{Baseline, Queue},
+        queue::Baseline,
         recheck,
-        room::Room,
-        shared::{Counts, Faults, Shared, lock},
+        shared::{Counts, Shared, lock},
         visit::Visitor,
     },
-    transport::{dial::Peer, link::Link},
 };
 
 /// Whose source it is.
@@ -84,104 +79,66 @@ impl Run<'_> {
         self.seconds.source_flush = self.begun.elapsed().as_secs_f64();
         self.counts.enter(Stage::Transferring);
 
-        let tag_key = lock(self.head).tag_key;
-        let begin = Begin {
+        let mut begin = self.begin(epoch);
+        let (mut link, mut ready) = self.connect(runtime, &begin)?;
+        let mut losses = Losses::default();
+        loop {
+            report.transport = Some(link.transport());
+            let attempt = self.attempt(&link, &ready, flushed, report);
+            let (sent, received) = link.traffic();
+            report.bytes_sent += sent;
+            report.bytes_received += received;
+            link.close();
+            let attempt = attempt?;
+            let lost = match &attempt.result {
+                Err(fault)
+                    if !self.counts.stop.is_asked()
+                        && losses.add(fault, attempt.others(), attempt.advanced) =>
+                {
+                    fault
+                }
+                _ => return attempt.conclude(report),
+            };
+            tracing::warn!("{lost}; connecting again");
+            begin.resumes = true;
+            (link, ready) = self.reconnect(runtime, &begin, lost)?;
+            report.connections_lost = losses.total;
+            self.counts.begin_again();
+            self.counts.enter(Stage::Transferring);
+        }
+    }
+
+    fn begin(&self, epoch: Epoch) -> Begin {
+        let head = lock(self.head);
+        Begin {
             version: VERSION,
             migration: self.identity.migration,
             epoch,
             pass: self.request.pass,
+            run: random(),
+            resumes: false,
             kind: self.request.kind,
             verify: self.request.verify,
             adopt: self.request.adopt,
             // Once: what comes later is no first copy, whatever the destination says of itself.
-            may_leave_read_back: self.request.may_leave_read_back
-                && lock(self.head).entries.is_none(),
-            tag_key,
-        };
-        let peer = Peer {
-            address: self.request.destination,
-            own: &self.identity.own,
-            key: &self.identity.peer,
-        };
-        let (link, ready) = self.connect(runtime, peer, begin)?;
-        report.transport = Some(link.transport());
-        self.counts.on_abandon(link.breaker());
-        let (baseline, stepped) = self.baseline(ready.instance, ready.empty)?;
-        self.store.compact().map_err(Shared::state_fault)?;
-        let possible = self.volume.proves_unchanged();
-        let shared = Shared {
-            volume: self.volume,
-            store: self.store,
-            link: &link,
-            kind: self.request.kind,
-            reserved: ready.lost_and_found,
-            allow_empty: self.request.allow_empty,
-            tag_key,
-            proof: Proof {
-                possible,
-                remembered: !stepped,
-                flushed,
-            },
-            room: Room::default(),
-            queue: Queue::default(),
-            links: Mutex::new(LinkTable::default()),
-            vanished: Mutex::new(Vec::new()),
-            unproven: AtomicBool::new(false),
-            retired: Mutex::new(Vec::new()),
-            counts: self.counts,
-            limiter: self.limiter,
-            faults: Faults::default(),
-        };
-        let result = self.transfer(&shared, baseline, report);
-        link.acks().fail_short();
-        let (faults, total) = shared.faults.get();
-        let (remote, remote_total) = link.acks().faults();
-        let listed = faults.len() + remote.len();
-        faults
-            .into_iter()
-            .chain(remote)
-            .for_each(|fault| report::add_fault(report, fault));
-        report.faults_total += (total + remote_total).saturating_sub(report::to_u64(listed));
-        (report.bytes_sent, report.bytes_received) = link.traffic();
-        for tags in lock(&shared.retired).drain(..) {
-            self.store.tags().release(&tags);
+            may_leave_read_back: self.request.may_leave_read_back && head.entries.is_none(),
+            tag_key: head.tag_key,
         }
-        drop(shared);
-        link.close();
-        match result {
-            // What the destination said is in the report already.
-            Err(fault) if report.faults.contains(&fault) => Ok(()),
-            result => result,
-        }
-    }
-
-    /// Connects as the passes before did; where that gets through no longer, by what does.
-    fn connect(
-        &self,
-        runtime: &Handle,
-        peer: Peer<'_>,
-        begin: Begin,
-    ) -> Result<(Link, Ready), Fault> {
-        let known = *lock(self.transport);
-        let (link, ready) = match Link::open(runtime, peer, known, begin.clone()) {
-            Err(fault) if known.is_some() && is_path(&fault) => {
-                Link::open(runtime, peer, None, begin)?
-            }
-            opened => opened?,
-        };
-        *lock(self.transport) = Some(link.transport());
-        Ok((link, ready))
     }
 
     /// Adds what the pass did and cost.
     pub(super) fn account(&mut self, report: &mut PassReport) {
         self.seconds.total = self.begun.elapsed().as_secs_f64();
         report.seconds = std::mem::take(&mut self.seconds);
-        report::fill(report, self.counts, self.threads);
+        super::report::fill(report, self.counts, self.threads);
     }
 
     /// Whether what is remembered still holds, and what to begin with where it does not.
-    fn baseline(&self, instance: [u8; 16], empty: bool) -> Result<(Baseline, bool), Fault> {
+    pub(super) fn baseline(
+        &self,
+        instance: [u8; 16],
+        empty: bool,
+    ) -> Result<(Baseline, bool), Fault> {
         let store = self.store;
         let mut head = lock(self.head);
         let stepped = head.clock_was_stepped();
@@ -204,7 +161,7 @@ impl Run<'_> {
         Ok((baseline, stepped))
     }
 
-    fn transfer(
+    pub(super) fn transfer(
         &mut self,
         shared: &Shared<'_>,
         baseline: Baseline,
@@ -281,11 +238,6 @@ impl Run<'_> {
         }
         report.complete = true;
     }
-}
-
-/// Whether a fault is the network's and not the peer's word.
-fn is_path(fault: &Fault) -> bool {
-    matches!(fault.code, FaultCode::Disconnected | FaultCode::Unreachable)
 }
 
 /// The metadata of directories comes after everything in them, deepest first, because a

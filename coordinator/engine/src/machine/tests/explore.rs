@@ -116,6 +116,7 @@ pub(crate) fn report(number: PassNumber, kind: PassKind, fault: Option<FaultCode
         bytes_sent: 50_000,
         bytes_received: 1000,
         transport: None,
+        connections_lost: 0,
         changed: 3,
         removed: 1,
         bytes_hot: 10_000,

@@ -1,0 +1,106 @@
+//! A pass over one connection, and what became of it.
+
+use std::sync::{Mutex, atomic::AtomicBool};
+
+use livmig_proto::{
+    control::{Fault, PassReport},
+    entry::Time,
+    session::Ready,
+};
+
+use super::{report, resume, run::Run};
+use crate::{
+    source::{
+        links::LinkTable,
+        proof::Proof,
+        queue::Queue,
+        room::Room,
+        shared::{Faults, Shared, lock},
+    },
+    transport::link::Link,
+};
+
+/// What came of one connection.
+pub(super) struct Attempt {
+    pub(super) result: Result<(), Fault>,
+    /// Whether the destination has applied anything of it.
+    pub(super) advanced: bool,
+    /// What went wrong, the first of it and how much in all.
+    faults: Vec<Fault>,
+    total: u64,
+}
+
+impl Attempt {
+    /// How much went wrong beside the loss of the connection.
+    pub(super) fn others(&self) -> u64 {
+        let paths = self.faults.iter().filter(|fault| resume::is_path(fault));
+        self.total - report::to_u64(paths.count())
+    }
+
+    /// The pass ends with this one: what went wrong is the report's.
+    pub(super) fn conclude(self, report: &mut PassReport) -> Result<(), Fault> {
+        report.faults_total += self.total - report::to_u64(self.faults.len());
+        for fault in self.faults {
+            report::add_fault(report, fault);
+        }
+        match self.result {
+            // What the destination said is in the report already.
+            Err(fault) if report.faults.contains(&fault) => Ok(()),
+            result => result,
+        }
+    }
+}
+
+impl Run<'_> {
+    /// The pass over `link`, to a destination that is `ready`; `flushed` is when the pass began.
+    ///
+    /// What it does not complete it leaves as a pass that failed does: what was acknowledged is
+    /// known, the rest in flight. So the next may be an attempt of this pass or another pass.
+    pub(super) fn attempt(
+        &mut self,
+        link: &Link,
+        ready: &Ready,
+        flushed: Time,
+        report: &mut PassReport,
+    ) -> Result<Attempt, Fault> {
+        let (baseline, stepped) = self.baseline(ready.instance, ready.empty)?;
+        self.store.compact().map_err(Shared::state_fault)?;
+        let shared = Shared {
+            volume: self.volume,
+            store: self.store,
+            link,
+            kind: self.request.kind,
+            reserved: ready.lost_and_found,
+            allow_empty: self.request.allow_empty,
+            tag_key: lock(self.head).tag_key,
+            proof: Proof {
+                possible: self.volume.proves_unchanged(),
+                remembered: !stepped,
+                flushed,
+            },
+            room: Room::default(),
+            queue: Queue::default(),
+            links: Mutex::new(LinkTable::default()),
+            vanished: Mutex::new(Vec::new()),
+            unproven: AtomicBool::new(false),
+            retired: Mutex::new(Vec::new()),
+            counts: self.counts,
+            limiter: self.limiter,
+            faults: Faults::default(),
+        };
+        let result = self.transfer(&shared, baseline, report);
+        link.acks().fail_short();
+        let (mut faults, total) = shared.faults.get();
+        let (remote, remote_total) = link.acks().faults();
+        faults.extend(remote);
+        for tags in lock(&shared.retired).drain(..) {
+            self.store.tags().release(&tags);
+        }
+        Ok(Attempt {
+            result,
+            advanced: link.acks().has_applied(),
+            faults,
+            total: total + remote_total,
+        })
+    }
+}
