@@ -21,8 +21,10 @@ use crate::measure::{Cost, measure};
 /// A program, and the way it is run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Peer {
-    /// `livmig-mover sync`, both ends in one process, over QUIC on the loopback.
+    /// `livmig-mover sync`, both ends in one process, on the loopback.
     Livmig,
+    /// The same with `--verify wire`: nothing is read back, as by the others.
+    LivmigUnread,
     /// `rsync -aHAX` to its own daemon on the loopback, without encryption.
     RsyncDaemon,
     /// The same, and files are changed in place.
@@ -37,6 +39,7 @@ impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Livmig => "livmig",
+            Self::LivmigUnread => "livmig --verify wire",
             Self::RsyncDaemon => "rsync daemon",
             Self::RsyncDaemonInPlace => "rsync daemon --inplace",
             Self::RsyncSsh => "rsync over ssh",
@@ -49,7 +52,9 @@ impl Peer {
     /// Why it cannot be run here; none when it can.
     pub(crate) fn missing(self) -> Option<String> {
         let programs: &[&str] = match self {
-            Self::Livmig => return bins::mover().err().map(|error| error.to_string()),
+            Self::Livmig | Self::LivmigUnread => {
+                return bins::mover().err().map(|error| error.to_string());
+            }
             Self::RsyncDaemon | Self::RsyncDaemonInPlace => &["rsync"],
             Self::RsyncSsh => &["rsync", "ssh", "sshd", "ssh-keygen"],
             Self::Cp => &["cp"],
@@ -66,20 +71,8 @@ impl Peer {
     /// Makes `to` equal to `from`, with what it needs below `scratch`.
     pub(crate) fn copy(self, from: &Path, to: &Path, scratch: &Path) -> Result<Cost> {
         match self {
-            Self::Livmig => measure(
-                || {
-                    let mut command = bins::mover()?;
-                    command.arg("sync").arg("--json").arg(from).arg(to);
-                    let said = Running::start(&mut command)?
-                        .wait(LIMIT)?
-                        .expect(0)?
-                        .json()?;
-                    Ok(said
-                        .pointer("/bytesSent")
-                        .and_then(serde_json::Value::as_u64))
-                },
-                || Ok(()),
-            ),
+            Self::Livmig => livmig(from, to, "readback"),
+            Self::LivmigUnread => livmig(from, to, "wire"),
             Self::Cp => measure(
                 || {
                     let mut command = Command::new("cp");
@@ -94,6 +87,24 @@ impl Peer {
             Self::RsyncSsh => ssh(from, to, scratch),
         }
     }
+}
+
+fn livmig(from: &Path, to: &Path, verify: &str) -> Result<Cost> {
+    measure(
+        || {
+            let mut command = bins::mover()?;
+            command.args(["sync", "--json", "--verify", verify]);
+            command.arg(from).arg(to);
+            let said = Running::start(&mut command)?
+                .wait(LIMIT)?
+                .expect(0)?
+                .json()?;
+            Ok(said
+                .pointer("/bytesSent")
+                .and_then(serde_json::Value::as_u64))
+        },
+        || Ok(()),
+    )
 }
 
 /// Where sshd separates its privileges.

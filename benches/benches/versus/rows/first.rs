@@ -25,9 +25,10 @@ pub(super) fn small(scale: &Scale, name: &'static str) -> Result<Row> {
     let from = memory.dir("from")?;
     data::small_files(&from, scale.small_files)?;
     let bars: Bars = &[
-        (Peer::RsyncDaemon, 0.6),
-        (Peer::RsyncSsh, 0.45),
-        (Peer::Cp, 1.1),
+        (Peer::RsyncDaemon, Some(0.6)),
+        (Peer::RsyncSsh, Some(0.45)),
+        (Peer::Cp, Some(1.1)),
+        (Peer::LivmigUnread, None),
     ];
     let table = Table::new(name, file_system(&from)?, bars)?;
     first_copies(table, scale.runs, &memory, &from)
@@ -37,7 +38,11 @@ pub(super) fn large(scale: &Scale, name: &'static str) -> Result<Row> {
     let memory = Memory::folder()?;
     let from = memory.dir("from")?;
     data::large_file(&from.join("large"), scale.large_file)?;
-    let bars: Bars = &[(Peer::RsyncDaemon, 1.0), (Peer::RsyncSsh, 0.35)];
+    let bars: Bars = &[
+        (Peer::RsyncDaemon, Some(1.0)),
+        (Peer::RsyncSsh, Some(0.35)),
+        (Peer::LivmigUnread, None),
+    ];
     let table = Table::new(name, file_system(&from)?, bars)?;
     first_copies(table, scale.runs, &memory, &from)
 }
@@ -56,7 +61,7 @@ fn first_copies(mut table: Table, runs: u64, place: &Memory, from: &Path) -> Res
 
 /// From one image to another, and nothing of either in memory.
 pub(super) fn small_cold(scale: &Scale, name: &'static str) -> Result<Row> {
-    let bars: Bars = &[(Peer::RsyncDaemon, 0.7)];
+    let bars: Bars = &[(Peer::RsyncDaemon, Some(0.7)), (Peer::LivmigUnread, None)];
     let mut table = Table::new(name, "ext4 to xfs, images".to_owned(), bars)?;
     let makers = ["mkfs.ext4", "mkfs.xfs"];
     if let Some(why) = makers
@@ -96,7 +101,7 @@ pub(super) fn older(scale: &Scale, name: &'static str) -> Result<Row> {
     let disk = Scratch::new()?;
     let from = disk.dir("from")?;
     data::small_files(&from, scale.small_files)?;
-    let bars: Bars = &[(Peer::RsyncDaemon, 0.6)];
+    let bars: Bars = &[(Peer::RsyncDaemon, Some(0.6))];
     let mut table = Table::new(name, file_system(&from)?, bars)?;
     for _ in 0..scale.runs {
         for peer in table.peers() {

@@ -27,7 +27,7 @@ pub(super) fn unchanged(scale: &Scale, name: &'static str) -> Result<Row> {
         name,
         kind: PassKind::Live,
         settled: true,
-        bars: &[(Peer::RsyncDaemon, 0.15)],
+        bars: &[(Peer::RsyncDaemon, Some(0.15))],
     };
     let make = |from: &Path| data::small_files(from, scale.small_files);
     row.run(scale.runs, make, |_, _| Ok(()))
@@ -38,7 +38,7 @@ pub(super) fn pages(scale: &Scale, name: &'static str) -> Result<Row> {
         name,
         kind: PassKind::Live,
         settled: false,
-        bars: &[(Peer::RsyncDaemonInPlace, 0.12)],
+        bars: &[(Peer::RsyncDaemonInPlace, Some(0.12))],
     };
     let make = |from: &Path| data::large_file(&from.join("large"), scale.large_file);
     row.run(scale.runs, make, |from, round| {
@@ -51,7 +51,7 @@ pub(super) fn inserted(scale: &Scale, name: &'static str) -> Result<Row> {
         name,
         kind: PassKind::Live,
         settled: false,
-        bars: &[(Peer::RsyncDaemon, 0.6)],
+        bars: &[(Peer::RsyncDaemon, Some(0.6))],
     };
     let make = |from: &Path| data::large_file(&from.join("large"), scale.shifted_file);
     row.run(scale.runs, make, |from, round| {
@@ -66,7 +66,7 @@ pub(super) fn last_of_many(scale: &Scale, name: &'static str) -> Result<Row> {
         name,
         kind: PassKind::Final,
         settled: true,
-        bars: &[(Peer::RsyncDaemon, 0.15)],
+        bars: &[(Peer::RsyncDaemon, Some(0.15))],
     };
     let make = |from: &Path| data::tiny_files(from, scale.many_files);
     row.run(scale.runs, make, |from, round| {
