@@ -3,7 +3,8 @@
 //! A tag is the keyed BLAKE3 hash of its block's leaves, cut to 16 bytes. The key is random and
 //! stays with the mover, so nobody can prepare two blocks with one tag; the 32-byte roots, which
 //! both ends compute from what they read, stand behind it in any case. A block of zeros has the
-//! tag zero, so the holes of a sparse file are holes here too.
+//! tag zero, so the holes of a sparse file are holes here too; where the zeros take space, and that is
+//! known, it has a tag of its own, so that a hole that is punched into them later is seen.
 //!
 //! A block is 8 KiB unless the file would have more than [`COUNT_MAX`] of them; then it doubles.
 
@@ -20,6 +21,34 @@ use crate::fs::file;
 /// The tag of one block.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Tag(pub [u8; 16]);
+
+impl Tag {
+    /// A block of zeros that takes space. No other block has it, but by a chance of 1 in 2^128.
+    pub const RESERVED: Self = Self([0xff; 16]);
+
+    /// Whether its block is all zeros, a short last one excepted.
+    pub fn is_zeros(self) -> bool {
+        self == Self::default() || self == Self::RESERVED
+    }
+
+    /// The tag of its block's content, whether that takes space or not.
+    pub fn of_content(self) -> Self {
+        if self.is_zeros() {
+            Self::default()
+        } else {
+            self
+        }
+    }
+
+    /// The same tag of content that takes space.
+    pub fn taking_space(self) -> Self {
+        if self.is_zeros() {
+            Self::RESERVED
+        } else {
+            self
+        }
+    }
+}
 
 /// Up to this size a file is read whole and sent whole: its blocks are not worth remembering.
 pub const SMALL: u64 = 128 << 10;

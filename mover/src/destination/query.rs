@@ -316,6 +316,8 @@ impl Listing<'_> {
             )
         };
         let key = self.tag_key;
+        // Where holes cannot be told from data, only a file without any is known to take its space.
+        let takes_space = self.destination.volume.has_true_holes() || !stat.is_sparse();
         if hash::takes_several(size) {
             file::expect_sequential(fd);
         }
@@ -326,6 +328,7 @@ impl Listing<'_> {
             match piece {
                 Piece::Data { leaves, .. } => {
                     for tag in tags::of_blocks(key, leaves, block) {
+                        let tag = if takes_space { tag.taking_space() } else { tag };
                         tags.extend_from_slice(&tag.0);
                     }
                     flush(&mut tags, TAGS_PER_RECORD * 16)

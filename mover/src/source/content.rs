@@ -142,34 +142,35 @@ impl<S: Sink> Comparison<'_, S> {
     fn data(&mut self, offset: u64, content: &[u8], leaves: &[Digest]) -> Result<(), Fault> {
         let per_block = usize::try_from(self.block).unwrap_or(usize::MAX) / BLOCK;
         let first = offset / self.block;
-        let new: Vec<Tag> = tags::of_blocks(&self.key, leaves, self.block).collect();
+        let mut new: Vec<Tag> = tags::of_blocks(&self.key, leaves, self.block).collect();
         let old = self.old(first, new.len())?;
         let zero = zero_leaf();
-        let verdicts = leaves
-            .chunks(per_block)
-            .zip(&new)
-            .enumerate()
-            .map(|(at, (leaves, tag))| {
-                if old.get(at).is_some_and(|old| *old == Some(*tag)) {
+        let mut verdicts = Vec::with_capacity(new.len());
+        for ((tag, old), leaves) in new.iter_mut().zip(&old).zip(leaves.chunks(per_block)) {
+            verdicts.push(match old {
+                Some(old) if old.of_content() == *tag => {
+                    // Whether its zeros take space stays as it is.
+                    *tag = *old;
                     Verdict::Same
-                } else if leaves.iter().all(|leaf| *leaf == zero) {
-                    Verdict::Zero
-                } else {
-                    Verdict::Data
                 }
+                _ if leaves.iter().all(|leaf| *leaf == zero) => Verdict::Zero,
+                _ => Verdict::Data,
             });
+        }
         let block = usize::try_from(self.block).unwrap_or(usize::MAX);
-        for (verdict, run) in runs(verdicts) {
+        for (verdict, run) in runs(verdicts.into_iter()) {
             let bytes = run.start * block..(run.end * block).min(content.len());
+            let start = run.start;
             let at = offset + u64::try_from(bytes.start).unwrap_or(0);
             let content = content.get(bytes).unwrap_or_default();
             match verdict {
                 Verdict::Same => {}
                 Verdict::Zero => {
-                    self.zeros(at, u64::try_from(content.len()).unwrap_or(0))?;
+                    let tags = new.get_mut(run).unwrap_or_default();
+                    self.zeros(at, u64::try_from(content.len()).unwrap_or(0), tags)?;
                 }
                 Verdict::Data => {
-                    let leaves = leaves.get(run.start * per_block..).unwrap_or_default();
+                    let leaves = leaves.get(start * per_block..).unwrap_or_default();
                     self.send(at, content, leaves)?;
                 }
             }
@@ -208,20 +209,31 @@ impl<S: Sink> Comparison<'_, S> {
                 .min(1 << 16);
             let old = self.old(first, count)?;
             let opaque = self.is_opaque();
-            let verdicts = old.iter().map(|old| match old {
+            let verdict = |old: &Option<Tag>| match old {
                 Some(tag) if *tag == Tag::default() => Verdict::Same,
+                Some(tag) if reserved && tag.is_zeros() => Verdict::Same,
                 Some(_) => Verdict::Zero,
                 // Beyond what was there: already zero, perhaps to be reserved.
                 None if reserved || opaque => Verdict::Zero,
                 None => Verdict::Same,
-            });
-            for (verdict, run) in runs(verdicts) {
+            };
+            let mut new: Vec<Tag> = old.iter().map(|old| old.unwrap_or_default()).collect();
+            for (verdict, run) in runs(old.iter().map(verdict)) {
                 if verdict == Verdict::Zero {
+                    let sent = if reserved {
+                        Tag::RESERVED
+                    } else {
+                        Tag::default()
+                    };
+                    new.get_mut(run.clone()).unwrap_or_default().fill(sent);
                     let from = at + u64::try_from(run.start).unwrap_or(0) * self.block;
                     let len = u64::try_from(run.len()).unwrap_or(0) * self.block;
                     self.sink.zero(from, len, reserved)?;
                 }
             }
+            self.store
+                .write(&self.new, first, &new)
+                .map_err(Shared::state_fault)?;
             at += u64::try_from(count).unwrap_or(0) * self.block;
         }
         if at < end {
@@ -244,9 +256,9 @@ impl<S: Sink> Comparison<'_, S> {
             .map_err(Shared::state_fault)
     }
 
-    /// Zeros that were read where there was data. If that was a hole by the time of the reading, they
-    /// are no more reserved than any other hole.
-    fn zeros(&mut self, offset: u64, len: u64) -> Result<(), Fault> {
+    /// Zeros that were read where there was data, and their `tags`. If that was a hole by the time of
+    /// the reading, they are no more reserved than any other hole.
+    fn zeros(&mut self, offset: u64, len: u64, tags: &mut [Tag]) -> Result<(), Fault> {
         let end = offset + len;
         let mut at = offset;
         while at < end {
@@ -262,14 +274,18 @@ impl<S: Sink> Comparison<'_, S> {
             // A file that was cut since has no data there.
             let next = if next > at { next.min(end) } else { end };
             self.sink.zero(at, next - at, reserved)?;
+            if reserved {
+                let block = |at: u64| usize::try_from((at - offset) / self.block);
+                let sent = block(at).unwrap_or(0)..block(next).unwrap_or(0);
+                tags.get_mut(sent).unwrap_or_default().fill(Tag::RESERVED);
+            }
             at = next;
         }
         Ok(())
     }
 
     /// Whether the file takes all of its space. Asked again once zeros were found: what was punched
-    /// or left out by a writer since the file was looked at would be reserved, and stay so, because
-    /// the tags of the next pass say that it is zero already.
+    /// or left out by a writer since the file was looked at would be reserved, until the next pass.
     fn is_full(&self) -> bool {
         !self.subject.sparse && !Stat::of_fd(self.fd).is_ok_and(|now| now.is_sparse())
     }

@@ -83,7 +83,8 @@ pub(super) fn shifted<'t>(
             .tags()
             .read(&old, index, 1)
             .map_err(Shared::state_fault)?;
-        if remembered != [tags::tag(&shared.tag_key, &leaves)] {
+        let now = tags::tag(&shared.tag_key, &leaves);
+        if remembered.first().map(|tag| tag.of_content()) != Some(now) {
             moved += 1;
         }
     }
@@ -167,7 +168,10 @@ fn stream(
     let shared = sink.visitor.shared;
     let store = shared.store.tags();
     let fd = sink.transfer.open.fd.as_fd();
-    let known = |first, count| store.read(old, first, count).map_err(Shared::state_fault);
+    let known = |first, count| {
+        let tags = store.read(old, first, count).map_err(Shared::state_fault)?;
+        Ok(tags.into_iter().map(Tag::of_content).collect())
+    };
     let block = 1_u64 << new.block_log2;
     let align = usize::try_from(block).unwrap_or(usize::MAX).max(BLOCK);
     let window = WINDOW.max(8 * align).max(8 << old.block_log2);
@@ -200,7 +204,10 @@ fn stream(
         for (leaf, block) in leaves.iter().zip(consumed.chunks(BLOCK)) {
             tree.push_leaf(*leaf, block.len());
         }
-        let values: Vec<Tag> = tags::of_blocks(&shared.tag_key, leaves, block).collect();
+        // Zeros are content like any other here.
+        let values: Vec<Tag> = tags::of_blocks(&shared.tag_key, leaves, block)
+            .map(Tag::taking_space)
+            .collect();
         store
             .write(new, offset / block, &values)
             .map_err(|errno| StreamError::Stopped(Shared::state_fault(errno)))?;

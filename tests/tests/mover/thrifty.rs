@@ -7,18 +7,22 @@ use std::{
     path::Path,
 };
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use livmig_proto::control::{PassKind, Side};
 use livmig_tests::{
     compare,
+    control::Mover,
     mounts::{self, Mount},
     mutate::{self, PAGE},
     rng::Rng,
+    run::LIMIT,
     scratch::Scratch,
     snapshot::Snapshot,
     tree::every_kind,
 };
+use rustix::{fs::FallocateFlags, process::Signal};
 
-use super::sync::sync;
+use super::{serve::Pair, sync::sync};
 
 const MIB: u64 = 1 << 20;
 
@@ -148,4 +152,39 @@ fn make_file(path: &Path, length: u64, rng: &mut Rng) -> Result<()> {
         offset += part;
     }
     Ok(())
+}
+
+/// Zeros that take space at the source, until a hole is punched there: nothing of the content changes,
+/// and the copy gives the space back all the same, whether the pass before it is remembered or not.
+#[test]
+fn space_that_zeros_give_back_is_given_back_by_the_copy() -> Result<()> {
+    const PART: u64 = 2 << 20;
+    let pair = Pair::start(95)?;
+    let file = |name: &str| File::create_new(pair.a.join(name));
+    let (asked, remembered) = (file("asked")?, file("remembered")?);
+    let zeros = vec![0; usize::try_from(3 * PART)?];
+    for file in [&asked, &remembered] {
+        file.write_all_at(&zeros, 0)?;
+        file.write_all_at(&Rng::new(96).bytes(usize::try_from(PART)?), 3 * PART)?;
+    }
+    let punch = |file: &File, from| {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        rustix::fs::fallocate(file, flags, from, PART)
+    };
+    pair.run_pass(1, PassKind::Live)?;
+    for hole in [0, PART] {
+        punch(&remembered, hole)?;
+        let pass = if hole == 0 { 2 } else { 3 };
+        let report = pair.run_pass(pass, PassKind::Live)?;
+        ensure!(report.bytes_sent < PART / 8, "{report:?}");
+    }
+    pair.source.process.signal(Signal::KILL)?;
+    pair.source.process.wait(LIMIT)?;
+    fs::remove_dir_all(pair.scratch.path().join("source.state"))?;
+    punch(&asked, PART)?;
+    let source = Mover::start(Side::Source, &pair.a, pair.scratch.path(), &pair.keys)?;
+    let pair = Pair { source, ..pair };
+    let fourth = pair.run_pass(4, PassKind::Live)?;
+    ensure!(fourth.bytes_sent < PART / 8, "{fourth:?}");
+    pair.shut_down()
 }
