@@ -23,3 +23,4 @@ mod restricted;
 mod rights;
 mod rolled_back;
 mod taken_over;
+mod under_way;
