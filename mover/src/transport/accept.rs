@@ -17,9 +17,10 @@ use tokio::{
 };
 
 use super::{
+    hello::{Hello, Purpose, Token},
     quic::{self, QuicError},
     stream::{RecvStream, SendStream, Tls, TlsSocket, halves},
-    tcp::{self, Hello, Purpose, Sockets, Token},
+    tcp::{self, Sockets},
     tls::ServerTls,
 };
 

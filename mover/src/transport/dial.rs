@@ -16,10 +16,11 @@ use quinn::VarInt;
 use tokio::time::Instant;
 
 use super::{
+    hello::Purpose,
     messages,
     quic::{self, QuicError},
     stream::{RecvStream, SendStream, halves},
-    tcp::{Dialer, Purpose},
+    tcp::Dialer,
 };
 
 /// How long the other way of connecting may take once one is there.

@@ -9,6 +9,7 @@
 pub mod accept;
 pub mod acks;
 pub mod dial;
+mod hello;
 pub mod link;
 pub mod messages;
 pub mod quic;
