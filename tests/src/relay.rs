@@ -4,13 +4,13 @@
 use std::{
     net::{SocketAddr, UdpSocket},
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::rng::Rng;
 
@@ -33,96 +33,170 @@ pub struct Faults {
 /// A relay that runs until it is dropped.
 #[derive(Debug)]
 pub struct Relay {
-    front: SocketAddr,
-    back: SocketAddr,
-    stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    onward: Option<JoinHandle<()>>,
 }
 
 impl Relay {
-    /// A relay to `destination` for one client at a time.
+    /// A relay to `destination`.
     pub fn to(destination: SocketAddr, faults: Faults, seed: u64) -> Result<Self> {
         let front = UdpSocket::bind("127.0.0.1:0")?;
-        let back = UdpSocket::bind("127.0.0.1:0")?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let client = Arc::new(Mutex::new(None));
-        let mut relay = Self {
-            front: front.local_addr()?,
-            back: back.local_addr()?,
-            stop: Arc::clone(&stop),
-            threads: Vec::new(),
-        };
-        let onward = Direction {
-            from: front.try_clone()?,
-            to: back.try_clone()?,
-            network: Network::new(faults, seed),
-            stop: Arc::clone(&stop),
-        };
-        let known = Arc::clone(&client);
-        relay.threads.push(thread::spawn(move || {
-            onward.run(|from| {
-                *known.lock().ok()? = Some(from);
-                Some(destination)
-            });
-        }));
-        let backward = Direction {
-            from: back,
-            to: front,
-            network: Network::new(faults, !seed),
-            stop,
-        };
-        relay.threads.push(thread::spawn(move || {
-            backward.run(|_| *client.lock().ok()?);
-        }));
-        Ok(relay)
+        let address = front.local_addr()?;
+        let shared = Arc::new(Shared {
+            front,
+            destination,
+            faults,
+            seed,
+            stop: AtomicBool::new(false),
+            clients: Mutex::default(),
+            silenced: AtomicUsize::new(usize::MAX),
+            after: AtomicU64::new(u64::MAX),
+        });
+        let onward = Arc::clone(&shared);
+        Ok(Self {
+            address,
+            shared,
+            onward: Some(thread::spawn(move || onward.run())),
+        })
     }
 
     /// Where it takes datagrams for the destination.
     pub fn address(&self) -> SocketAddr {
-        self.front
+        self.address
+    }
+
+    /// How many sockets have sent something.
+    pub fn clients(&self) -> usize {
+        self.shared.clients().len()
+    }
+
+    /// Cuts the socket off, in both directions, that is the `client`th to send something, counted
+    /// from zero, once it has sent so many datagrams.
+    pub fn silence(&self, client: usize, after: u64) {
+        self.shared.after.store(after, Ordering::SeqCst);
+        self.shared.silenced.store(client, Ordering::SeqCst);
+    }
+
+    /// Whether that has happened.
+    pub fn has_silenced(&self) -> bool {
+        let client = self.shared.silenced.load(Ordering::SeqCst);
+        let clients = self.shared.clients();
+        clients
+            .get(client)
+            .is_some_and(|client| self.shared.is_silent(client))
     }
 }
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        let wake = || -> Result<()> {
-            let socket = UdpSocket::bind("127.0.0.1:0").context("waking the relay")?;
-            socket.send_to(&[], self.front)?;
-            socket.send_to(&[], self.back)?;
-            Ok(())
-        };
-        if wake().is_ok() {
-            for thread in self.threads.drain(..) {
-                let _ = thread.join();
-            }
+        self.shared.stop.store(true, Ordering::SeqCst);
+        let wake = || UdpSocket::bind("127.0.0.1:0")?.send_to(&[], self.address);
+        if wake().is_ok()
+            && let Some(onward) = self.onward.take()
+        {
+            let _ = onward.join();
         }
     }
 }
 
-/// One of the two directions.
-struct Direction {
-    from: UdpSocket,
-    to: UdpSocket,
-    network: Network,
-    stop: Arc<AtomicBool>,
+/// What the threads of a relay share.
+#[derive(Debug)]
+struct Shared {
+    front: UdpSocket,
+    destination: SocketAddr,
+    faults: Faults,
+    seed: u64,
+    stop: AtomicBool,
+    clients: Mutex<Vec<Arc<Client>>>,
+    /// Which client is cut off, and after how many datagrams.
+    silenced: AtomicUsize,
+    after: AtomicU64,
 }
 
-impl Direction {
-    /// Forwards to where `target` says, told where each datagram came from.
-    fn run(mut self, target: impl Fn(SocketAddr) -> Option<SocketAddr>) {
+/// A socket that sends to the destination. The relay answers for it from one of its own.
+#[derive(Debug)]
+struct Client {
+    number: usize,
+    address: SocketAddr,
+    back: UdpSocket,
+    datagrams: AtomicU64,
+}
+
+impl Shared {
+    /// Forwards what comes from clients, until it is stopped.
+    fn run(self: Arc<Self>) {
+        let mut network = Network::new(self.faults, self.seed);
+        let mut answers: Vec<JoinHandle<()>> = Vec::new();
         let mut buffer = vec![0; DATAGRAM_MAX];
-        while let Ok((length, from)) = self.from.recv_from(&mut buffer) {
-            if self.stop.load(Ordering::Relaxed) {
-                return;
+        while let Ok((length, from)) = self.front.recv_from(&mut buffer) {
+            if self.stop.load(Ordering::SeqCst) {
+                break;
+            }
+            let known = self.clients().iter().find(|c| c.address == from).cloned();
+            let Ok(client) = known.map_or_else(|| self.add(from), Ok) else {
+                continue;
+            };
+            if client.datagrams.fetch_add(1, Ordering::SeqCst) == 0 {
+                let (shared, client) = (Arc::clone(&self), Arc::clone(&client));
+                answers.push(thread::spawn(move || shared.answer(&client)));
+            }
+            if self.is_silent(&client) {
+                continue;
             }
             let datagram = buffer.get(..length).unwrap_or_default().to_vec();
-            let Some(target) = target(from) else { continue };
-            for datagram in self.network.pass(datagram) {
+            for datagram in network.pass(datagram) {
                 // A full socket is one more fault of the network.
-                let _ = self.to.send_to(&datagram, target);
+                let _ = client.back.send_to(&datagram, self.destination);
             }
         }
+        for client in self.clients().iter() {
+            let own = client.back.local_addr();
+            let _ = own.and_then(|own| self.front.send_to(&[], own));
+        }
+        for thread in answers {
+            let _ = thread.join();
+        }
+    }
+
+    /// Forwards what comes back for one client.
+    fn answer(&self, client: &Client) {
+        let mut network = Network::new(self.faults, !self.seed);
+        let mut buffer = vec![0; DATAGRAM_MAX];
+        while let Ok((length, _)) = client.back.recv_from(&mut buffer) {
+            if self.stop.load(Ordering::SeqCst) {
+                return;
+            }
+            if self.is_silent(client) {
+                continue;
+            }
+            let datagram = buffer.get(..length).unwrap_or_default().to_vec();
+            for datagram in network.pass(datagram) {
+                let _ = self.front.send_to(&datagram, client.address);
+            }
+        }
+    }
+
+    fn add(&self, address: SocketAddr) -> std::io::Result<Arc<Client>> {
+        let back = UdpSocket::bind("127.0.0.1:0")?;
+        let mut clients = self.clients();
+        let client = Arc::new(Client {
+            number: clients.len(),
+            address,
+            back,
+            datagrams: AtomicU64::new(0),
+        });
+        clients.push(Arc::clone(&client));
+        Ok(client)
+    }
+
+    fn is_silent(&self, client: &Client) -> bool {
+        client.number == self.silenced.load(Ordering::SeqCst)
+            && client.datagrams.load(Ordering::SeqCst) > self.after.load(Ordering::SeqCst)
+    }
+
+    fn clients(&self) -> MutexGuard<'_, Vec<Arc<Client>>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
