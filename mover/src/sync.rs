@@ -28,7 +28,10 @@ use crate::{
         pass::{self, Source},
         shared::Counts,
     },
-    transport::{accept::Listener, quic::QuicError},
+    transport::{
+        accept::Listener,
+        quic::{self, QuicError},
+    },
 };
 
 /// What to make equal to what, and how.
@@ -153,7 +156,7 @@ pub fn run(
 ) -> Result<PassReport, SyncError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .worker_threads(2)
+        .worker_threads(quic::cores().max(2))
         .thread_name("livmig-net")
         .build()?;
     let [own, peer] = [PrivateKey::generate()?, PrivateKey::generate()?];

@@ -3,9 +3,10 @@
 //! ```text
 //! source                                            destination
 //!   | == connect (QUIC or TCP, both keys pinned) =====> |
-//!   | -- first bidirectional stream: Begin -----------> |
+//!   | -- first bidirectional stream: a token, Begin --> |
 //!   | <------------------------------------------ Ready |
-//!   | -- lanes: unidirectional streams of frames -----> |   see `frame`
+//!   | == further connections with this token =========> |
+//!   | -- lanes: streams of frames, on any of them ----> |   see `frame`
 //!   | <--------------------------- Applied{lane, upTo} |   after each frame
 //!   | -- queries: further bidirectional streams ------> |   what does this directory hold?
 //!   | <---------------------- answers, one after the other |

@@ -21,7 +21,7 @@ use crate::{
     destination::{self, state::Destination},
     fs::{confine, volume::Volume},
     source::pass::{self, Source},
-    transport::accept::Listener,
+    transport::{accept::Listener, quic},
 };
 
 /// Serves the source.
@@ -206,7 +206,7 @@ fn mover(args: &ServeArgs, end: End, session: &Session, confinement: String) -> 
 fn runtime() -> anyhow::Result<Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .worker_threads(2)
+        .worker_threads(quic::cores().max(2))
         .thread_name("livmig-net")
         .build()?)
 }

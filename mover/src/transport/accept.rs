@@ -11,27 +11,32 @@ use std::{
 use livmig_proto::identity::{self, PrivateKey, PublicKey};
 use quinn::VarInt;
 use tokio::{
+    io::AsyncWriteExt as _,
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
     task::JoinHandle,
+    time::error::Elapsed,
 };
 
 use super::{
     hello::{Hello, Purpose, Token},
+    incoming::{Arriving, pump},
     quic::{self, QuicError},
     stream::{RecvStream, SendStream, Tls, TlsSocket, halves},
-    tcp::{self, Sockets},
+    tcp,
     tls::ServerTls,
 };
 
-/// Handshakes over TCP under way at once; more wait in the kernel's queue.
-const HANDSHAKES_MAX: usize = 64;
+pub use super::incoming::Incoming;
 
-/// Streams of one session that may wait to be accepted, of each kind.
-const WAITING_MAX: usize = 64;
+/// Handshakes under way at once, over either protocol; more wait in the kernel's queue, or QUIC's.
+const HANDSHAKES_MAX: usize = 64;
 
 /// Sessions that may wait to be accepted.
 const SESSIONS_MAX: usize = 16;
+
+/// Why a QUIC connection is ended that belongs to no session.
+const REFUSED: VarInt = VarInt::from_u32(3);
 
 /// How long nothing is accepted after that has failed.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -39,81 +44,12 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Ports that are tried until one is free for both protocols.
 const PORTS_TRIED: usize = 16;
 
-/// A session that a source has begun.
-#[derive(Clone, Debug)]
-pub enum Incoming {
-    /// Over QUIC.
-    Quic(quinn::Connection),
-    /// Over TCP.
-    Tcp(Arc<Accepted>),
-}
-
-/// A session over TCP: its streams, as they arrive.
-#[derive(Debug)]
-pub struct Accepted {
-    one_way: Arrivals,
-    both_ways: Arrivals,
-    sockets: Sockets,
-}
-
-/// Streams on their way to whoever accepts them.
-#[derive(Debug)]
-struct Arrivals {
-    arrived: mpsc::Sender<TlsSocket>,
-    waiting: tokio::sync::Mutex<mpsc::Receiver<TlsSocket>>,
-}
-
-impl Arrivals {
-    fn new() -> Self {
-        let (arrived, waiting) = mpsc::channel(WAITING_MAX);
-        let waiting = tokio::sync::Mutex::new(waiting);
-        Self { arrived, waiting }
-    }
-
-    /// The next one. May be dropped at any time: nothing is lost.
-    async fn next(&self) -> Option<TlsSocket> {
-        self.waiting.lock().await.recv().await
-    }
-}
-
-impl Incoming {
-    /// The next lane; none once the session is over.
-    pub async fn accept_uni(&self) -> Option<RecvStream> {
-        match self {
-            Self::Quic(connection) => connection.accept_uni().await.ok().map(RecvStream::Quic),
-            Self::Tcp(session) => session.one_way.next().await.map(|stream| halves(stream).1),
-        }
-    }
-
-    /// The next stream both ways, of which the first is the control stream; none once the session
-    /// is over.
-    pub async fn accept_bi(&self) -> Option<(SendStream, RecvStream)> {
-        match self {
-            Self::Quic(connection) => {
-                let (send, receive) = connection.accept_bi().await.ok()?;
-                Some((SendStream::Quic(send), RecvStream::Quic(receive)))
-            }
-            Self::Tcp(session) => session.both_ways.next().await.map(halves),
-        }
-    }
-
-    /// Ends the session, at both sides.
-    pub fn close(&self, code: u32, reason: &'static str) {
-        match self {
-            Self::Quic(connection) => {
-                connection.close(VarInt::from_u32(code), reason.as_bytes());
-            }
-            Self::Tcp(session) => session.sockets.close(),
-        }
-    }
-}
-
 /// Listens for sessions of one source.
 #[derive(Debug)]
 pub struct Listener {
     address: SocketAddr,
-    endpoint: quinn::Endpoint,
-    tasks: [JoinHandle<()>; 2],
+    endpoints: Vec<quinn::Endpoint>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Listener {
@@ -126,25 +62,30 @@ impl Listener {
         own: &PrivateKey,
         peer: &PublicKey,
     ) -> Result<(Self, mpsc::Receiver<Incoming>), QuicError> {
-        let (endpoint, listener) = sockets(address, own, peer)?;
+        let (endpoints, listener) = sockets(address, own, peer)?;
+        let address = listener.local_addr()?;
         let (begun, sessions) = mpsc::channel(SESSIONS_MAX);
         let tls = identity::server_config(own, peer, tcp::ALPN)?;
-        let doorman = Doorman {
+        let doorman = Arc::new(Doorman {
             tls: Arc::new(tls),
-            begun: begun.clone(),
+            begun,
             sessions: Mutex::default(),
+        });
+        let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+        let mut tasks: Vec<_> = endpoints
+            .iter()
+            .map(|endpoint| {
+                let doorman = Arc::clone(&doorman);
+                tokio::spawn(doorman.accept_quic(endpoint.clone(), Arc::clone(&handshakes)))
+            })
+            .collect();
+        tasks.push(tokio::spawn(doorman.accept_tcp(listener)));
+        let listener = Self {
+            address,
+            endpoints,
+            tasks,
         };
-        Ok((
-            Self {
-                address: endpoint.local_addr()?,
-                tasks: [
-                    tokio::spawn(accept_quic(endpoint.clone(), begun)),
-                    tokio::spawn(Arc::new(doorman).accept_tcp(listener)),
-                ],
-                endpoint,
-            },
-            sessions,
-        ))
+        Ok((listener, sessions))
     }
 
     /// Where it listens, over both protocols.
@@ -154,11 +95,18 @@ impl Listener {
 
     /// Ends it and waits until a peer has heard of it.
     pub async fn close(self) {
-        self.endpoint.close(0_u32.into(), b"done");
+        for endpoint in &self.endpoints {
+            endpoint.close(0_u32.into(), b"done");
+        }
         for task in &self.tasks {
             task.abort();
         }
-        let _ = tokio::time::timeout(Duration::from_secs(1), self.endpoint.wait_idle()).await;
+        let all = async {
+            for endpoint in &self.endpoints {
+                endpoint.wait_idle().await;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(1), all).await;
     }
 }
 
@@ -167,17 +115,20 @@ fn sockets(
     address: SocketAddr,
     own: &PrivateKey,
     peer: &PublicKey,
-) -> Result<(quinn::Endpoint, TcpListener), QuicError> {
+) -> Result<(Vec<quinn::Endpoint>, TcpListener), QuicError> {
     let mut tried = 0;
     loop {
-        let endpoint = quic::listen(address, own, peer)?;
-        let listener = std::net::TcpListener::bind(endpoint.local_addr()?).and_then(|listener| {
+        let endpoints = quic::listen(address, own, peer, quic::cores())?;
+        let bound = endpoints
+            .first()
+            .map_or(Ok(address), quinn::Endpoint::local_addr)?;
+        let listener = std::net::TcpListener::bind(bound).and_then(|listener| {
             listener.set_nonblocking(true)?;
             TcpListener::from_std(listener)
         });
         tried += 1;
         match listener {
-            Ok(listener) => return Ok((endpoint, listener)),
+            Ok(listener) => return Ok((endpoints, listener)),
             // Any port will do, and this one is free for one of the two only.
             Err(error)
                 if address.port() == 0
@@ -188,30 +139,67 @@ fn sockets(
     }
 }
 
-async fn accept_quic(endpoint: quinn::Endpoint, begun: mpsc::Sender<Incoming>) {
-    while let Some(incoming) = endpoint.accept().await {
-        let begun = begun.clone();
-        tokio::spawn(async move {
-            let from = incoming.remote_address();
-            match tokio::time::timeout(quic::HANDSHAKE, incoming).await {
-                Ok(Ok(connection)) => {
-                    let _ = begun.send(Incoming::Quic(connection)).await;
-                }
-                Ok(Err(error)) => tracing::warn!("data: handshake with {from}: {error}"),
-                Err(_) => tracing::warn!("data: handshake with {from} took too long"),
-            }
-        });
-    }
-}
-
-/// Lets TCP connections in and brings each to its session.
+/// Lets connections in and brings each to its session.
 struct Doorman {
     tls: Arc<rustls::ServerConfig>,
     begun: mpsc::Sender<Incoming>,
-    sessions: Mutex<HashMap<Token, Weak<Accepted>>>,
+    sessions: Mutex<HashMap<Token, Weak<Arriving>>>,
 }
 
 impl Doorman {
+    async fn accept_quic(self: Arc<Self>, endpoint: quinn::Endpoint, handshakes: Arc<Semaphore>) {
+        while let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await {
+            let Some(incoming) = endpoint.accept().await else {
+                return;
+            };
+            // Whoever only pretends to be at an address would keep others out for nothing.
+            if handshakes.available_permits() < HANDSHAKES_MAX / 2 && incoming.may_retry() {
+                let _ = incoming.retry();
+                continue;
+            }
+            let doorman = Arc::clone(&self);
+            tokio::spawn(async move {
+                let from = incoming.remote_address();
+                let admitted =
+                    tokio::time::timeout(quic::HANDSHAKE, doorman.admit_quic(incoming)).await;
+                drop(permit);
+                report(from, admitted);
+            });
+        }
+    }
+
+    async fn admit_quic(&self, incoming: quinn::Incoming) -> io::Result<()> {
+        let connection = incoming.await?;
+        let admitted = self.admit_connection(&connection).await;
+        if let Err(error) = &admitted {
+            connection.close(REFUSED, error.to_string().as_bytes());
+        }
+        admitted
+    }
+
+    async fn admit_connection(&self, connection: &quinn::Connection) -> io::Result<()> {
+        let (mut send, mut receive) = connection.accept_bi().await?;
+        let hello = Hello::read(&mut receive).await?;
+        let session = match hello.purpose {
+            Purpose::Begin => self.begin(hello.token)?,
+            Purpose::Join => self.session(hello.token)?,
+            Purpose::OneWay | Purpose::BothWays => return Err(io::ErrorKind::InvalidData.into()),
+        };
+        session.bundle.add(connection)?;
+        let begins = hello.purpose == Purpose::Begin;
+        let arriving = pump(Arc::downgrade(&session), connection.clone(), begins);
+        tokio::spawn(arriving);
+        if begins {
+            let control = (SendStream::Quic(send), RecvStream::Quic(receive));
+            session.both_ways.push(control)?;
+            let _ = self.begun.send(Incoming(session)).await;
+        } else {
+            send.write_all(&hello.encode()).await?;
+            send.shutdown().await?;
+        }
+        Ok(())
+    }
+
     async fn accept_tcp(self: Arc<Self>, listener: TcpListener) {
         let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
         while let Ok(permit) = Arc::clone(&handshakes).acquire_owned().await {
@@ -227,18 +215,15 @@ impl Doorman {
             };
             let doorman = Arc::clone(&self);
             tokio::spawn(async move {
-                let admitted = tokio::time::timeout(tcp::HANDSHAKE, doorman.admit(socket)).await;
+                let admitted =
+                    tokio::time::timeout(tcp::HANDSHAKE, doorman.admit_tcp(socket)).await;
                 drop(permit);
-                match admitted {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => tracing::warn!("data: connection from {from}: {error}"),
-                    Err(_) => tracing::warn!("data: handshake with {from} took too long"),
-                }
+                report(from, admitted);
             });
         }
     }
 
-    async fn admit(&self, socket: TcpStream) -> io::Result<()> {
+    async fn admit_tcp(&self, socket: TcpStream) -> io::Result<()> {
         tcp::prepare(&socket)?;
         let handle = tcp::handle(&socket)?;
         let accepted = ServerTls::accept(Arc::clone(&self.tls), socket).await?;
@@ -247,28 +232,22 @@ impl Doorman {
         let session = match purpose {
             Purpose::Begin => self.begin(token)?,
             Purpose::OneWay | Purpose::BothWays => self.session(token)?,
+            Purpose::Join => return Err(io::ErrorKind::InvalidData.into()),
         };
         session.sockets.add(&handle)?;
-        let arrivals = match purpose {
-            Purpose::OneWay => &session.one_way,
-            Purpose::Begin | Purpose::BothWays => &session.both_ways,
-        };
-        arrivals
-            .arrived
-            .try_send(TlsSocket { tls, handle })
-            .map_err(|_| io::Error::other("too many streams of one session"))?;
+        let (send, receive) = halves(TlsSocket { tls, handle });
+        if purpose == Purpose::OneWay {
+            return session.one_way.push(receive);
+        }
+        session.both_ways.push((send, receive))?;
         if purpose == Purpose::Begin {
-            let _ = self.begun.send(Incoming::Tcp(session)).await;
+            let _ = self.begun.send(Incoming(session)).await;
         }
         Ok(())
     }
 
-    fn begin(&self, token: Token) -> io::Result<Arc<Accepted>> {
-        let session = Arc::new(Accepted {
-            one_way: Arrivals::new(),
-            both_ways: Arrivals::new(),
-            sockets: Sockets::default(),
-        });
+    fn begin(&self, token: Token) -> io::Result<Arc<Arriving>> {
+        let session = Arc::new(Arriving::default());
         let mut sessions = self.lock();
         sessions.retain(|_, session| session.strong_count() > 0);
         if sessions.contains_key(&token) {
@@ -278,12 +257,23 @@ impl Doorman {
         Ok(session)
     }
 
-    fn session(&self, token: Token) -> io::Result<Arc<Accepted>> {
+    fn session(&self, token: Token) -> io::Result<Arc<Arriving>> {
         let session = self.lock().get(&token).and_then(Weak::upgrade);
-        session.ok_or_else(|| io::Error::other("a stream of a session that is over"))
+        session.ok_or_else(|| io::Error::other("no such session, or one that is over"))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Token, Weak<Accepted>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Token, Weak<Arriving>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+fn report(from: SocketAddr, admitted: Result<io::Result<()>, Elapsed>) {
+    match admitted {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!("data: connection from {from}: {error}"),
+        Err(_) => tracing::warn!("data: handshake with {from} took too long"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

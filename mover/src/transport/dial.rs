@@ -12,13 +12,13 @@ use livmig_proto::{
     identity::{PrivateKey, PublicKey},
     session::{ToDestination, ToSource},
 };
-use quinn::VarInt;
 use tokio::time::Instant;
 
 use super::{
     hello::Purpose,
     messages,
     quic::{self, QuicError},
+    quic_dial::QuicDialer,
     stream::{RecvStream, SendStream, halves},
     tcp::Dialer,
 };
@@ -50,12 +50,7 @@ pub struct Peer<'a> {
 #[derive(Debug)]
 pub enum Outgoing {
     /// Over QUIC.
-    Quic {
-        /// The socket.
-        endpoint: quinn::Endpoint,
-        /// The connection.
-        connection: quinn::Connection,
-    },
+    Quic(QuicDialer),
     /// Over TCP.
     Tcp(Dialer),
 }
@@ -75,15 +70,24 @@ impl Outgoing {
     /// What carries it.
     pub fn transport(&self) -> Transport {
         match self {
-            Self::Quic { .. } => Transport::Quic,
+            Self::Quic(_) => Transport::Quic,
             Self::Tcp(_) => Transport::Tcp,
+        }
+    }
+
+    /// Opens what further connections it is faster with; to be done once, when the destination has
+    /// answered and before any stream is opened.
+    pub async fn widen(&mut self) {
+        // Over TCP every stream has one of its own.
+        if let Self::Quic(dialer) = self {
+            dialer.widen(quic::cores()).await;
         }
     }
 
     /// Opens a lane.
     pub async fn open_uni(&self) -> io::Result<SendStream> {
         match self {
-            Self::Quic { connection, .. } => Ok(SendStream::Quic(connection.open_uni().await?)),
+            Self::Quic(dialer) => dialer.open_uni().await,
             Self::Tcp(dialer) => Ok(halves(dialer.open(Purpose::OneWay).await?).0),
         }
     }
@@ -91,10 +95,7 @@ impl Outgoing {
     /// Opens a stream both ways.
     pub async fn open_bi(&self) -> io::Result<(SendStream, RecvStream)> {
         match self {
-            Self::Quic { connection, .. } => {
-                let (send, receive) = connection.open_bi().await?;
-                Ok((SendStream::Quic(send), RecvStream::Quic(receive)))
-            }
+            Self::Quic(dialer) => dialer.open_bi().await,
             Self::Tcp(dialer) => Ok(halves(dialer.open(Purpose::BothWays).await?)),
         }
     }
@@ -102,9 +103,7 @@ impl Outgoing {
     /// Ends it at once.
     pub fn close(&self, code: u32, reason: &'static str) {
         match self {
-            Self::Quic { connection, .. } => {
-                connection.close(VarInt::from_u32(code), reason.as_bytes());
-            }
+            Self::Quic(dialer) => dialer.close(code, reason),
             Self::Tcp(dialer) => dialer.close(),
         }
     }
@@ -112,9 +111,8 @@ impl Outgoing {
     /// Waits, not for long, until the peer has heard that it ended.
     pub async fn wait_closed(&self) {
         // What the kernel has to send it goes on sending by itself.
-        if let Self::Quic { endpoint, .. } = self {
-            // A peer that is gone cannot hear; the drain period of QUIC is short.
-            let _ = tokio::time::timeout(Duration::from_secs(1), endpoint.wait_idle()).await;
+        if let Self::Quic(dialer) = self {
+            dialer.wait_closed().await;
         }
     }
 }
@@ -129,18 +127,11 @@ pub async fn connect(peer: Peer<'_>, transport: Option<Transport>) -> Result<Dia
 }
 
 async fn by_quic(peer: Peer<'_>) -> Result<Dialed, QuicError> {
-    let (endpoint, connection) = quic::connect(peer.address, peer.own, peer.key).await?;
-    let (send, receive) = connection.open_bi().await?;
-    let send = SendStream::Quic(send);
-    // Control is never behind bulk.
-    send.prefer();
+    let (dialer, send, receive) = QuicDialer::begin(peer.address, peer.own, peer.key).await?;
     Ok(Dialed {
-        connection: Outgoing::Quic {
-            endpoint,
-            connection,
-        },
+        connection: Outgoing::Quic(dialer),
         send,
-        receive: RecvStream::Quic(receive),
+        receive,
     })
 }
 

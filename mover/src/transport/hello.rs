@@ -16,6 +16,8 @@ pub(super) enum Purpose {
     OneWay,
     /// Queries and their answers.
     BothWays,
+    /// Any streams of a session, over QUIC.
+    Join,
 }
 
 /// The first bytes of every connection.
@@ -35,6 +37,7 @@ impl Hello {
             Purpose::Begin => 1,
             Purpose::OneWay => 2,
             Purpose::BothWays => 3,
+            Purpose::Join => 4,
         };
         let (token, rest) = bytes.split_at_mut(self.token.len());
         token.copy_from_slice(&self.token);
@@ -48,6 +51,7 @@ impl Hello {
             [1] => Purpose::Begin,
             [2] => Purpose::OneWay,
             [3] => Purpose::BothWays,
+            [4] => Purpose::Join,
             _ => return None,
         };
         Some(Self {
@@ -70,14 +74,19 @@ mod tests {
 
     #[test]
     fn a_hello_survives_its_bytes_and_nothing_else_is_one() {
-        for purpose in [Purpose::Begin, Purpose::OneWay, Purpose::BothWays] {
+        for purpose in [
+            Purpose::Begin,
+            Purpose::OneWay,
+            Purpose::BothWays,
+            Purpose::Join,
+        ] {
             let hello = Hello {
                 token: [7; 16],
                 purpose,
             };
             assert_eq!(Hello::decode(hello.encode()), Some(hello));
         }
-        for purpose in [0, 4, 255] {
+        for purpose in [0, 5, 255] {
             let mut bytes = [7; Hello::LEN];
             bytes[16] = purpose;
             assert_eq!(Hello::decode(bytes), None);

@@ -71,7 +71,7 @@ impl Link {
         let traffic = Arc::new(Traffic::default());
         let opened = async {
             let Dialed {
-                connection,
+                mut connection,
                 mut send,
                 mut receive,
             } = dial::connect(peer, transport)
@@ -90,6 +90,7 @@ impl Link {
                 Ok(_) => return Err(not_understood()),
                 Err(error) => return Err(disconnected(peer.address, &error)),
             };
+            connection.widen().await;
             let (control, outgoing) = mpsc::unbounded_channel();
             tokio::spawn(speak(send, outgoing, Arc::clone(&traffic)));
             tokio::spawn(listen(receive, Arc::clone(&acks), Arc::clone(&traffic)));

@@ -8,11 +8,14 @@
 
 pub mod accept;
 pub mod acks;
+mod bundle;
 pub mod dial;
 mod hello;
+mod incoming;
 pub mod link;
 pub mod messages;
 pub mod quic;
+mod quic_dial;
 pub mod shortage;
 pub mod stream;
 pub mod tcp;

@@ -22,6 +22,9 @@ use livmig_tests::rng::Rng;
 
 use super::serve::Pair;
 
+/// What the movers agree on over QUIC.
+const DATA: &[u8] = b"livmig-data/2";
+
 /// Both movers still serve: a welcome each, a whole pass, an orderly end.
 fn expect_unharmed(pair: Pair) -> Result<()> {
     for mover in [&pair.source, &pair.destination] {
@@ -93,11 +96,7 @@ fn a_coordinator_with_the_wrong_key() -> Result<()> {
 fn a_wrong_protocol_version() -> Result<()> {
     let pair = Pair::start(64)?;
     for mover in [&pair.source, &pair.destination] {
-        for alpn in [
-            b"livmig-control/2".as_slice(),
-            b"livmig-data/1",
-            b"http/1.1",
-        ] {
+        for alpn in [b"livmig-control/2".as_slice(), DATA, b"http/1.1"] {
             let mut client = mover.connect_speaking(&pair.keys.coordinator, alpn)?;
             ensure!(
                 client.ask(RequestBody::Hello).is_err(),
@@ -163,15 +162,22 @@ fn a_source_with_the_wrong_key_or_protocol() -> Result<()> {
         .build()?;
     let stranger = PrivateKey::generate()?;
     let attempts: [(&PrivateKey, &[u8]); 4] = [
-        (&stranger, b"livmig-data/1"),
-        (&pair.keys.coordinator, b"livmig-data/1"),
-        (&pair.keys.destination, b"livmig-data/1"),
-        (&pair.keys.source, b"livmig-data/2"),
+        (&stranger, DATA),
+        (&pair.keys.coordinator, DATA),
+        (&pair.keys.destination, DATA),
+        (&pair.keys.source, b"livmig-data/1"),
     ];
     for (key, alpn) in attempts {
         let config = client_config(key, &pair.keys.destination.public()?, alpn)?;
-        let served = runtime.block_on(is_served(config, pair.destination.data()?))?;
+        let served = runtime.block_on(is_served(config, pair.destination.data()?, b"hello"))?;
         ensure!(!served, "a wrong peer is served: {}", alpn.escape_ascii());
+    }
+    // Neither is who holds the right key but belongs to no session, or says what makes no sense.
+    for purpose in [0, 2, 3, 4, 5, 255] {
+        let config = client_config(&pair.keys.source, &pair.keys.destination.public()?, DATA)?;
+        let hello = [[7; 16].as_slice(), &[purpose]].concat();
+        let served = runtime.block_on(is_served(config, pair.destination.data()?, &hello))?;
+        ensure!(!served, "served for purpose {purpose}");
     }
     expect_unharmed(pair)
 }
@@ -185,11 +191,7 @@ fn frames_of_tiny_ops() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let config = client_config(
-        &pair.keys.source,
-        &pair.keys.destination.public()?,
-        b"livmig-data/1",
-    )?;
+    let config = client_config(&pair.keys.source, &pair.keys.destination.public()?, DATA)?;
     let mut frame = FrameBuilder::new();
     frame.push(&Op::Enter {
         path: RelPath::ROOT,
@@ -222,6 +224,8 @@ fn frames_of_tiny_ops() -> Result<()> {
             may_leave_read_back: false,
             tag_key: [0; 32],
         });
+        // A token, and that it begins a session.
+        send.write_all(&[[7; 16].as_slice(), &[1]].concat()).await?;
         send.write_all(&control::encode(&begin)?).await?;
         let mut lanes = Vec::new();
         for lane in 0..LANES {
@@ -261,7 +265,7 @@ fn frames_of_tiny_ops() -> Result<()> {
 }
 
 /// Whether a QUIC client gets as much as one byte out of the data port.
-async fn is_served(config: rustls::ClientConfig, address: SocketAddr) -> Result<bool> {
+async fn is_served(config: rustls::ClientConfig, address: SocketAddr, says: &[u8]) -> Result<bool> {
     let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse()?)?;
     let config = quinn::crypto::rustls::QuicClientConfig::try_from(config)?;
     let config = quinn::ClientConfig::new(Arc::new(config));
@@ -272,7 +276,7 @@ async fn is_served(config: rustls::ClientConfig, address: SocketAddr) -> Result<
         // A server that refuses a client's key learns of it after the client believes itself
         // connected; then every stream ends in an error.
         Ok((mut send, mut receive)) => {
-            let _ = send.write_all(b"hello").await;
+            let _ = send.write_all(says).await;
             let _ = send.finish();
             let read = tokio::time::timeout(Duration::from_mins(1), receive.read_to_end(4096));
             matches!(read.await.context("no answer and no refusal")?, Ok(bytes) if !bytes.is_empty())

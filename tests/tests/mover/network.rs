@@ -10,6 +10,7 @@ use livmig_proto::{
 use livmig_tests::{
     compare, mutate,
     relay::{Faults, Relay},
+    require,
     rng::Rng,
     tunnel::Tunnel,
 };
@@ -79,6 +80,32 @@ fn large_pair(seed: u64) -> Result<Pair> {
         fs::write(dir.join("file"), rng.bytes(LARGE / 16))?;
     }
     Ok(pair)
+}
+
+/// Over QUIC a session has a connection for each core. When one of them falls silent, all are lost, and
+/// the pass goes on over others.
+#[test]
+fn one_connection_of_several_that_falls_silent() -> Result<()> {
+    require!(cores());
+    let pair = large_pair(92)?;
+    let mut client = pair.source.connect(&pair.keys.coordinator, Epoch(1))?;
+    let relay = Relay::to(pair.destination.data()?, Faults::default(), 94)?;
+    relay.silence(1, 100);
+    let first = report(client.ask(pass_to(relay.address(), 1, PassKind::Live))?)?;
+    let connections = thread::available_parallelism()?.get().min(4);
+    assert!(relay.has_silenced() && first.complete, "{first:?}");
+    assert_eq!(first.connections_lost, 1, "{first:?}");
+    assert_eq!(relay.clients(), 2 * connections);
+    compare::expect_equal(&pair.a, &pair.b)?;
+    pair.shut_down()
+}
+
+/// Needs more than one processor.
+fn cores() -> Result<(), String> {
+    match thread::available_parallelism() {
+        Ok(cores) if cores.get() > 1 => Ok(()),
+        _ => Err("one connection carries everything where there is one processor".to_owned()),
+    }
 }
 
 /// Where UDP does not get through, TCP does; a path that is cut for good ends the pass, at once if

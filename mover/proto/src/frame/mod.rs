@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// The ALPN of the data protocol; its number is the major version.
-pub const ALPN: &[u8] = b"livmig-data/1";
+pub const ALPN: &[u8] = b"livmig-data/2";
 
 /// Frames and the ops in them, as they are built.
 #[derive(Debug)]
