@@ -51,6 +51,11 @@ const IDLE: Duration = Duration::from_secs(30);
 /// After how long larger datagrams are tried again when some were lost.
 const BLACK_HOLE: Duration = Duration::from_millis(500);
 
+/// How long the peer may wait for more to acknowledge. When datagrams were lost only a few may be
+/// under way, and with lanes alone on a connection nothing goes back that an acknowledgement could go
+/// with: the usual 25 ms were lost each time.
+const ACK_DELAY: Duration = Duration::from_millis(2);
+
 const KEEP_ALIVE: Duration = Duration::from_secs(3);
 
 /// How long a handshake may take, whatever the peer trickles.
@@ -225,6 +230,7 @@ fn transport(address: SocketAddr) -> TransportConfig {
         .initial_rtt(Duration::from_millis(2));
     let mut acks = AckFrequencyConfig::default();
     acks.ack_eliciting_threshold(VarInt::from_u32(10));
+    acks.max_ack_delay(Some(ACK_DELAY));
     config.ack_frequency_config(Some(acks));
     let mut discovery = MtuDiscoveryConfig::default();
     // A burst that a full socket drops looks like a path that no longer takes large datagrams.
