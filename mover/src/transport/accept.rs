@@ -29,7 +29,7 @@ use super::{
 
 pub use super::incoming::Incoming;
 
-/// Handshakes under way at once, over either protocol; more wait in the kernel's queue, or QUIC's.
+/// Handshakes under way at once over each protocol; more wait in the kernel's queue, or QUIC's.
 const HANDSHAKES_MAX: usize = 64;
 
 /// Sessions that may wait to be accepted.

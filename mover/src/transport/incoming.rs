@@ -115,14 +115,14 @@ pub(super) async fn pump(session: Weak<Arriving>, connection: quinn::Connection,
     loop {
         let arrived = tokio::select! {
             lane = connection.accept_uni() => lane.map(Arrived::OneWay),
-            query = connection.accept_bi() => query.map(|(send, receive)| Arrived::BothWays(send, receive)),
+            query = connection.accept_bi() => query.map(Arrived::BothWays),
         };
         let Some(session) = session.upgrade() else {
             return;
         };
         let pushed = match arrived {
             Ok(Arrived::OneWay(receive)) => session.one_way.push(RecvStream::Quic(receive)),
-            Ok(Arrived::BothWays(send, receive)) => session
+            Ok(Arrived::BothWays((send, receive))) => session
                 .both_ways
                 .push((SendStream::Quic(send), RecvStream::Quic(receive))),
             // The source has given it up before it knew that it had joined.
@@ -142,5 +142,5 @@ pub(super) async fn pump(session: Weak<Arriving>, connection: quinn::Connection,
 /// What has arrived on a QUIC connection.
 enum Arrived {
     OneWay(quinn::RecvStream),
-    BothWays(quinn::SendStream, quinn::RecvStream),
+    BothWays((quinn::SendStream, quinn::RecvStream)),
 }

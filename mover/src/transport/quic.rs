@@ -51,9 +51,9 @@ const IDLE: Duration = Duration::from_secs(30);
 /// After how long larger datagrams are tried again when some were lost.
 const BLACK_HOLE: Duration = Duration::from_millis(500);
 
-/// How long the peer may wait for more to acknowledge. When datagrams were lost only a few may be
-/// under way, and with lanes alone on a connection nothing goes back that an acknowledgement could go
-/// with: the usual 25 ms were lost each time.
+/// How long the peer may wait for more to acknowledge. After a loss only a few datagrams may be under
+/// way, and where a connection carries lanes alone nothing goes back that an acknowledgement could
+/// go with: the usual 25 ms were lost each time.
 const ACK_DELAY: Duration = Duration::from_millis(2);
 
 const KEEP_ALIVE: Duration = Duration::from_secs(3);

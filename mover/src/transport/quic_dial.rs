@@ -9,8 +9,8 @@
 //!   | <------------------------------- the same, as a yes |
 //! ```
 //!
-//! A lane or a query takes the next connection in turn. The loss of one is the loss of all: what was
-//! under way on it is gone, and only a new session finds out what arrived.
+//! A lane or a query takes the next connection in turn. The loss of one is the loss of all: what
+//! was under way on it is gone, and only a new session finds out what arrived.
 
 use std::{
     io,
