@@ -17,5 +17,6 @@ pub mod inspect;
 pub mod random;
 pub mod scratch;
 pub mod source;
+pub mod stop;
 pub mod sync;
 pub mod transport;

@@ -28,5 +28,4 @@ pub mod remote;
 pub mod room;
 pub mod shared;
 pub mod shift;
-pub mod stop;
 pub mod visit;

@@ -15,7 +15,7 @@ use livmig_proto::{
     name::{Name, RelPath},
 };
 
-use super::{links::LinkTable, load::Limiter, proof::Proof, queue::Queue, room::Room, stop::Stop};
+use super::{links::LinkTable, load::Limiter, proof::Proof, queue::Queue, room::Room};
 use crate::{
     catalog::{store::Store, tags::TagsRef},
     fault,
@@ -23,6 +23,7 @@ use crate::{
         stat::{Kind, Stat},
         volume::{LOST_AND_FOUND, Volume},
     },
+    stop::Stop,
     transport::link::Link,
 };
 

@@ -24,7 +24,7 @@ use super::{
     quic::QuicError,
     stream::{RecvStream, SendStream},
 };
-use crate::{fault, source::stop::Stop};
+use crate::{fault, stop::Stop};
 
 /// Frames that wait in one lane's queue before its thread does.
 const LANE_QUEUE: usize = 2;
