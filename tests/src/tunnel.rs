@@ -120,13 +120,14 @@ impl Path {
         if self.cuts.load(Ordering::SeqCst) != seen {
             return;
         }
+        let next = pieces.pop();
+        // First, for a new connection may come at once; the old ones are counted no more.
+        self.left.store(next.unwrap_or(0), Ordering::SeqCst);
         self.cuts.fetch_add(1, Ordering::SeqCst);
-        match pieces.pop() {
-            Some(next) => {
-                self.drop_all();
-                self.left.store(next, Ordering::SeqCst);
-            }
-            None => self.end(),
+        if next.is_some() {
+            self.drop_all();
+        } else {
+            self.end();
         }
     }
 

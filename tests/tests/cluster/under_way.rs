@@ -113,12 +113,17 @@ fn a_pass_goes_on_when_its_connections_are_lost() -> Result<()> {
         // Some seconds of a pass.
         let mut migration = begin(namespace, &workload, "4Mi")?;
         let network = source_network(namespace)?;
-        let destroy = format!("dport = :{DATA}");
+        let to_data = format!("dport = :{DATA}");
+        let sockets = ["-t", "-H", "state", "established", &to_data];
         let mut destroyed = false;
-        // Nothing tells when it has connected.
+        // Nothing tells when lanes are open beside the first connection.
         while !destroyed && migration.is_running()? {
-            let words = ["ss", "-K", "-t", "-H", "state", "established", &destroy];
-            destroyed = !within(&network, &words)?.stdout.trim().is_empty();
+            let words = [["ss"].as_slice(), &sockets].concat();
+            if within(&network, &words)?.stdout.lines().count() > 1 {
+                let words = [["ss", "-K"].as_slice(), &sockets].concat();
+                within(&network, &words)?.expect(0)?;
+                destroyed = true;
+            }
         }
         let told = migration.wait(LIMIT)?.expect(0)?.json()?;
         let first = first_pass(&told)?;

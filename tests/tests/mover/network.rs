@@ -197,7 +197,10 @@ fn connections_that_are_lost_anywhere() -> Result<()> {
                 let report = report(client.ask(pass_to(tunnel.address(), number, kind))?)?;
                 lost += report.connections_lost;
                 is_complete = report.complete;
-                let cut_off = |fault: &Fault| fault.code == FaultCode::Disconnected;
+                let cut_off = |fault: &Fault| {
+                    let code = fault.code;
+                    matches!(code, FaultCode::Disconnected | FaultCode::Unreachable)
+                };
                 ensure!(
                     is_complete || report.faults.iter().all(cut_off),
                     "{report:?}"
