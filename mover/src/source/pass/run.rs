@@ -90,18 +90,16 @@ impl Run<'_> {
             report.bytes_received += received;
             link.close();
             let attempt = attempt?;
-            let lost = match &attempt.result {
-                Err(fault)
-                    if !self.counts.stop.is_asked()
-                        && losses.add(fault, attempt.others(), attempt.advanced) =>
-                {
-                    fault
-                }
-                _ => return attempt.conclude(report),
+            let lost = attempt.result.as_ref().err().cloned();
+            let lost = lost
+                .filter(|_| !self.counts.stop.is_asked())
+                .filter(|fault| losses.add(fault, attempt.others(), attempt.advanced));
+            let Some(lost) = lost else {
+                return attempt.conclude(report);
             };
             tracing::warn!("{lost}; connecting again");
             begin.resumes = true;
-            (link, ready) = self.reconnect(runtime, &begin, lost)?;
+            (link, ready) = self.reconnect(runtime, &begin, &lost)?;
             report.connections_lost = losses.total;
             self.counts.begin_again();
             self.counts.enter(Stage::Transferring);
