@@ -8,15 +8,19 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
 
 use super::{
     cache::Cache,
     cgroups, control, down, images, kubectl,
     layout::{Layout, Machine},
-    namespaces, network, node, packages, pki,
+    namespaces, network, node, packages, pki, process,
     programs::Programs,
     status, storage,
 };
+
+/// How long the drivers may take to register on the nodes.
+const REGISTERED: Duration = Duration::from_mins(1);
 
 /// Builds what is not built and starts the cluster, unless it already runs.
 pub(super) fn run(layout: &Layout, sources: &Path) -> Result<()> {
@@ -132,12 +136,30 @@ fn await_nodes(layout: &Layout) -> Result<()> {
         wait("--for=create", &[object])?;
     }
     wait("--for=condition=Ready", &nodes)?;
-    for driver in [storage::OLD, storage::NEW] {
-        let registered =
-            format!("--for=jsonpath={{.spec.drivers[?(@.name==\"{driver}\")].name}}={driver}");
-        wait(&registered, &drivers)?;
-    }
+    // Not by `kubectl wait`, which fails where a node has no list of drivers yet.
+    process::await_value("The registration of the drivers", REGISTERED, || {
+        let nodes = kubectl::json(layout, &["get", "csinode/node-a", "csinode/node-b"])?;
+        Ok(knows_drivers(&nodes).then_some(()))
+    })?;
     wait("--for=create", &["serviceaccount/default"])
+}
+
+/// Whether each of some `CSINode`s has both drivers.
+fn knows_drivers(nodes: &Value) -> bool {
+    let knows = |node: &Value, wanted: &str| {
+        let drivers = node.pointer("/spec/drivers").and_then(Value::as_array);
+        let mut names = drivers
+            .into_iter()
+            .flatten()
+            .filter_map(|driver| driver.get("name"));
+        names.any(|name| name == wanted)
+    };
+    let nodes = nodes.get("items").and_then(Value::as_array);
+    nodes.is_some_and(|nodes| {
+        [storage::OLD, storage::NEW]
+            .iter()
+            .all(|driver| nodes.iter().all(|node| knows(node, driver)))
+    })
 }
 
 fn say_how_to_use(layout: &Layout) {
@@ -147,4 +169,27 @@ fn say_how_to_use(layout: &Layout) {
         layout.kubeconfig().display(),
         layout.kubeconfig().display()
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_node_knows_its_drivers_once_both_are_listed() {
+        let node = |drivers: Value| json!({"spec": {"drivers": drivers}});
+        let [old, new] = [storage::OLD, storage::NEW].map(|name| json!({"name": name}));
+        let both = node(json!([new, old]));
+        assert!(knows_drivers(&json!({"items": [both, both]})));
+        for other in [
+            node(Value::Null),
+            node(json!([])),
+            node(json!([old])),
+            json!({"spec": {}}),
+        ] {
+            assert!(!knows_drivers(&json!({"items": [both, other]})), "{other}");
+        }
+    }
 }
