@@ -101,12 +101,7 @@ impl Listener {
         for task in &self.tasks {
             task.abort();
         }
-        let all = async {
-            for endpoint in &self.endpoints {
-                endpoint.wait_idle().await;
-            }
-        };
-        let _ = tokio::time::timeout(Duration::from_secs(1), all).await;
+        quic::farewell(&self.endpoints).await;
     }
 }
 

@@ -58,6 +58,9 @@ const ACK_DELAY: Duration = Duration::from_millis(2);
 
 const KEEP_ALIVE: Duration = Duration::from_secs(3);
 
+/// How long a peer may take to hear that a connection is over.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// How long a handshake may take, whatever the peer trickles.
 pub const HANDSHAKE: Duration = Duration::from_secs(10);
 
@@ -184,6 +187,17 @@ pub(super) fn share_window(connection: &Connection, count: usize) {
     let share = WINDOW / u32::try_from(count).unwrap_or(u32::MAX).max(1);
     connection.set_receive_window(VarInt::from_u32(share));
     connection.set_send_window(u64::from(share));
+}
+
+/// Waits, not for long, until the peers of `endpoints` have heard that their connections ended.
+pub(super) async fn farewell(endpoints: &[Endpoint]) {
+    let all = async {
+        for endpoint in endpoints {
+            endpoint.wait_idle().await;
+        }
+    };
+    // A peer that is gone cannot hear; the drain period of QUIC is short.
+    let _ = tokio::time::timeout(FAREWELL, all).await;
 }
 
 fn loopback(local: SocketAddr) -> SocketAddr {

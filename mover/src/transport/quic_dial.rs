@@ -38,9 +38,6 @@ use crate::random::random;
 /// How long further connections may take once one is there.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long the peer may take to hear that the session is over.
-const FAREWELL: Duration = Duration::from_secs(1);
-
 /// A session from the source's side: opens its streams.
 #[derive(Debug)]
 pub struct QuicDialer {
@@ -155,13 +152,7 @@ impl QuicDialer {
 
     /// Waits, not for long, until the peer has heard that they ended.
     pub(super) async fn wait_closed(&self) {
-        let all = async {
-            for endpoint in &self.endpoints {
-                endpoint.wait_idle().await;
-            }
-        };
-        // A peer that is gone cannot hear; the drain period of QUIC is short.
-        let _ = timeout(FAREWELL, all).await;
+        quic::farewell(&self.endpoints).await;
     }
 }
 
