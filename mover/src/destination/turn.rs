@@ -1,5 +1,5 @@
-//! Whose turn it is at a destination: one session at a time touches the volume, and what one leaves is the
-//! next one's.
+//! Whose turn it is at a destination: one session at a time touches the volume, and what one leaves
+//! is the next one's.
 
 use std::sync::{Mutex, PoisonError};
 

@@ -34,12 +34,13 @@ impl Attempt {
     /// How much went wrong beside the loss of the connection.
     pub(super) fn others(&self) -> u64 {
         let paths = self.faults.iter().filter(|fault| resume::is_path(fault));
-        self.total - report::to_u64(paths.count())
+        self.total.saturating_sub(report::to_u64(paths.count()))
     }
 
     /// The pass ends with this one: what went wrong is the report's.
     pub(super) fn conclude(self, report: &mut PassReport) -> Result<(), Fault> {
-        report.faults_total += self.total - report::to_u64(self.faults.len());
+        let listed = report::to_u64(self.faults.len());
+        report.faults_total += self.total.saturating_sub(listed);
         for fault in self.faults {
             report::add_fault(report, fault);
         }
