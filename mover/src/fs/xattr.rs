@@ -1,7 +1,7 @@
 //! Extended attributes: what is carried, what is not, and how both ends reach those of an entry
 //! that cannot be opened.
 
-use std::os::fd::{AsFd, AsRawFd as _};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 
 use livmig_proto::{
     entry::Xattr,
@@ -31,18 +31,57 @@ pub fn is_carried(name: &[u8]) -> bool {
     name.starts_with(b"user.") || [CAPABILITY, ACL_ACCESS, ACL_DEFAULT].contains(&name)
 }
 
-/// The attributes of what `fd` refers to. With `O_PATH` handles go through /proc, whose entry
-/// for a descriptor leads to exactly what it holds, without resolving a name.
-pub fn read(fd: impl AsFd, is_path: bool) -> Result<Attributes, Errno> {
-    let fd = fd.as_fd();
-    let link = proc_link(fd);
-    let list = grown(|buffer| {
+/// How the attributes of an entry are reached.
+enum Reach<'f> {
+    Descriptor(BorrowedFd<'f>),
+    /// With `O_PATH` handles through /proc, whose entry for a descriptor leads to exactly what it
+    /// holds, without resolving a name.
+    Link(String),
+}
+
+impl<'f> Reach<'f> {
+    fn of(fd: BorrowedFd<'f>, is_path: bool) -> Self {
         if is_path {
-            rustix::fs::listxattr(link.as_str(), buffer)
+            Self::Link(proc_link(fd))
         } else {
-            rustix::fs::flistxattr(fd, buffer)
+            Self::Descriptor(fd)
         }
-    });
+    }
+
+    fn list(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
+        match self {
+            Self::Descriptor(fd) => rustix::fs::flistxattr(fd, buffer),
+            Self::Link(link) => rustix::fs::listxattr(link.as_str(), buffer),
+        }
+    }
+
+    fn get(&self, name: &[u8], buffer: &mut [u8]) -> Result<usize, Errno> {
+        match self {
+            Self::Descriptor(fd) => rustix::fs::fgetxattr(fd, name, buffer),
+            Self::Link(link) => rustix::fs::getxattr(link.as_str(), name, buffer),
+        }
+    }
+
+    fn set(&self, name: &[u8], value: &[u8]) -> Result<(), Errno> {
+        let flags = XattrFlags::empty();
+        match self {
+            Self::Descriptor(fd) => rustix::fs::fsetxattr(fd, name, value, flags),
+            Self::Link(link) => rustix::fs::setxattr(link.as_str(), name, value, flags),
+        }
+    }
+
+    fn remove(&self, name: &[u8]) -> Result<(), Errno> {
+        match self {
+            Self::Descriptor(fd) => rustix::fs::fremovexattr(fd, name),
+            Self::Link(link) => rustix::fs::removexattr(link.as_str(), name),
+        }
+    }
+}
+
+/// The attributes of what `fd` refers to, which `is_path` if it was opened with `O_PATH`.
+pub fn read(fd: impl AsFd, is_path: bool) -> Result<Attributes, Errno> {
+    let reach = Reach::of(fd.as_fd(), is_path);
+    let list = grown(|buffer| reach.list(buffer));
     let list = match list {
         Ok(list) => list,
         Err(Errno::OPNOTSUPP) => return Ok(Attributes::default()),
@@ -57,13 +96,7 @@ pub fn read(fd: impl AsFd, is_path: bool) -> Result<Attributes, Errno> {
             attributes.left.push(name.to_vec());
             continue;
         }
-        let value = grown(|buffer| {
-            if is_path {
-                rustix::fs::getxattr(link.as_str(), name, buffer)
-            } else {
-                rustix::fs::fgetxattr(fd, name, buffer)
-            }
-        });
+        let value = grown(|buffer| reach.get(name, buffer));
         match value {
             Ok(value) => attributes.carried.push(Xattr {
                 name: name.to_vec(),
@@ -99,31 +132,22 @@ pub fn write(
     wanted: &[Xattr],
     capabilities: bool,
 ) -> Result<(), (Errno, Vec<u8>)> {
-    let fd = fd.as_fd();
-    let link = proc_link(fd);
+    let reach = Reach::of(fd.as_fd(), is_path);
     let ours = |name: &[u8]| (name == CAPABILITY) == capabilities;
     for old in present.iter().filter(|old| ours(&old.name)) {
         if wanted.iter().all(|new| new.name != old.name) {
-            let name = old.name.as_slice();
-            let removed = if is_path {
-                rustix::fs::removexattr(link.as_str(), name)
-            } else {
-                rustix::fs::fremovexattr(fd, name)
-            };
-            removed.map_err(|errno| (errno, old.name.clone()))?;
+            reach
+                .remove(&old.name)
+                .map_err(|errno| (errno, old.name.clone()))?;
         }
     }
     for new in wanted
         .iter()
         .filter(|new| ours(&new.name) && !present.contains(new))
     {
-        let (name, value) = (new.name.as_slice(), new.value.as_slice());
-        let set = if is_path {
-            rustix::fs::setxattr(link.as_str(), name, value, XattrFlags::empty())
-        } else {
-            rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty())
-        };
-        set.map_err(|errno| (errno, new.name.clone()))?;
+        reach
+            .set(&new.name, &new.value)
+            .map_err(|errno| (errno, new.name.clone()))?;
     }
     Ok(())
 }
