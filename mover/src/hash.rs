@@ -199,9 +199,30 @@ fn read(
     buffer: &mut Vec<u8>,
 ) -> Result<Vec<Digest>, Errno> {
     buffer.resize(len, 0);
-    let read = file::read_at(fd, buffer, offset)?;
+    let (read, leaves) = read_leaves(fd, buffer, offset)?;
     buffer.truncate(read);
-    Ok(leaves_of(buffer))
+    Ok(leaves)
+}
+
+/// Fills `buffer` from `offset`, short only at the end of the file: how many bytes there were, and
+/// their leaves. Each part is hashed while a core's own cache still holds it.
+fn read_leaves(
+    fd: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    offset: u64,
+) -> Result<(usize, Vec<Digest>), Errno> {
+    let mut leaves = Vec::with_capacity(buffer.len().div_ceil(BLOCK));
+    let mut filled = 0;
+    for part in buffer.chunks_mut(file::AT_ONCE) {
+        let read = file::read_at(fd, part, offset + to_u64(filled))?;
+        let content = part.get(..read).unwrap_or_default();
+        leaves.extend(content.chunks(BLOCK).map(leaf));
+        filled += read;
+        if read < part.len() {
+            break;
+        }
+    }
+    Ok((filled, leaves))
 }
 
 fn to_u64(len: usize) -> u64 {

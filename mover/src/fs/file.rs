@@ -41,7 +41,7 @@ pub fn open_handle(dir: impl AsFd, name: &Name) -> Result<OwnedFd, Errno> {
 /// Bytes that are asked for at once. Without readahead that is what a device is kept busy with by one
 /// thread, and what somebody else's commit waits for; a disk that reads a gigabyte a second is as
 /// fast with four times as much (mover/DESIGN.md, Manners).
-const AT_ONCE: usize = 256 << 10;
+pub const AT_ONCE: usize = 256 << 10;
 
 /// Fills `buffer` from `offset`, short only at the end of the file.
 pub fn read_at(fd: impl AsFd, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {

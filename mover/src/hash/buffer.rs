@@ -1,7 +1,8 @@
 //! A buffer that a device can be read into without the page cache in between.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
+use livmig_proto::tree::Digest;
 use rustix::io::Errno;
 
 use crate::fs::file;
@@ -25,7 +26,19 @@ impl Buffer {
         Ok(())
     }
 
-    /// The same of a file that was opened by [`file::open_direct`]; `offset` is a multiple of 4096.
+    /// As [`Buffer::fill`]; the leaves of what was read.
+    pub(super) fn fill_hashed(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        offset: u64,
+        len: usize,
+    ) -> Result<Vec<Digest>, Errno> {
+        let (read, leaves) = super::read_leaves(fd, self.room(len), offset)?;
+        self.len = read;
+        Ok(leaves)
+    }
+
+    /// As [`Buffer::fill`], of a file that was opened by [`file::open_direct`]; `offset` is a multiple of 4096.
     pub fn fill_directly(&mut self, fd: impl AsFd, offset: u64, len: usize) -> Result<(), Errno> {
         let room = self.room(len.next_multiple_of(ALIGN));
         let mut filled = 0;

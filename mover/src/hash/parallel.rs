@@ -193,13 +193,13 @@ fn work(
             Ok(Some((number, stretch))) => {
                 let leaves = match stretch {
                     Stretch::Hole { .. } => Ok(Vec::new()),
-                    Stretch::Data { offset, len } => {
-                        let filled = match source {
-                            Reading::Cached => buffer.fill(fd, offset, len),
-                            Reading::Direct => buffer.fill_directly(fd, offset, len),
-                        };
-                        filled.map(|()| leaves_of(buffer.content()))
-                    }
+                    Stretch::Data { offset, len } => match source {
+                        Reading::Cached => buffer.fill_hashed(fd, offset, len),
+                        // A device is asked for all at once.
+                        Reading::Direct => buffer
+                            .fill_directly(fd, offset, len)
+                            .map(|()| leaves_of(buffer.content())),
+                    },
                 };
                 leaves.map(|leaves| Window {
                     number,
