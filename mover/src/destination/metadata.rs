@@ -28,11 +28,15 @@ use crate::{
 pub fn to_fd(fd: impl AsFd, path: &RelPath, meta: &Meta) -> Result<(), Fault> {
     let fd = fd.as_fd();
     let stat = Stat::of_fd(fd).map_err(|errno| failed(path, "look at the entry", errno))?;
-    if owner_differs(&stat, meta) {
+    let owner_differs = owner_differs(&stat, meta);
+    if owner_differs {
         rustix::fs::fchown(fd, Some(uid(meta)), Some(gid(meta)))
             .map_err(|errno| owner_failed(path, meta, errno))?;
     }
-    rustix::fs::fchmod(fd, mode(meta)).map_err(|errno| failed(path, "set the mode", errno))?;
+    // A change of owner may have changed it.
+    if owner_differs || stat.identity.mode & 0o7777 != meta.mode {
+        rustix::fs::fchmod(fd, mode(meta)).map_err(|errno| failed(path, "set the mode", errno))?;
+    }
     attributes(fd, false, path, meta)?;
     // Attributes of a list may have touched the mode's bits; what came out is checked later.
     rustix::fs::futimens(fd, &times(meta.mtime))
