@@ -360,7 +360,10 @@ impl<'a> Applier<'a> {
             }
             Op::Zero { offset, len } => writing.zero(offset, len, true),
             Op::Hole { offset, len } => writing.zero(offset, len, false),
-            Op::Copy { from, offset, len } => writing.copy(from, offset, len),
+            Op::Copy { from, offset, len } => {
+                self.destination.written.fetch_add(len, Ordering::Relaxed);
+                writing.copy(from, offset, len)
+            }
             Op::Close { size, root, meta } => {
                 let Some(writing) = self.writing.take() else {
                     return Err(out_of_order());
