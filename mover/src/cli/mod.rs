@@ -174,6 +174,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<Exit> {
         crate::fs::sys::ignore_lease_signals();
         crate::fs::sys::raise_file_limit();
+        crate::fs::sys::keep_freed_memory();
         crate::fs::volume::remember_boot();
         // What is made here is this user's alone; what is carried gets its real mode explicitly.
         rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
