@@ -5,7 +5,10 @@
 //! else has changed is not changed, so of two coordinators one cannot go on. An append of which no
 //! answer came is looked for before it is tried again.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use ::kube::api::PostParams;
 use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::ObjectMeta};
@@ -30,8 +33,10 @@ const PART_MAX: usize = 96 << 10;
 /// Parts that are read; more is no journal of ours.
 const PARTS_MAX: usize = 4096;
 
-/// How often an append is tried while the API server cannot be reached, and the pause between.
-const TRIES_MAX: u32 = 6;
+/// How long an append is tried while the API server cannot be reached, and the pause between. Whoever
+/// gives up leaves the workload as it is, perhaps stopped; a server that is restarted or moved is back
+/// within minutes.
+const PATIENCE: Duration = Duration::from_mins(10);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The role of the journal's parts.
@@ -192,14 +197,13 @@ impl Journal for ConfigMapJournal {
             .map(|(key, value)| (key.to_owned(), value))
             .into();
         }
-        let mut tried = 0;
+        let begun = Instant::now();
         loop {
             let error = match self.write(&lines).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
-            tried += 1;
-            if !error.is_transient() || tried >= TRIES_MAX {
+            if !error.is_transient() || begun.elapsed() >= PATIENCE {
                 return Err(JournalError::because(
                     "Could not append to the journal",
                     error,

@@ -62,6 +62,8 @@ pub(super) struct Trouble {
     pub(super) step: Step,
     pub(super) failure: StepFailure,
     pub(super) at: Timestamp,
+    /// When the first of these failures in a row came.
+    pub(super) since: Timestamp,
 }
 
 /// The steps with effects that a rollback must undo.
@@ -152,7 +154,17 @@ impl History {
             // The likeliest cause is a mover that is gone; ensuring them again costs little.
             self.movers_ready = false;
         }
-        self.trouble = Some(Trouble { step, failure, at });
+        let since = self
+            .trouble
+            .as_ref()
+            .filter(|trouble| trouble.step.word() == step.word())
+            .map_or(at, |trouble| trouble.since);
+        self.trouble = Some(Trouble {
+            step,
+            failure,
+            at,
+            since,
+        });
     }
 
     /// Steps that undo everything intended so far, in order: what the workload needs comes

@@ -28,6 +28,10 @@ const TRIES_BEFORE_QUIESCE: u32 = 5;
 const TRIES_IN_DOWNTIME: u32 = 3;
 const TRIES_AFTER_COMMIT: u32 = 5;
 
+/// How long a step is tried again that nobody can do without: the workload is down and waits for it.
+/// An API server that is restarted or moved is back within minutes.
+const PATIENCE: Duration = Duration::from_mins(10);
+
 /// The first pause before trying again; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -40,6 +44,10 @@ impl Machine {
             let count = self.history.failures_of(trouble.step);
             (trouble.failure.is_transient() && count < tries)
                 .then(|| Reaction::Retry(trouble.at.after(pause(count))))
+        };
+        let patient = |tries: u32| {
+            let waited = trouble.at.since(trouble.since);
+            retry(if waited < PATIENCE { u32::MAX } else { tries })
         };
         let undecided = trouble.failure.kind == FailureKind::Undecided;
         let halt = || Reaction::Decide(halt(trouble));
@@ -66,7 +74,7 @@ impl Machine {
             (State::Swapping, _) if undecided => halt(),
             (State::Swapping, _) => retry(TRIES_AFTER_COMMIT).unwrap_or_else(roll_back),
             (State::Unquiescing | State::Settling | State::RollingBack { .. }, _) => {
-                retry(TRIES_AFTER_COMMIT).unwrap_or_else(halt)
+                patient(TRIES_AFTER_COMMIT).unwrap_or_else(halt)
             }
             _ => return None,
         };
