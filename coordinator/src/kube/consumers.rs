@@ -6,7 +6,11 @@
 //! the version that stands on the stopped workload: a server knows what was there some minutes ago
 //! (etcd is compacted every 5, and the cache of watches keeps no more).
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    time::{Duration, Instant},
+};
 
 use ::kube::{
     Api,
@@ -24,6 +28,9 @@ use super::{
 /// How long a watch lasts that only catches up; the API knows no shorter one.
 const CATCH_UP_SECONDS: u32 = 1;
 
+/// How much earlier than asked for a server may end a watch, by clocks that run apart.
+const SLACK: Duration = Duration::from_millis(200);
+
 /// What the watch has seen.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Seen {
@@ -31,6 +38,8 @@ pub struct Seen {
     pub pods: BTreeMap<String, PodFacts>,
     /// The pods that were seen to go, as they were last.
     pub gone: BTreeMap<String, PodFacts>,
+    /// The UIDs of the pods that existed when the watch began.
+    pub first: BTreeSet<String>,
     /// How often something may have been missed.
     pub gaps: u64,
     /// The version of the namespace's pods that this is.
@@ -67,6 +76,21 @@ impl Seen {
             .collect()
     }
 
+    /// A pod on a node that names one of `claims`, or did before it went, and is not among the
+    /// `known`.
+    pub fn stranger<'a>(
+        &'a self,
+        claims: &'a [String],
+        uid: &'a str,
+        known: &BTreeSet<String>,
+    ) -> Option<&'a PodFacts> {
+        let users = self.consumers(claims, uid).into_iter();
+        users
+            .filter(|pod| pod.node.is_some())
+            .chain(self.former(claims, uid))
+            .find(|pod| !known.contains(&pod.uid))
+    }
+
     /// Whether the watch has come to where none of the migration's own pods names one of `claims`.
     pub fn own_are_gone(&self, claims: &[String], uid: &str) -> bool {
         !self.pods.values().any(|pod| {
@@ -89,12 +113,16 @@ impl Seen {
         if gap {
             self.gaps += 1;
         }
+        let begins = self.version.is_empty();
         self.version = version.unwrap_or_default();
         self.pods = pods
             .iter()
             .map(PodFacts::of)
             .map(|pod| (pod.uid.clone(), pod))
             .collect();
+        if begins {
+            self.first = self.pods.keys().cloned().collect();
+        }
     }
 
     fn note(&mut self, pod: &Pod) {
@@ -180,8 +208,14 @@ impl Consumers {
         };
         // What has happened since is sent at once, and the server ends the watch a second later:
         // nobody may take what was there then for what is there now.
-        if then.is_none() || !follow_once(&pods, &seeing, CATCH_UP_SECONDS).await {
-            list(&pods, &seeing, &ListParams::default(), true).await?;
+        let caught_up = match then {
+            Some(()) => follow_once(&pods, &seeing, CATCH_UP_SECONDS).await,
+            None => Followed::Lost,
+        };
+        match caught_up {
+            Followed::ToItsEnd => {}
+            Followed::Broken(error) => return Err(error),
+            Followed::Lost => list(&pods, &seeing, &ListParams::default(), true).await?,
         }
         Ok(Self::following(pods, seeing, seen))
     }
@@ -230,10 +264,14 @@ async fn list(
 /// Follows the pods for ever.
 async fn follow(pods: Api<Pod>, seeing: watch::Sender<Seen>) {
     loop {
-        if !follow_once(&pods, &seeing, super::watch::WATCH_SECONDS).await {
+        match follow_once(&pods, &seeing, super::watch::WATCH_SECONDS).await {
+            Followed::ToItsEnd => {}
+            Followed::Broken(error) => tracing::debug!(%error, "the watch of the pods broke"),
             // What went in between is not known, only what is there now.
-            if let Err(error) = list(&pods, &seeing, &ListParams::default(), true).await {
-                tracing::warn!(%error, "pods could not be listed");
+            Followed::Lost => {
+                if let Err(error) = list(&pods, &seeing, &ListParams::default(), true).await {
+                    tracing::warn!(%error, "pods could not be listed");
+                }
             }
         }
         // Whoever waits for the API server does not help it by asking at once.
@@ -241,16 +279,29 @@ async fn follow(pods: Api<Pod>, seeing: watch::Sender<Seen>) {
     }
 }
 
-/// Follows one watch to its end. False when it cannot be taken up where it ended.
-async fn follow_once(pods: &Api<Pod>, seeing: &watch::Sender<Seen>, seconds: u32) -> bool {
+/// How a watch went.
+enum Followed {
+    /// The server ended it, having sent all there was.
+    ToItsEnd,
+    /// It can be taken up where it broke.
+    Broken(ClusterError),
+    /// The server no longer knows where it had come to.
+    Lost,
+}
+
+/// Follows one watch.
+async fn follow_once(pods: &Api<Pod>, seeing: &watch::Sender<Seen>, seconds: u32) -> Followed {
     let parameters = WatchParams::default().timeout(seconds);
     let version = seeing.borrow().version.clone();
-    let events = match call("watch the pods", pods.watch(&parameters, &version)).await {
+    let what = "watch the pods";
+    let broken = |error: ClusterError| match error.code() {
+        Some(410) => Followed::Lost,
+        _ => Followed::Broken(error),
+    };
+    let begun = Instant::now();
+    let events = match call(what, pods.watch(&parameters, &version)).await {
         Ok(events) => events,
-        Err(error) => {
-            tracing::debug!(%error, "pods could not be watched");
-            return error.code() != Some(410);
-        }
+        Err(error) => return broken(error),
     };
     pin_mut!(events);
     while let Some(event) = events.next().await {
@@ -263,14 +314,24 @@ async fn follow_once(pods: &Api<Pod>, seeing: &watch::Sender<Seen>, seconds: u32
                 let version = mark.metadata.resource_version;
                 seeing.send_modify(|seen| seen.version = version);
             }
-            Ok(WatchEvent::Error(status)) => return status.code != 410,
-            Err(error) => {
-                tracing::debug!(%error, "the watch of the pods broke");
-                return true;
+            Ok(WatchEvent::Error(status)) => {
+                return broken(ClusterError::of(
+                    what.to_owned(),
+                    ::kube::Error::Api(status),
+                ));
             }
+            Err(error) => return broken(ClusterError::of(what.to_owned(), error)),
         }
     }
-    true
+    // A connection that was cut looks like an end.
+    if begun.elapsed() + SLACK < Duration::from_secs(u64::from(seconds)) {
+        let cut = io::Error::from(io::ErrorKind::UnexpectedEof);
+        return broken(ClusterError::of(
+            what.to_owned(),
+            ::kube::Error::ReadEvents(cut),
+        ));
+    }
+    Followed::ToItsEnd
 }
 
 #[cfg(test)]
@@ -346,5 +407,38 @@ mod tests {
         assert_eq!(seen.former(&claims, "m").len(), 2);
         seen.list(&[], Some("7".to_owned()), true);
         assert_eq!((seen.gaps, seen.version.as_str()), (1, "7"));
+    }
+
+    #[test]
+    fn whoever_used_a_claim_and_was_not_there_before_is_a_stranger_also_once_it_is_gone() {
+        let claims = ["data".to_owned()];
+        let ended = json!({"terminated": {"exitCode": 0}});
+        let mut seen = Seen::default();
+        seen.list(
+            &[pod("own", &json!({"running": {}}))],
+            Some("1".to_owned()),
+            false,
+        );
+        seen.forget(&pod("own", &ended));
+        let stranger = |seen: &Seen, known: &BTreeSet<String>| {
+            seen.stranger(&claims, "m", known)
+                .map(|pod| pod.uid.clone())
+        };
+        assert_eq!(stranger(&seen, &seen.first), None);
+        let mut nowhere = pod("b", &json!({"waiting": {}}));
+        nowhere.spec.as_mut().unwrap().node_name = None;
+        seen.note(&nowhere);
+        assert_eq!(stranger(&seen, &seen.first), None);
+        seen.note(&pod("b", &json!({"running": {}})));
+        assert_eq!(stranger(&seen, &seen.first).as_deref(), Some("b"));
+        seen.forget(&pod("b", &ended));
+        assert_eq!(stranger(&seen, &seen.first).as_deref(), Some("b"));
+        // What is there after a gap was not there when the watch began.
+        seen.list(
+            &[pod("c", &json!({"running": {}}))],
+            Some("9".to_owned()),
+            true,
+        );
+        assert_eq!(seen.first, ["own".to_owned()].into());
     }
 }

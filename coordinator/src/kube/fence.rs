@@ -111,6 +111,37 @@ pub async fn ensure(
     }
 }
 
+/// Raises the fence on the claim `name`, whoever made it, as long as it leads to `volume`.
+///
+/// # Errors
+/// When another coordinator has taken over, or it cannot be changed.
+pub async fn close(
+    cluster: &Cluster,
+    name: &str,
+    volume: &str,
+    mark: &Mark,
+) -> Result<(), StepFailure> {
+    let claims = cluster.api::<PersistentVolumeClaim>();
+    loop {
+        let claim = call(format!("read the claim {name}"), claims.get(name)).await?;
+        refuse_if_stale(&claim, "claim", name, mark.epoch)?;
+        let leads_to = claim
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.volume_name.as_deref());
+        if leads_to != Some(volume) {
+            return Err(StepFailure::transient(format!(
+                "The claim {name} no longer leads to {volume}: somebody has made it anew"
+            )));
+        }
+        match raise(cluster, name, &claim, mark).await {
+            // Changed in between: look again.
+            Err(error) if error.is_conflict() => {}
+            raised => return Ok(raised?),
+        }
+    }
+}
+
 /// Raises the fence on the claim as it was read.
 ///
 /// # Errors

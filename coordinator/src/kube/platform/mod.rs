@@ -1,6 +1,7 @@
 //! The steps of a migration on a cluster. Every step may be repeated and may be cut off anywhere;
 //! see [`crate::platform`] for the contract.
 
+mod back;
 mod passes;
 mod path;
 mod proof;

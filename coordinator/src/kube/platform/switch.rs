@@ -1,26 +1,20 @@
-//! Binding the claims' names, forward and back.
-
-use std::time::Duration;
+//! Binding the claims' names.
 
 use futures::future::join_all;
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
-use livmig_engine::result::{StepFailure, StepOutcome};
-use livmig_proto::ids::Epoch;
+use livmig_engine::{
+    result::{StepFailure, StepOutcome},
+    spec::ClaimTarget,
+};
 
 use super::KubePlatform;
 use crate::{
     kube::{
         claims::ClaimClass,
-        cluster::call,
-        consumers::Seen,
         rebind::{Direction, Rebind},
-        settle, workload,
+        settle,
     },
     platform::Context,
 };
-
-/// How long what uses a claim that is being deleted may take to end until somebody is told.
-const FREE_MAX: Duration = Duration::from_mins(1);
 
 impl KubePlatform {
     /// Binds every claim's name to its new volume.
@@ -28,49 +22,6 @@ impl KubePlatform {
         self.take_charge(context.epoch).await?;
         self.rebind_all(Direction::Forward, context).await?;
         Ok(StepOutcome::Done)
-    }
-
-    /// Binds every claim's name to its old volume, wherever a swap or a fence was left.
-    pub(super) async fn rebind_back(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
-        self.take_charge(context.epoch).await?;
-        self.refuse_started().await?;
-        self.free_dying(context.epoch).await?;
-        // What holds a claim keeps its name from being freed.
-        self.yield_sources().await?;
-        self.rebind_all(Direction::Back, context).await?;
-        Ok(StepOutcome::Done)
-    }
-
-    /// Fails when something runs on a claim that is bound to its new volume: what it writes there
-    /// the old one lacks.
-    async fn refuse_started(&self) -> Result<(), StepFailure> {
-        let consumers = self.consumers().await?;
-        let api = self.cluster.api::<PersistentVolumeClaim>();
-        for (index, claim) in self.target.claims.iter().enumerate() {
-            let what = format!("read the claim {}", claim.claim);
-            let Some(found) = call(what, api.get_opt(&claim.claim)).await? else {
-                continue;
-            };
-            let bound = found
-                .spec
-                .as_ref()
-                .and_then(|spec| spec.volume_name.as_deref());
-            if bound == Some(claim.volume.as_str()) || bound.is_none_or(str::is_empty) {
-                continue;
-            }
-            let uid = self.spec.uid.to_string();
-            let seen = consumers.now();
-            let users = seen.consumers(std::slice::from_ref(&claim.claim), &uid);
-            if let Some(pod) = users.iter().find(|pod| pod.node.is_some()) {
-                return Err(StepFailure::undecided(format!(
-                    "The pod {} already runs on the new volume of {} (volume {index}): what it has \
-                     written there, the old one lacks",
-                    pod.name, claim.claim
-                ))
-                .with_hint("decide which volume holds what counts; resume goes forward"));
-            }
-        }
-        Ok(())
     }
 
     /// How the claims tell their class once they are bound to their new volumes.
@@ -82,55 +33,23 @@ impl KubePlatform {
         }
     }
 
-    /// Sees to it that nothing uses a claim that is being deleted: it cannot be given back before.
-    /// Somebody may have started the workload while the fence went up. It runs, on its old volume,
-    /// and has to stop once more; those who started it get it back.
-    async fn free_dying(&self, epoch: Epoch) -> Result<(), StepFailure> {
-        let api = self.cluster.api::<PersistentVolumeClaim>();
-        let mut dying = Vec::new();
-        for claim in &self.target.claims {
-            let what = format!("read the claim {}", claim.claim);
-            let Some(found) = call(what, api.get_opt(&claim.claim)).await? else {
-                continue;
-            };
-            let bound = found.spec.and_then(|spec| spec.volume_name);
-            if bound.is_some_and(|volume| volume != claim.volume) {
-                // Whoever runs on a new volume is not stopped by a way back.
-                return Ok(());
-            }
-            if found.metadata.deletion_timestamp.is_some() {
-                dying.push(claim.claim.clone());
-            }
+    /// The new volume of a claim; none when it was never made or somebody has deleted it.
+    pub(super) async fn new_volume(
+        &self,
+        index: usize,
+        claim: &ClaimTarget,
+    ) -> Result<Option<String>, StepFailure> {
+        match self.movers.volume(index) {
+            Some(volume) => Ok(Some(volume)),
+            None => settle::new_volume(&self.cluster, &self.spec, index, claim).await,
         }
-        let consumers = self.consumers().await?;
-        let uid = self.spec.uid.to_string();
-        let user = |seen: &Seen| {
-            let users = seen.consumers(&dying, &uid);
-            let on_node = users.into_iter().find(|pod| pod.node.is_some());
-            on_node.map(|pod| pod.name.clone())
-        };
-        if user(&consumers.now()).is_none() {
-            return Ok(());
-        }
-        let version = consumers.now().version;
-        let mark = self.mark(epoch);
-        workload::stop(&self.cluster, &self.target.workload, &version, &mark).await?;
-        let free = consumers.wait(|seen| user(seen).is_none().then_some(()));
-        if tokio::time::timeout(FREE_MAX, free).await.is_ok() {
-            return Ok(());
-        }
-        let pod = user(&consumers.now()).unwrap_or_default();
-        Err(StepFailure::transient(format!(
-            "The pod {pod} still uses a claim that is being deleted, which can be given back only \
-             when nothing uses it"
-        ))
-        .with_hint(format!(
-            "stop it: kubectl -n {} delete pod {pod}",
-            self.cluster.namespace()
-        )))
     }
 
-    async fn rebind_all(&self, direction: Direction, context: &Context) -> Result<(), StepFailure> {
+    pub(super) async fn rebind_all(
+        &self,
+        direction: Direction,
+        context: &Context,
+    ) -> Result<(), StepFailure> {
         let (before, _) = self.before().await?;
         let mark = self.fence_mark(context.epoch);
         let mark = &mark;
@@ -142,10 +61,7 @@ impl KubePlatform {
             .enumerate()
             .map(async |(index, (claim, original))| {
                 let staging = self.names.staging(index);
-                let new = match self.movers.volume(index) {
-                    Some(volume) => Some(volume),
-                    None => settle::new_volume(&self.cluster, &self.spec, index, claim).await?,
-                };
+                let new = self.new_volume(index, claim).await?;
                 let old = claim.volume.as_str();
                 let (wanted, other) = match (direction, new.as_deref()) {
                     (Direction::Forward, Some(new)) => (new, Some(old)),
