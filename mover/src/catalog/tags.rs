@@ -164,7 +164,11 @@ impl TagFile {
         } else {
             // Whoever announces one giant after the other may not make places overlap.
             let end = free.end.checked_add(capacity * TAG_LEN);
-            std::mem::replace(&mut free.end, end.ok_or(Errno::FBIG)?)
+            let end = end.ok_or(Errno::FBIG)?;
+            // A later process begins where the file ends: after all room that was ever given, also
+            // where nothing was written to it.
+            rustix::fs::ftruncate(&self.file, end)?;
+            std::mem::replace(&mut free.end, end)
         };
         drop(free);
         if reused.is_some() {
@@ -304,11 +308,29 @@ mod tests {
         let log2 = block_log2_for(i64::MAX as u64);
         let count = (i64::MAX as u64).div_ceil(1 << log2);
         let mut end = 0;
+        // However many giants are announced: at some point there is no room for one more.
         while let Ok(place) = tags.allocate(count, log2) {
             assert!(place.offset >= end);
             end = place.offset + place.capacity * TAG_LEN;
         }
-        assert!(end > u64::MAX >> 1);
+        assert!(tags.allocate(10, BLOCK_LOG2).unwrap().offset >= end);
+    }
+
+    #[test]
+    fn places_of_an_earlier_process_are_not_given_away() {
+        let file = tempfile::tempfile().unwrap();
+        let earlier = TagFile::new(file.try_clone().unwrap()).unwrap();
+        // Room for twice as many, of which nothing is written.
+        let first = earlier.allocate(520, BLOCK_LOG2).unwrap();
+        earlier.write(&first, 0, &[Tag([7; 16]); 520]).unwrap();
+        drop(earlier);
+        let later = TagFile::new(file).unwrap();
+        let second = later.allocate(2000, BLOCK_LOG2).unwrap();
+        assert!(second.offset >= first.offset + first.capacity * TAG_LEN);
+        later.write(&second, 0, &[Tag([9; 16]); 2000]).unwrap();
+        later.release(&first);
+        later.allocate(600, BLOCK_LOG2).unwrap();
+        assert_eq!(later.read(&second, 0, 1).unwrap(), [Tag([9; 16])]);
     }
 
     #[test]
