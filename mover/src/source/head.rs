@@ -65,7 +65,7 @@ impl Head {
     /// everything. A pass that ended before it had must not be the only one that knew.
     pub fn clock_was_stepped(&mut self) -> bool {
         let now = clock_offset();
-        self.stepped |= now.abs_diff(self.clock_offset) > STEP_NANOS;
+        self.stepped |= is_step(self.clock_offset, now);
         self.clock_offset = now;
         self.stepped
     }
@@ -83,8 +83,14 @@ impl Default for Head {
     }
 }
 
-fn clock_offset() -> i64 {
+/// The wall clock's distance from the boot clock, in nanoseconds.
+pub(super) fn clock_offset() -> i64 {
     i64::try_from(volume::clock_offset()).unwrap_or(i64::MAX)
+}
+
+/// Whether somebody has stepped the wall clock, from its distances before and now.
+pub(super) fn is_step(before: i64, now: i64) -> bool {
+    now.abs_diff(before) > STEP_NANOS
 }
 
 #[cfg(test)]

@@ -2,17 +2,47 @@
 
 use livmig_proto::entry::Time;
 
-use crate::{catalog::segment::Seen, fs::stat::Identity};
+use super::head;
+use crate::{
+    catalog::segment::Seen,
+    fs::{stat::Identity, volume},
+};
 
 /// Seconds by which a change must be older than the flush before the scan for its timestamp to
 /// be believed: a write is stamped when the call starts, and calls that took seconds to store
 /// their bytes have been measured.
 const MARGIN: i64 = 30;
 
+/// A flush that has begun, by the clock that stamps changes.
+#[derive(Clone, Copy, Debug)]
+pub struct Flush {
+    at: Time,
+    /// How far that clock was from one that nobody steps.
+    clock_offset: i64,
+}
+
+impl Flush {
+    /// One that begins now.
+    pub fn begin() -> Self {
+        // First: a step in between shows.
+        let clock_offset = head::clock_offset();
+        Self {
+            at: volume::now(),
+            clock_offset,
+        }
+    }
+
+    /// Whether times before and after its beginning can still be told apart. Once the clock was
+    /// stepped back, what is stamped now looks older than the flush.
+    fn counts(&self) -> bool {
+        !head::is_step(self.clock_offset, head::clock_offset())
+    }
+}
+
 /// On what ground an equal identity is a proof.
 #[derive(Clone, Copy, Debug)]
 pub struct Proof {
-    /// Whether this file system can prove anything.
+    /// Whether anything can be proven.
     pub possible: bool,
     /// Whether what was proven before still is: not after the wall clock was stepped.
     pub remembered: bool,
@@ -21,6 +51,16 @@ pub struct Proof {
 }
 
 impl Proof {
+    /// By a volume that is able to prove anything or not, after `flush`, and whether what was proven
+    /// before still holds.
+    pub fn new(able: bool, remembered: bool, flush: Flush) -> Self {
+        Self {
+            possible: able && flush.counts(),
+            remembered,
+            flushed: flush.at,
+        }
+    }
+
     /// Whether `identity`, unchanged since before the first read until after the last, will
     /// prove later that nothing changed.
     pub fn is_cold(&self, identity: &Identity) -> bool {
@@ -130,5 +170,19 @@ mod tests {
             }
             .holds(Some(&seen), &identity(1))
         );
+    }
+
+    #[test]
+    fn a_flush_before_a_step_of_the_clock_proves_nothing() {
+        let flush = Flush::begin();
+        let old = identity(flush.at.seconds - MARGIN - 1);
+        assert!(Proof::new(true, true, flush).seen(&old, &old).cold);
+        // What would have been stamped right after the flush, by a clock that went back an hour.
+        let stepped = Flush {
+            clock_offset: flush.clock_offset + 3_600_000_000_000,
+            ..flush
+        };
+        let new = identity(flush.at.seconds - 3599);
+        assert!(!Proof::new(true, false, stepped).seen(&new, &new).cold);
     }
 }

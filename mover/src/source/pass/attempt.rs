@@ -4,7 +4,6 @@ use std::sync::{Mutex, atomic::AtomicBool};
 
 use livmig_proto::{
     control::{Fault, PassReport},
-    entry::Time,
     session::Ready,
 };
 
@@ -12,7 +11,7 @@ use super::{report, resume, run::Run};
 use crate::{
     source::{
         links::LinkTable,
-        proof::Proof,
+        proof::{Flush, Proof},
         queue::Queue,
         room::Room,
         shared::{Faults, Shared, lock},
@@ -53,7 +52,7 @@ impl Attempt {
 }
 
 impl Run<'_> {
-    /// The pass over `link`, to a destination that is `ready`; `flushed` is when the pass began.
+    /// The pass over `link`, to a destination that is `ready`; `flush` is what the pass began with.
     ///
     /// What it does not complete it leaves as a pass that failed does: what was acknowledged is
     /// known, the rest in flight. So the next may be an attempt of this pass or another pass.
@@ -61,7 +60,7 @@ impl Run<'_> {
         &mut self,
         link: &Link,
         ready: &Ready,
-        flushed: Time,
+        flush: Flush,
         report: &mut PassReport,
     ) -> Result<Attempt, Fault> {
         let (baseline, stepped) = self.baseline(ready.instance, ready.empty)?;
@@ -74,11 +73,7 @@ impl Run<'_> {
             reserved: ready.lost_and_found,
             allow_empty: self.request.allow_empty,
             tag_key: lock(self.head).tag_key,
-            proof: Proof {
-                possible: self.volume.proves_unchanged(),
-                remembered: !stepped,
-                flushed,
-            },
+            proof: Proof::new(self.volume.proves_unchanged(), !stepped, flush),
             room: Room::default(),
             queue: Queue::default(),
             links: Mutex::new(LinkTable::default()),

@@ -20,12 +20,13 @@ use super::resume::Losses;
 use crate::{
     catalog::store::Store,
     fault,
-    fs::volume::{self, Volume},
+    fs::volume::Volume,
     random::random,
     source::{
         head::Head,
         links::LinkSummary,
         load::Limiter,
+        proof::Flush,
         queue::Baseline,
         recheck,
         shared::{Counts, Shared, lock},
@@ -67,7 +68,7 @@ impl Run<'_> {
         report: &mut PassReport,
     ) -> Result<(), Fault> {
         self.counts.enter(Stage::Flushing);
-        let flushed = volume::now();
+        let flush = Flush::begin();
         self.volume.sync().map_err(|errno| {
             fault::at(
                 Side::Source,
@@ -84,7 +85,7 @@ impl Run<'_> {
         let mut losses = Losses::default();
         loop {
             report.transport = Some(link.transport());
-            let attempt = self.attempt(&link, &ready, flushed, report);
+            let attempt = self.attempt(&link, &ready, flush, report);
             let (sent, received) = link.traffic();
             report.bytes_sent += sent;
             report.bytes_received += received;
