@@ -133,14 +133,14 @@ impl<'a> Visitor<'a> {
         self.lane.drain()
     }
 
-    /// Visits the directory at `path` once more, and what is new in it, and waits until all of it
-    /// is applied.
-    pub fn visit_again(&mut self, path: RelPath) -> Result<(), Fault> {
+    /// Visits the directory at `path` once more, and what is new in it, or all below it if `deep`,
+    /// and waits until all of it is applied.
+    pub fn visit_again(&mut self, path: RelPath, deep: bool) -> Result<(), Fault> {
         self.visit(&Job {
             path,
             from: None,
             baseline: Baseline::Remembered,
-            deep: false,
+            deep,
         })?;
         self.run()
     }

@@ -7,7 +7,7 @@ use livmig_proto::{
     session::Ready,
 };
 
-use super::{report, resume, run::Run};
+use super::{report, resume, rounds::disappeared, run::Run};
 use crate::{
     source::{
         links::LinkTable,
@@ -85,6 +85,12 @@ impl Run<'_> {
             faults: Faults::default(),
         };
         let result = self.transfer(&shared, baseline, report);
+        if shared.is_final() {
+            // Whoever lost the connection did not come to tell of them.
+            for path in lock(&shared.vanished).drain(..) {
+                shared.faults.push(disappeared(&path));
+            }
+        }
         link.acks().fail_short();
         let (mut faults, total) = shared.faults.get();
         let (remote, remote_total) = link.acks().faults();

@@ -127,7 +127,8 @@ impl Run<'_> {
     }
 
     /// Directories that were listed and then gone leave the destination with something that no
-    /// directory accounts for: their parents are listed again.
+    /// directory accounts for: their parents are listed again. Those that are back by then were
+    /// visited by nobody.
     fn look_again(&self, shared: &Shared<'_>) -> Result<(), Fault> {
         for _ in 0..LOOKS {
             let mut vanished = std::mem::take(&mut *lock(&shared.vanished));
@@ -135,19 +136,14 @@ impl Run<'_> {
                 return Ok(());
             }
             if shared.is_final() {
-                for path in vanished {
-                    shared.faults.push(fault::named(
-                        Side::Source,
-                        FaultCode::StillWritten,
-                        &path,
-                        "source: a directory disappeared during the final pass",
-                    ));
+                for path in &vanished {
+                    shared.faults.push(disappeared(path));
                 }
                 return Ok(());
             }
             vanished.sort_unstable();
             let mut parents: Vec<RelPath> = Vec::new();
-            for path in vanished {
+            for path in &vanished {
                 let Some((parent, _)) = path.split() else {
                     return Err(fault::plain(
                         Side::Source,
@@ -164,7 +160,12 @@ impl Run<'_> {
             let mut visitor = Visitor::new(shared)?;
             for path in parents {
                 if is_reachable(shared, &path)? {
-                    visitor.visit_again(path)?;
+                    visitor.visit_again(path, false)?;
+                }
+            }
+            for path in vanished {
+                if is_reachable(shared, &path)? {
+                    visitor.visit_again(path, true)?;
                 }
             }
         }
@@ -173,6 +174,16 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+/// A directory of the source was gone when it was to be visited in a final pass.
+pub(super) fn disappeared(path: &RelPath) -> Fault {
+    fault::named(
+        Side::Source,
+        FaultCode::StillWritten,
+        path,
+        "source: a directory disappeared during the final pass",
+    )
 }
 
 /// Whether the destination has the directory at `path`, as every directory above it says.
