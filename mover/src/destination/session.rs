@@ -97,7 +97,10 @@ async fn accept(
     };
     // The peer holds the pinned key: a session that is still there is its own older one. What
     // that has received is applied to the end before anything else is.
-    if let Err(fault) = sessions.replace(&begin, &connection) {
+    let admitted = destination
+        .admit(&begin)
+        .and_then(|()| sessions.replace(&begin, &connection));
+    if let Err(fault) = admitted {
         refuse(fault.clone(), send, receive).await;
         return Err(fault);
     }

@@ -122,8 +122,9 @@ impl Destination {
         Ok(())
     }
 
-    /// Accepts a pass, or says why not. From here on the tree is this migration's.
-    pub(super) fn accept(&self, begin: &Begin) -> Result<Ready, Fault> {
+    /// Fails when whoever begins a pass has no business here: nothing that is under way has to end for
+    /// it.
+    pub(super) fn admit(&self, begin: &Begin) -> Result<(), Fault> {
         let refuse =
             |code, message: &str| Err(fault::plain(Side::Destination, code, message.to_owned()));
         if begin.migration != self.migration {
@@ -140,6 +141,13 @@ impl Destination {
                  believed any more; migrate to another volume",
             );
         }
+        Ok(())
+    }
+
+    /// Accepts a pass, or says why not. From here on the tree is this migration's.
+    pub(super) fn accept(&self, begin: &Begin) -> Result<Ready, Fault> {
+        // Again: a later coordinator may have come while this one's turn was waited for.
+        self.admit(begin)?;
         let failed = |errno| {
             fault::plain(
                 Side::Destination,
@@ -150,12 +158,13 @@ impl Destination {
         let empty = self.volume.is_empty().map_err(failed)?;
         let mut token = self.token.lock().unwrap_or_else(PoisonError::into_inner);
         if !empty && token.is_none() && !begin.adopt {
-            return refuse(
+            return Err(fault::plain(
+                Side::Destination,
                 FaultCode::NotEmpty,
                 "destination: the directory holds entries that this migration did not write; \
                  nothing was changed (--adopt takes them over and removes what the source does \
                  not have)",
-            );
+            ));
         }
         let boot = volume::boot_id();
         let instance = match &*token {
