@@ -263,7 +263,10 @@ impl Session {
                 }
                 Ok(None) => break,
                 Err(error) => {
+                    // Over TCP it may be the only one that is lost, and the source waits for what
+                    // it has sent down it: it must hear of it.
                     tracing::debug!("lane {lane}: {error}");
+                    self.connection.close(3, "a lane was lost");
                     break;
                 }
             }
