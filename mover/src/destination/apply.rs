@@ -416,12 +416,16 @@ impl<'a> Applier<'a> {
         remove::remove(&current.dir, name)
             .map_err(|errno| failed("remove what the link replaces", errno))?;
         // An entry that had one link has more now, and another directory may hold it.
-        if parent != current.path {
-            self.destination
-                .touched
+        let touch = || {
+            if parent == current.path {
+                return Ok(());
+            }
+            let touched = &self.destination.touched;
+            touched
                 .push(&parent, &Touch::default())
-                .map_err(Destination::state_fault)?;
-        }
+                .map_err(Destination::state_fault)
+        };
+        touch()?;
         // Without AT_SYMLINK_FOLLOW a link to a symbolic link is to the link itself.
         rustix::fs::linkat(
             target_dir.as_fd(),
@@ -430,7 +434,9 @@ impl<'a> Applier<'a> {
             name.as_os_str(),
             AtFlags::empty(),
         )
-        .map_err(|errno| failed("make the hard link", errno))
+        .map_err(|errno| failed("make the hard link", errno))?;
+        // Whoever surveys early may have taken up the first note before there was the link.
+        touch()
     }
 }
 
