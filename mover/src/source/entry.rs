@@ -88,8 +88,9 @@ impl Visitor<'_> {
             _ => self.special(visit, name, &path, before),
         };
         match result {
-            // A fault of one entry is noted, and what the destination holds of it stays.
-            Err(fault) if is_local(&fault) => {
+            // A fault of one entry is noted, and what the destination holds of it stays. What has ended
+            // the session may name an entry too.
+            Err(fault) if is_local(&fault) && self.shared.link.acks().over().is_none() => {
                 self.note(fault);
                 // Unless some of it was sent before: then nobody knows what is there.
                 visit.doubtful |= self.lane.pushed() != pushed;
