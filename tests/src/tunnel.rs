@@ -29,6 +29,8 @@ struct Path {
     pieces: Mutex<Vec<u64>>,
     cuts: AtomicU32,
     cut: AtomicBool,
+    /// Whether only the connection is lost that is one too many.
+    alone: bool,
     open: Mutex<Vec<TcpStream>>,
 }
 
@@ -41,6 +43,16 @@ impl Tunnel {
     /// A tunnel to `destination` that loses its connections after the first of `pieces` has gone to it
     /// and takes new ones, and so on; for good after the last.
     pub fn in_pieces(destination: SocketAddr, pieces: &[u64]) -> Result<Self> {
+        Self::new(destination, pieces, false)
+    }
+
+    /// A tunnel to `destination` that loses one connection, the one that carries the byte after
+    /// `bytes`, and carries all others on.
+    pub fn losing_one(destination: SocketAddr, bytes: u64) -> Result<Self> {
+        Self::new(destination, &[bytes, u64::MAX], true)
+    }
+
+    fn new(destination: SocketAddr, pieces: &[u64], alone: bool) -> Result<Self> {
         let mut pieces: Vec<u64> = pieces.iter().rev().copied().collect();
         let first = pieces.pop().unwrap_or(0);
         let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -49,6 +61,7 @@ impl Tunnel {
             pieces: Mutex::new(pieces),
             cuts: AtomicU32::new(0),
             cut: AtomicBool::new(false),
+            alone,
             open: Mutex::default(),
         });
         let address = listener.local_addr()?;
@@ -77,7 +90,7 @@ impl Tunnel {
         self.address
     }
 
-    /// How often all its connections were lost.
+    /// How often its connections were lost.
     pub fn cuts(&self) -> u32 {
         self.path.cuts.load(Ordering::SeqCst)
     }
@@ -125,7 +138,9 @@ impl Path {
         self.left.store(next.unwrap_or(0), Ordering::SeqCst);
         self.cuts.fetch_add(1, Ordering::SeqCst);
         if next.is_some() {
-            self.drop_all();
+            if !self.alone {
+                self.drop_all();
+            }
         } else {
             self.end();
         }
@@ -167,6 +182,8 @@ fn forward(path: &Path, mut from: TcpStream, mut to: TcpStream, counted: Option<
             && !path.pass(read)
         {
             path.cut(cuts);
+            let _ = from.shutdown(Shutdown::Both);
+            let _ = to.shutdown(Shutdown::Both);
             return;
         }
         let carried = to.write_all(buffer.get(..read).unwrap_or_default());

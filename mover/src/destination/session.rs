@@ -245,7 +245,7 @@ impl Session {
     async fn lane(self, mut stream: RecvStream, answers: Answers) {
         let mut number = [0; 4];
         if stream.read_exact(&mut number).await.is_err() {
-            return;
+            return self.lane_lost();
         }
         let lane = u32::from_le_bytes(number);
         let (queue, frames) = mpsc::channel(LANE_QUEUE);
@@ -263,10 +263,8 @@ impl Session {
                 }
                 Ok(None) => break,
                 Err(error) => {
-                    // Over TCP it may be the only one that is lost, and the source waits for what
-                    // it has sent down it: it must hear of it.
                     tracing::debug!("lane {lane}: {error}");
-                    self.connection.close(3, "a lane was lost");
+                    self.lane_lost();
                     break;
                 }
             }
@@ -284,6 +282,12 @@ impl Session {
                 fatal: true,
             });
         }
+    }
+
+    /// Over TCP it may be the only one that is lost, and the source waits for what it has sent down
+    /// it.
+    fn lane_lost(&self) {
+        self.connection.close(3, "a lane was lost");
     }
 
     async fn queries(self, send: SendStream, receive: RecvStream, answers: Answers) {

@@ -84,11 +84,14 @@ impl Outgoing {
         }
     }
 
-    /// Opens a lane.
-    pub async fn open_uni(&self) -> io::Result<SendStream> {
+    /// Opens a lane, and what tells of its loss where it is a connection of its own.
+    pub async fn open_uni(&self) -> io::Result<(SendStream, Option<RecvStream>)> {
         match self {
-            Self::Quic(dialer) => dialer.open_uni().await,
-            Self::Tcp(dialer) => Ok(halves(dialer.open(Purpose::OneWay).await?).0),
+            Self::Quic(dialer) => Ok((dialer.open_uni().await?, None)),
+            Self::Tcp(dialer) => {
+                let (send, receive) = halves(dialer.open(Purpose::OneWay).await?);
+                Ok((send, Some(receive)))
+            }
         }
     }
 

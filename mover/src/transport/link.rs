@@ -1,7 +1,10 @@
 //! The source's end of a data session: asynchronous at the socket, blocking for the threads.
 
 use std::{
+    future::pending,
+    io,
     net::SocketAddr,
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -15,7 +18,11 @@ use livmig_proto::{
     session::{Begin, Query, Ready, ToDestination, ToSource},
     wire::DecodeError,
 };
-use tokio::{io::BufReader, runtime::Handle, sync::mpsc};
+use tokio::{
+    io::{AsyncReadExt as _, BufReader},
+    runtime::Handle,
+    sync::mpsc,
+};
 
 use super::{
     acks::Acks,
@@ -31,6 +38,17 @@ const LANE_QUEUE: usize = 2;
 
 /// How long a destination that has given a lane up may take to say why.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Waits for the loss of a lane that is a connection of its own: nothing ever comes back on it.
+async fn lost(back: Option<RecvStream>) -> io::Error {
+    match back {
+        Some(mut back) => match back.read_u8().await {
+            Ok(_) => io::ErrorKind::InvalidData.into(),
+            Err(error) => error,
+        },
+        None => pending().await,
+    }
+}
 
 /// A data session, from the source's point of view.
 #[derive(Debug)]
@@ -119,29 +137,36 @@ impl Link {
     /// Opens a lane: its number and the queue of its frames. The lane ends with the queue.
     pub fn lane(&self) -> Result<(u32, mpsc::Sender<Bytes>), Fault> {
         let number = self.acks.add_lane();
-        let mut stream = self
+        let (mut stream, back) = self
             .runtime
             .block_on(self.connection.open_uni())
             .map_err(|error| fault::disconnected(Side::Source, &error.to_string()))?;
         let (queue, mut frames) = mpsc::channel::<Bytes>(LANE_QUEUE);
         let (traffic, acks) = (Arc::clone(&self.traffic), Arc::clone(&self.acks));
         self.runtime.spawn(async move {
+            let mut lost = pin!(lost(back));
             let mut next = Some(Bytes::copy_from_slice(&number.to_le_bytes()));
-            while let Some(frame) = next {
+            let error = loop {
+                let Some(frame) = next else {
+                    return stream.finish().await;
+                };
                 let len = u64::try_from(frame.len()).unwrap_or(0);
                 if let Err(error) = stream.write_bytes(frame).await {
-                    // The destination may have given this lane up. Then it says why on the control
-                    // stream, which may come later than this.
-                    let told = async { while frames.recv().await.is_some() {} };
-                    if tokio::time::timeout(LAST_WORDS, told).await.is_err() {
-                        acks.lose(&error.to_string());
-                    }
-                    return;
+                    break error;
                 }
                 traffic.sent.fetch_add(len, Ordering::Relaxed);
-                next = frames.recv().await;
+                next = tokio::select! {
+                    frame = frames.recv() => frame,
+                    // What was written need not have arrived.
+                    error = &mut lost => break error,
+                };
+            };
+            // The destination may have given this lane up. Then it says why on the control stream,
+            // which may come later than this.
+            let told = async { while frames.recv().await.is_some() {} };
+            if tokio::time::timeout(LAST_WORDS, told).await.is_err() {
+                acks.lose(&error.to_string());
             }
-            stream.finish().await;
         });
         Ok((number, queue))
     }

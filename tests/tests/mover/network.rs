@@ -1,6 +1,6 @@
 //! Passes over a bad network: slower, never wrong.
 
-use std::{fs, thread};
+use std::{fs, sync::mpsc, thread, time::Duration};
 
 use anyhow::{Result, anyhow, ensure};
 use livmig_proto::{
@@ -215,6 +215,33 @@ fn connections_that_are_lost_anywhere() -> Result<()> {
         pair.shut_down()?;
     }
     ensure!(lost > 0, "no pass went on over another connection");
+    Ok(())
+}
+
+/// One connection of several is lost, anywhere, with all that was to go over it in its sockets: what
+/// waits for that hears of it.
+#[test]
+fn a_connection_that_is_lost_alone() -> Result<()> {
+    let mut lost = 0;
+    for seed in 0..6 {
+        let pair = Pair::start(920 + seed)?;
+        let mut rng = Rng::new(seed);
+        fs::write(pair.a.join("file"), rng.bytes(200 << 10))?;
+        let tunnel = Tunnel::losing_one(pair.destination.data()?, (3 + 2 * seed) * (20 << 10))?;
+        let mut client = pair.source.connect(&pair.keys.coordinator, Epoch(1))?;
+        let body = pass_to(tunnel.address(), 1, PassKind::Live);
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || tell.send(client.ask(body)));
+        let answer = told
+            .recv_timeout(Duration::from_mins(1))
+            .map_err(|_| anyhow!("the pass waits for what was lost"))?;
+        let first = report(answer?)?;
+        ensure!(first.complete, "{first:?}");
+        lost += first.connections_lost;
+        compare::expect_equal(&pair.a, &pair.b)?;
+        pair.shut_down()?;
+    }
+    ensure!(lost > 0, "no connection was lost in a pass");
     Ok(())
 }
 
