@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use livmig_proto::name::Name;
 use rustix::{
-    fs::{Advice, OFlags},
+    fs::{Advice, OFlags, SeekFrom},
     io::Errno,
 };
 
@@ -73,6 +73,14 @@ pub fn write_at(fd: impl AsFd, content: &[u8], offset: u64) -> Result<(), Errno>
         }
     }
     Ok(())
+}
+
+/// Waits for the end of a write to the file that is under way, where the file system lets one write
+/// at a time go through the page cache: looking for data takes the same lock there (ext4, xfs, btrfs,
+/// tmpfs). A write holds it from when it stamps the file until all its bytes are stored.
+pub fn await_writer(fd: impl AsFd) {
+    // Where it cannot be asked, a margin of time has to do.
+    let _ = rustix::fs::seek(fd, SeekFrom::Data(0));
 }
 
 /// Asks the kernel to read ahead of a sequential read.

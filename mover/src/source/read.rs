@@ -77,6 +77,10 @@ pub fn open(
             "source: a process still has the file open for writing",
         ));
     }
+    if shared.proof.is_cold(&before.identity) {
+        // A write that has begun stamped the file when it did, perhaps before the flush.
+        file::await_writer(&fd);
+    }
     if hash::takes_several(before.identity.size) {
         if shared.reads_gently() {
             file::expect_nothing(&fd);
