@@ -1,5 +1,6 @@
-//! The final claim, tried while the workload still runs: whatever would refuse or alter it at the
-//! swap (a webhook, an admission policy, a limit range) is met before anything is stopped.
+//! The claims to come, tried while the workload still runs: whatever would refuse or alter one at the
+//! swap, or on the way back (a webhook, an admission policy, a limit range), is met before anything is
+//! stopped.
 
 use ::kube::api::PostParams;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
@@ -12,7 +13,7 @@ use super::{
     quantity::amount,
 };
 
-/// One final claim, and the name it is tried under.
+/// One claim as it may have to be made anew, and the name it is tried under.
 #[derive(Clone, Copy, Debug)]
 pub struct Trial<'a> {
     /// A name that no claim has: the real one is taken by the claim that is to be replaced, and
@@ -21,8 +22,10 @@ pub struct Trial<'a> {
     pub name: &'a str,
     /// The claim as it was before the migration.
     pub original: &'a PersistentVolumeClaim,
-    /// The new volume's name.
+    /// The name of the volume that it will be bound to.
     pub volume: &'a str,
+    /// Which one that is, in a word.
+    pub which: &'static str,
     /// How the claim will tell its class.
     pub class: ClaimClass,
 }
@@ -59,13 +62,14 @@ impl Trial<'_> {
         match verdict(&claim, &volume, answer) {
             Verdict::Passed => Ok(()),
             Verdict::Unknown(why) => {
-                tracing::warn!(claim = %original, "the final claim could not be tried: {why}");
+                let which = self.which;
+                tracing::warn!(claim = %original, "the claim on its {which} volume could not be tried: {why}");
                 Ok(())
             }
             Verdict::Altered(how) => Err(StepFailure::permanent(format!(
-                "The claim {original} could not be bound to its new volume {}: something in the \
+                "The claim {original} could not be bound to its {} volume {}: something in the \
                  cluster changes claims as they are created, and makes {how}",
-                self.volume
+                self.which, self.volume
             ))
             .with_hint(
                 "look for mutating webhooks and policies: kubectl get \
@@ -73,12 +77,12 @@ impl Trial<'_> {
                         from them, and migrate again",
             )),
             Verdict::Refused(why) => Err(StepFailure::permanent(format!(
-                "The claim {original} would be refused when it is made anew on its new volume {}: \
+                "The claim {original} would be refused when it is made anew on its {} volume {}: \
                  {why}",
-                self.volume
+                self.which, self.volume
             ))
             .with_hint(
-                "let the claim pass with its new class, as it stands in the message; then migrate \
+                "let the claim pass, with either class, as it stands in the message; then migrate \
                  again",
             )),
             Verdict::Failed(error) => Err(error.into()),

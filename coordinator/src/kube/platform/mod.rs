@@ -32,6 +32,7 @@ use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
 use super::{
     by_hand,
+    claims::ClaimClass,
     cluster::Cluster,
     consumers::Consumers,
     fence::{self, Mark},
@@ -208,25 +209,26 @@ impl KubePlatform {
         Ok(StepOutcome::Movers { movers })
     }
 
-    /// Tries how the claims will be made anew, now that their volumes are known.
+    /// Tries how the claims will be made anew, now that their volumes are known, and how they would be
+    /// on the way back.
     async fn try_claims(&self, pairs: &[Pair]) -> Result<(), StepFailure> {
         let (before, _) = self.before().await?;
-        let class = self.class_after_the_swap();
-        let all =
-            pairs
-                .iter()
-                .zip(&before.claims)
-                .enumerate()
-                .map(async |(index, (pair, original))| {
-                    let name = self.names.trial(index);
-                    let trial = Trial {
-                        name: &name,
-                        original,
-                        volume: &pair.volume,
-                        class,
-                    };
-                    trial.run(&self.cluster).await
-                });
+        let claims = pairs.iter().zip(&self.target.claims).zip(&before.claims);
+        let all = claims
+            .enumerate()
+            .map(async |(index, ((pair, claim), original))| {
+                let name = &self.names.trial(index);
+                let trial = |which, volume, class| Trial {
+                    name,
+                    original,
+                    volume,
+                    which,
+                    class,
+                };
+                let forward = trial("new", &pair.volume, self.class_after_the_swap());
+                let back = trial("old", &claim.volume, ClaimClass::OfVolume);
+                tokio::try_join!(forward.run(&self.cluster), back.run(&self.cluster))
+            });
         try_join_all(all).await.map(|_| ())
     }
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use livmig_engine::spec::ClaimTarget;
+
 use crate::kube::{
     plan::{case::Case, finding::Finding, size},
     quantity::{amount, bytes},
@@ -67,7 +69,26 @@ pub(super) fn check(case: &Case<'_>) -> Vec<Finding> {
                     amount.to_string()
                 }
             };
-            if used.saturating_add(more) > limit {
+            if used.saturating_add(more) <= limit {
+                continue;
+            }
+            if more == 0 {
+                findings.push(
+                    Finding::error(
+                        object.clone(),
+                        format!(
+                            "It allows {} of {resource} and {} are used: should the migration have to \
+                             go back, a claim of the old class could not be made anew",
+                            show(limit),
+                            show(used),
+                        ),
+                    )
+                    .hint(format!(
+                        "raise {resource} to {} until the migration is over",
+                        show(used)
+                    )),
+                );
+            } else {
                 findings.push(
                     Finding::error(
                         object.clone(),
@@ -109,6 +130,20 @@ fn more(case: &Case<'_>) -> BTreeMap<String, u64> {
             &format!("{class}.storageclass.storage.k8s.io/requests.storage"),
             size,
         );
+        // On the way back the old claim is made anew where it was.
+        if let Some(ClaimTarget {
+            from_class: old, ..
+        }) = one.target()
+        {
+            add(
+                &format!("{old}.storageclass.storage.k8s.io/requests.storage"),
+                0,
+            );
+            add(
+                &format!("{old}.storageclass.storage.k8s.io/persistentvolumeclaims"),
+                0,
+            );
+        }
         add("persistentvolumeclaims", 1);
         add("count/persistentvolumeclaims", 1);
         add(
@@ -184,5 +219,14 @@ mod tests {
             let view = limited(resource, "0", "0");
             assert_eq!(made::found(check, &view, &made::wish()), [], "{resource}");
         }
+    }
+
+    #[test]
+    fn a_class_that_is_closed_to_new_claims_is_closed_to_the_way_back() {
+        let resource = "old.storageclass.storage.k8s.io/persistentvolumeclaims";
+        let view = limited(resource, "2", "2");
+        assert_eq!(made::found(check, &view, &made::wish()), []);
+        let view = limited(resource, "0", "2");
+        made::finds(check, &view, Severity::Error, "go back");
     }
 }
