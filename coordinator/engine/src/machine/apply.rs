@@ -79,7 +79,11 @@ impl Machine {
     /// Another coordinator takes over: nothing it has not seen itself still counts.
     fn adopt(&mut self) {
         if let State::Halted { at, .. } | State::Interrupted { at } = &self.state {
-            self.state = (**at).clone();
+            self.state = if self.is_way_back_closed() {
+                State::Swapping
+            } else {
+                (**at).clone()
+            };
         }
         let open = std::mem::take(&mut self.history.open);
         self.history.doubt.extend(
@@ -121,6 +125,17 @@ impl Machine {
             }
             other => other,
         };
+    }
+
+    /// Whether the way back from COMMIT ended at its first step because it might lose what was written
+    /// on the destination since. Everything is there: whoever resumes goes forward.
+    fn is_way_back_closed(&self) -> bool {
+        let State::Halted { step, failure, at } = &self.state else {
+            return false;
+        };
+        let is_first = matches!(&**at, State::RollingBack { remaining, .. }
+            if remaining.first() == Some(&Step::Unswap));
+        *step == Step::Unswap && is_first && failure.kind == FailureKind::Undecided
     }
 
     fn intend(&mut self, step: Step, at: Timestamp) {

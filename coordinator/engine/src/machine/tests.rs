@@ -4,6 +4,7 @@ mod explore;
 mod properties;
 mod rules;
 mod story;
+mod stuck;
 mod table;
 
 pub(crate) use explore::report;

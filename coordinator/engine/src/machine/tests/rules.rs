@@ -392,32 +392,6 @@ fn transient_failures_are_retried_with_pauses_and_a_bound() {
 }
 
 #[test]
-fn what_the_stopped_workload_waits_for_is_tried_for_minutes() {
-    let mut story = Story::up_to("unquiesce");
-    let begun = story.now;
-    loop {
-        match story.next() {
-            Next::Perform(step) => {
-                story.intend();
-                story.fail(step, StepFailure::transient("the API server is away"));
-            }
-            Next::Await {
-                until: Some(until), ..
-            } => story.now = until,
-            Next::Record(event) => {
-                story.tell(event);
-                break;
-            }
-            next => panic!("{next:?}"),
-        }
-    }
-    assert!(matches!(story.machine.state(), State::Halted { .. }));
-    let tried = story.now.since(begun);
-    let minutes = Duration::from_mins(9)..Duration::from_mins(12);
-    assert!(minutes.contains(&tried), "{tried:?}");
-}
-
-#[test]
 fn requests_are_refused_with_the_reason() {
     let refused = |story: &Story, request| story.machine.request(request).unwrap_err();
     let swapping = Story::up_to("swap");

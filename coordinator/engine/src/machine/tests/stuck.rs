@@ -1,0 +1,59 @@
+//! What becomes of a migration whose way on is not there for a while, or is no way at all.
+
+use std::time::Duration;
+
+use super::{
+    super::{Next, state::State},
+    story::Story,
+};
+use crate::{record::Event, request::Request, result::StepFailure, step::Step};
+
+#[test]
+fn what_the_stopped_workload_waits_for_is_tried_for_minutes() {
+    let mut story = Story::up_to("unquiesce");
+    let begun = story.now;
+    loop {
+        match story.next() {
+            Next::Perform(step) => {
+                story.intend();
+                story.fail(step, StepFailure::transient("the API server is away"));
+            }
+            Next::Await {
+                until: Some(until), ..
+            } => story.now = until,
+            Next::Record(event) => {
+                story.tell(event);
+                break;
+            }
+            next => panic!("{next:?}"),
+        }
+    }
+    assert!(matches!(story.machine.state(), State::Halted { .. }));
+    let tried = story.now.since(begun);
+    let minutes = Duration::from_mins(9)..Duration::from_mins(12);
+    assert!(minutes.contains(&tried), "{tried:?}");
+}
+
+#[test]
+fn a_way_back_that_might_lose_writes_is_left_by_a_resume() {
+    let mut story = Story::up_to("unquiesce");
+    let event = story.machine.request(Request::RollBack).unwrap();
+    story.tell(event);
+    while !matches!(story.next(), Next::Perform(Step::Unswap)) {
+        let Next::Record(event) = story.next() else {
+            panic!("{:?}", story.next());
+        };
+        story.tell(event);
+    }
+    let step = story.intend();
+    story.fail(step, StepFailure::undecided("a pod ran on the new volume"));
+    let Next::Record(event) = story.next() else {
+        panic!("{:?}", story.next());
+    };
+    story.tell(event);
+    assert!(matches!(story.machine.state(), State::Halted { .. }));
+    story.tell(Event::Adopted);
+    assert_eq!(story.next(), Next::Perform(Step::Swap));
+    // Whoever asks again for the way back gets another answer only if something has changed.
+    assert!(story.machine.request(Request::RollBack).is_ok());
+}
