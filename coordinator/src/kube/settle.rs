@@ -28,7 +28,8 @@ impl KubePlatform {
         self.movers.close_network().await?;
         let api = self.cluster.cluster_api::<PersistentVolume>();
         let claims = self.cluster.api::<PersistentVolumeClaim>();
-        let (api, claims) = (&api, &claims);
+        let mark = self.mark(context.epoch);
+        let (api, claims, mark) = (&api, &claims, &mark);
         let each = self.target.claims.iter().map(|claim| async move {
             let what = format!("read the claim {}", claim.claim);
             let found = call(what, claims.get(&claim.claim)).await?;
@@ -38,17 +39,16 @@ impl KubePlatform {
                 .unwrap_or_default();
             let uid = found.metadata.uid.unwrap_or_default();
             if volume != claim.volume && !volume.is_empty() {
-                volumes::unpin_bound(api, &volume, &uid, context.epoch).await?;
+                volumes::unpin_bound(api, &volume, &uid, &mark.uid, mark.epoch).await?;
             }
             let left = by_hand::left(&self.target, &claim.claim);
-            volumes::note(api, &claim.volume, &left, context.epoch).await
+            volumes::note(api, &claim.volume, &left, &mark.uid, mark.epoch).await
         });
         try_join_all(each).await?;
         // Made anew, the workload has another UID: whoever comes here again is past this.
         let current = workload::is_current(&self.cluster, &self.target.workload).await?;
         if current || !self.target.update_template {
-            let mark = self.mark(context.epoch);
-            workload::clear(&self.cluster, &self.target.workload, &mark).await?;
+            workload::clear(&self.cluster, &self.target.workload, mark).await?;
         }
         let owner = self.movers.owner().await?;
         let (stored, labels) = (self.names.template(), self.movers.labels("template"));
@@ -73,7 +73,7 @@ impl KubePlatform {
                 return Ok(());
             };
             let uid = found.metadata.uid.unwrap_or_default();
-            volumes::unpin_bound(api, &claim.volume, &uid, context.epoch).await
+            volumes::unpin_bound(api, &claim.volume, &uid, &mark.uid, mark.epoch).await
         });
         try_join_all::<_>(each).await?;
         workload::clear(&self.cluster, &self.target.workload, mark).await?;

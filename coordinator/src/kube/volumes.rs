@@ -57,8 +57,8 @@ pub async fn pin(
     }
 }
 
-/// Gives a volume its own policy back, if the claim `uid` is bound to it: a volume that is not
-/// bound would be deleted at once.
+/// Gives a volume its own policy back, if it carries the mark of `migration` and the claim
+/// `claim_uid` is bound to it: a volume that is not bound would be deleted at once.
 ///
 /// # Errors
 /// When another coordinator has taken over, or it cannot be changed.
@@ -66,30 +66,31 @@ pub async fn unpin_bound(
     volumes: &Api<PersistentVolume>,
     name: &str,
     claim_uid: &str,
+    migration: &str,
     epoch: Epoch,
 ) -> Result<(), StepFailure> {
     amend(volumes, "volume", name, epoch, |volume| {
-        let Some(own) = annotation(volume, RECLAIM) else {
-            return Ok(None);
-        };
-        let spec = volume.spec.as_ref();
-        let bound = spec
-            .and_then(|spec| spec.claim_ref.as_ref())
-            .and_then(|claim| claim.uid.as_deref())
-            == Some(claim_uid);
-        let phase = volume
-            .status
-            .as_ref()
-            .and_then(|status| status.phase.as_deref());
-        Ok((bound && phase == Some("Bound")).then(|| {
-            json!({
-                "metadata": unmarked(),
-                "spec": {"persistentVolumeReclaimPolicy": own},
-            })
-        }))
+        Ok(unpinned(volume, claim_uid, migration))
     })
     .await
     .map(|_| ())
+}
+
+/// The change by which a volume gets its own policy back; none when it is not this migration's to
+/// give back. Epochs alone do not tell that: those of two migrations have nothing to do with each
+/// other, and a coordinator that stood still may find the pin of the next migration.
+fn unpinned(volume: &PersistentVolume, claim_uid: &str, migration: &str) -> Option<Value> {
+    let own = annotation(volume, RECLAIM)?;
+    let ours = annotation(volume, MIGRATION) == Some(migration);
+    let status = volume.status.as_ref();
+    let phase = status.and_then(|status| status.phase.as_deref());
+    let bound = phase == Some("Bound") && is_for(volume, claim_uid);
+    (ours && bound).then(|| {
+        json!({
+            "metadata": unmarked(),
+            "spec": {"persistentVolumeReclaimPolicy": own},
+        })
+    })
 }
 
 /// Lets a volume go that holds nothing but a copy: it is deleted with its claim, and nothing of it
@@ -112,7 +113,8 @@ pub async fn give_up(
     .map(|_| ())
 }
 
-/// Says on a volume that the workload has left how a person goes back to it.
+/// Says on a volume that the workload has left, and that carries the mark of `migration`, how a
+/// person goes back to it.
 ///
 /// # Errors
 /// When another coordinator has taken over, or it cannot be changed.
@@ -120,10 +122,12 @@ pub async fn note(
     volumes: &Api<PersistentVolume>,
     name: &str,
     text: &str,
+    migration: &str,
     epoch: Epoch,
 ) -> Result<(), StepFailure> {
-    amend(volumes, "volume", name, epoch, |_| {
-        Ok(Some(json!({"metadata": {"annotations": {BY_HAND: text}}})))
+    amend(volumes, "volume", name, epoch, |volume| {
+        let ours = annotation(volume, MIGRATION) == Some(migration);
+        Ok(ours.then(|| json!({"metadata": {"annotations": {BY_HAND: text}}})))
     })
     .await
     .map(|_| ())
@@ -140,4 +144,36 @@ fn policy(volume: &PersistentVolume) -> &str {
         .as_ref()
         .and_then(|spec| spec.persistent_volume_reclaim_policy.as_deref())
         .unwrap_or_default()
+}
+
+/// Whether the volume is for the very claim with this UID.
+fn is_for(volume: &PersistentVolume, claim_uid: &str) -> bool {
+    let spec = volume.spec.as_ref();
+    let claim = spec.and_then(|spec| spec.claim_ref.as_ref());
+    claim.and_then(|claim| claim.uid.as_deref()) == Some(claim_uid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pinned(migration: Option<&str>, claim_uid: &str) -> PersistentVolume {
+        let marks = migration.map(|uid| json!({MIGRATION: uid, EPOCH: "1", RECLAIM: "Delete"}));
+        serde_json::from_value(json!({
+            "metadata": {"name": "pv-a", "annotations": marks},
+            "spec": {"persistentVolumeReclaimPolicy": RETAIN,
+                "claimRef": {"namespace": "shop", "name": "c", "uid": claim_uid}},
+            "status": {"phase": "Bound"},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_coordinator_that_wakes_late_leaves_the_pin_of_the_next_migration() {
+        let given = unpinned(&pinned(Some("first"), "c"), "c", "first").unwrap();
+        assert_eq!(given["spec"]["persistentVolumeReclaimPolicy"], "Delete");
+        assert_eq!(unpinned(&pinned(Some("second"), "c"), "c", "first"), None);
+        assert_eq!(unpinned(&pinned(None, "c"), "c", "first"), None);
+        assert_eq!(unpinned(&pinned(Some("first"), "d"), "c", "first"), None);
+    }
 }

@@ -14,7 +14,7 @@ use livmig_proto::ids::Epoch;
 use serde_json::json;
 
 use super::{
-    amend::{patch, refuse_if_stale},
+    amend::{patch, refuse_if_foreign, refuse_if_stale},
     claims::{ClaimClass, rebound},
     cluster::{Cluster, ClusterError, call},
     fence,
@@ -158,9 +158,11 @@ impl Rebind<'_> {
         for object in std::iter::once(&state.wanted).chain(&state.other) {
             let name = object.metadata.name.as_deref().unwrap_or_default();
             refuse_if_stale(object, "volume", name, self.epoch)?;
+            refuse_if_foreign(object, "volume", name, &self.mark.uid)?;
         }
         if let Some(object) = &state.claim {
             refuse_if_stale(object, "claim", claim, self.epoch)?;
+            refuse_if_foreign(object, "claim", claim, &self.mark.uid)?;
         }
         match next {
             Move::Done => return Ok(Then::Done),
