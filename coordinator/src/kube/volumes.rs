@@ -93,24 +93,51 @@ fn unpinned(volume: &PersistentVolume, claim_uid: &str, migration: &str) -> Opti
     })
 }
 
-/// Lets a volume go that holds nothing but a copy: it is deleted with its claim, and nothing of it
-/// speaks of the migration any more.
+/// Lets a volume go that holds nothing but a copy, as long as it is that of the staging claim with
+/// the UID `staging_uid`: it is deleted with its claim, and nothing of it speaks of the migration
+/// any more. One that was never marked was never pinned, and goes as its class says.
 ///
 /// # Errors
-/// When another coordinator has taken over, or it cannot be changed.
+/// When the volume is no longer the staging claim's, another coordinator has taken over, or it
+/// cannot be changed.
 pub async fn give_up(
     volumes: &Api<PersistentVolume>,
     name: &str,
+    staging_uid: &str,
+    migration: &str,
     epoch: Epoch,
 ) -> Result<(), StepFailure> {
-    amend(volumes, "volume", name, epoch, |_| {
-        Ok(Some(json!({
-            "metadata": unmarked(),
-            "spec": {"persistentVolumeReclaimPolicy": "Delete"},
-        })))
+    amend(volumes, "volume", name, epoch, |volume| {
+        given_up(volume, name, staging_uid, migration)
     })
     .await
     .map(|_| ())
+}
+
+/// The change by which a copy is let go. A coordinator that stood still may find the volume that
+/// the workload runs on by now: what another one has completed carries no mark any more.
+fn given_up(
+    volume: &PersistentVolume,
+    name: &str,
+    staging_uid: &str,
+    migration: &str,
+) -> Result<Option<Value>, StepFailure> {
+    let mark = annotation(volume, MIGRATION);
+    if !is_for(volume, staging_uid) || mark.is_some_and(|mark| mark != migration) {
+        return Err(StepFailure::permanent(format!(
+            "The new volume {name} was to be given up and is no longer the staging claim's: another \
+             coordinator has taken over, or somebody has bound it elsewhere"
+        ))
+        .with_hint(format!(
+            "livmig-coord get; look at the volume: kubectl describe pv {name}"
+        )));
+    }
+    Ok(mark.map(|_| {
+        json!({
+            "metadata": unmarked(),
+            "spec": {"persistentVolumeReclaimPolicy": "Delete"},
+        })
+    }))
 }
 
 /// Says on a volume that the workload has left, and that carries the mark of `migration`, how a
@@ -175,5 +202,23 @@ mod tests {
         assert_eq!(unpinned(&pinned(Some("second"), "c"), "c", "first"), None);
         assert_eq!(unpinned(&pinned(None, "c"), "c", "first"), None);
         assert_eq!(unpinned(&pinned(Some("first"), "d"), "c", "first"), None);
+    }
+
+    #[test]
+    fn only_a_copy_of_the_staging_claim_is_given_up() {
+        let given = |mark, claim_uid| given_up(&pinned(mark, claim_uid), "pv-a", "stage", "first");
+        let change = given(Some("first"), "stage").unwrap().unwrap();
+        assert_eq!(change["spec"]["persistentVolumeReclaimPolicy"], "Delete");
+        // Completed by another coordinator, and the workload runs on it.
+        for mark in [None, Some("first"), Some("second")] {
+            let refused = given(mark, "data").unwrap_err();
+            assert!(refused.message.contains("pv-a"), "{refused}");
+        }
+        assert!(given(Some("second"), "stage").is_err());
+        assert_eq!(
+            given(None, "stage").unwrap(),
+            None,
+            "goes as its class says"
+        );
     }
 }

@@ -113,10 +113,12 @@ impl Movers {
         .await?;
         // Without its marks it is never taken for the one that is made next.
         let volumes = self.cluster.cluster_api::<PersistentVolume>();
-        volumes::give_up(&volumes, volume, epoch).await?;
+        let uid = claim.metadata.uid.clone();
+        let staging = uid.as_deref().unwrap_or_default();
+        let migration = self.spec.uid.to_string();
+        volumes::give_up(&volumes, volume, staging, &migration, epoch).await?;
         let claims = self.cluster.api::<PersistentVolumeClaim>();
         let name = claim.metadata.name.clone().unwrap_or_default();
-        let uid = claim.metadata.uid.clone();
         let parameters = DeleteParams {
             preconditions: Some(Preconditions {
                 uid: uid.clone(),
