@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     amend::{amend, annotation},
+    cluster::call,
     names::{BY_HAND, EPOCH, MIGRATION, RECLAIM},
 };
 
@@ -165,6 +166,46 @@ pub fn unmarked() -> Value {
     json!({"annotations": {MIGRATION: null, EPOCH: null, RECLAIM: null, BY_HAND: null}})
 }
 
+/// Whether the volume, and what it holds, outlives a claim that lets it go.
+pub fn is_retained(volume: &PersistentVolume) -> bool {
+    policy(volume) == RETAIN
+}
+
+/// Why the volume would not be kept once the claim that is bound to it goes, if so: its policy was
+/// pinned long before that, and others may have changed it since.
+pub fn unkept(volume: &PersistentVolume) -> Option<String> {
+    if volume.metadata.deletion_timestamp.is_some() {
+        return Some("it is being deleted: somebody has asked for that".to_owned());
+    }
+    (!is_retained(volume)).then(|| {
+        format!(
+            "its reclaim policy is {} and no longer {RETAIN}: somebody has set it back",
+            policy(volume)
+        )
+    })
+}
+
+/// Fails unless the volume `name` is kept when the claim that is bound to it goes.
+///
+/// # Errors
+/// When it would not be kept, is not there, or cannot be read.
+pub async fn ensure_kept(volumes: &Api<PersistentVolume>, name: &str) -> Result<(), StepFailure> {
+    let what = format!("read the volume {name}");
+    let why = match call(what, volumes.get_opt(name)).await? {
+        Some(volume) => unkept(&volume),
+        None => Some("it is gone: somebody has deleted it".to_owned()),
+    };
+    why.map_or(Ok(()), |why| {
+        Err(StepFailure::permanent(format!(
+            "The volume {name} would not outlast the migration: {why}"
+        ))
+        .with_hint(format!(
+            "find out what changes it: kubectl get pv {name} -o yaml --show-managed-fields; then \
+             migrate again"
+        )))
+    })
+}
+
 fn policy(volume: &PersistentVolume) -> &str {
     volume
         .spec
@@ -220,5 +261,19 @@ mod tests {
             None,
             "goes as its class says"
         );
+    }
+
+    #[test]
+    fn a_volume_is_kept_while_its_policy_holds_and_nobody_deletes_it() {
+        let mut volume = pinned(Some("first"), "c");
+        assert_eq!(unkept(&volume), None);
+        volume.metadata.deletion_timestamp =
+            serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+        assert!(unkept(&volume).is_some_and(|why| why.contains("being deleted")));
+        volume.metadata.deletion_timestamp = None;
+        if let Some(spec) = &mut volume.spec {
+            spec.persistent_volume_reclaim_policy = Some("Delete".to_owned());
+        }
+        assert!(unkept(&volume).is_some_and(|why| why.contains("policy is Delete")));
     }
 }

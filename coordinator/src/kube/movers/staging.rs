@@ -2,7 +2,7 @@
 
 use std::{sync::PoisonError, time::Duration};
 
-use ::kube::api::{DeleteParams, ListParams};
+use ::kube::api::{DeleteParams, ListParams, Preconditions};
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, ResourceQuota};
 use livmig_engine::result::StepFailure;
 use livmig_proto::ids::Epoch;
@@ -34,25 +34,48 @@ impl Movers {
         Ok(volume)
     }
 
-    /// Has the staging claim at `index` deleted, of which nothing is needed any more but the volume.
+    /// Has the staging claim at `index` deleted, of which nothing is needed any more but the volume:
+    /// that has to be kept.
     ///
     /// # Errors
-    /// When it cannot be deleted.
+    /// When the volume would go with it, or it cannot be deleted.
     pub async fn release_staging(&self, index: usize) -> Result<(), StepFailure> {
         let name = self.names.staging(index);
         let claims = self.cluster.api::<PersistentVolumeClaim>();
-        let parameters = DeleteParams::default();
+        let Some(claim) = call(format!("read the claim {name}"), claims.get_opt(&name)).await?
+        else {
+            return Ok(());
+        };
+        let bound_to = claim.spec.and_then(|spec| spec.volume_name);
+        if let Some(volume) = bound_to.filter(|volume| !volume.is_empty()) {
+            volumes::ensure_kept(&self.cluster.cluster_api(), &volume).await?;
+        }
+        // A claim that is bound to a volume never leads to another: what was looked at goes.
+        self.delete_staging(index, claim.metadata.uid).await
+    }
+
+    async fn delete_staging(&self, index: usize, uid: Option<String>) -> Result<(), StepFailure> {
+        let name = self.names.staging(index);
+        let claims = self.cluster.api::<PersistentVolumeClaim>();
+        let parameters = DeleteParams {
+            preconditions: uid.map(|uid| Preconditions {
+                uid: Some(uid),
+                resource_version: None,
+            }),
+            ..DeleteParams::default()
+        };
         let what = format!("delete the claim {name}");
         let deleted = call(what, claims.delete(&name, &parameters)).await;
         Ok(absent_is_fine(deleted.map(|_| ()))?)
     }
 
-    /// The same, and waits until it is gone. Whoever else uses it keeps it; nothing depends on that.
+    /// Has the staging claim at `index` deleted once its volume is the workload's, and waits until it
+    /// is gone. Whoever else uses it keeps it; nothing depends on that.
     ///
     /// # Errors
     /// When it cannot be deleted or watched.
     pub async fn remove_staging(&self, index: usize) -> Result<(), StepFailure> {
-        self.release_staging(index).await?;
+        self.delete_staging(index, None).await?;
         let name = self.names.staging(index);
         let claims = self.cluster.api::<PersistentVolumeClaim>();
         let gone = await_object(&claims, "claim", &name, |claim| {

@@ -14,7 +14,7 @@ use crate::{
     failure::control as control_failure,
     kube::{
         consumers::{Consumers, NodeLocal, Seen},
-        exec, fence, lost_nodes, workload,
+        exec, fence, lost_nodes, volumes, workload,
     },
     platform::Context,
 };
@@ -33,6 +33,7 @@ impl KubePlatform {
         if let Some(stranded) = stranded {
             return Err(stranded.refusal());
         }
+        self.ensure_kept().await?;
         if let Some(command) = &self.target.pre_stop {
             let pods = seen.consumers(&claims, &uid);
             let runs = pods.iter().filter(|pod| pod.running && !pod.deleting);
@@ -58,6 +59,19 @@ impl KubePlatform {
             .await
             .ok_or_else(watch_ended)?;
         Ok(StepOutcome::Done)
+    }
+
+    /// Fails when a volume, old or new, would go with a claim that is let go on the way: it was pinned
+    /// when the migration began, and that may be long ago.
+    async fn ensure_kept(&self) -> Result<(), StepFailure> {
+        let volumes = &self.cluster.cluster_api();
+        let claims = self.target.claims.iter().enumerate();
+        let kept = claims.map(async |(index, claim)| {
+            let new = self.movers.volume(index);
+            let both = new.into_iter().chain([claim.volume.clone()]);
+            try_join_all(both.map(async |name| volumes::ensure_kept(volumes, &name).await)).await
+        });
+        try_join_all(kept).await.map(|_| ())
     }
 
     /// The claims whose volumes are file systems of one kernel, as far as their movers are connected

@@ -11,10 +11,16 @@
 //!    for a moment: both hold every acknowledged write then, and a name that is free while nothing
 //!    is reserved for it would be worse.
 //! 4. Our finalizer on the dying claim goes last, and only when it is the only one left.
+//! 5. No claim is let go whose volume would go with it. Policies were pinned, and others may have
+//!    changed them since. A volume that is reserved for a name is safe whatever its policy: Kubernetes
+//!    reclaims what a certain claim has left, told by its UID.
 
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim};
 
-use crate::kube::claims::is_fenced;
+use crate::kube::{
+    claims::is_fenced,
+    volumes::{is_retained, unkept},
+};
 
 /// What is there now.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +81,8 @@ pub enum Move {
     Create,
     /// Somebody else's doing stands in the way.
     Blocked(String),
+    /// A volume would be lost on the way, or is being lost already.
+    Unkept(String),
 }
 
 /// Which object is waited for.
@@ -88,10 +96,52 @@ pub enum Watched {
 
 /// The next move towards `goal`.
 pub fn decide(goal: Goal<'_>, seen: Observed<'_>) -> Move {
+    if let Some(why) = endangered(goal, seen) {
+        return Move::Unkept(why);
+    }
     match seen.claim {
         Some(claim) if claim.metadata.deletion_timestamp.is_none() => live(goal, seen, claim),
         dying => freed(goal, seen, dying),
     }
+}
+
+/// Which volume would be lost on the way, and why, if one would.
+fn endangered(goal: Goal<'_>, seen: Observed<'_>) -> Option<String> {
+    let lost = |volume: &PersistentVolume| {
+        let why = unkept(volume)?;
+        Some(format!("the volume {} would be lost: {why}", name(volume)))
+    };
+    let wanted = seen.wanted;
+    let deleted = wanted.metadata.deletion_timestamp.is_some();
+    let (dying, stays) = match seen.claim {
+        Some(claim) if claim.metadata.deletion_timestamp.is_some() => (Some(claim), None),
+        claim => (None, claim),
+    };
+    if stays.is_some_and(|claim| is_held_by(wanted, claim)) {
+        // No claim is let go any more. Where the workload was before, it may stay; it does not
+        // start on a new volume that goes with its claim.
+        return (deleted && goal.direction == Direction::Forward)
+            .then(|| lost(wanted))
+            .flatten();
+    }
+    let phase = wanted
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
+    let left = matches!(phase, Some("Released" | "Failed"));
+    let to_be_left = reserved(goal, wanted) == Reservation::Staging;
+    if (deleted || is_of_a_certain_claim(wanted) && (left || to_be_left))
+        && let Some(why) = lost(wanted)
+    {
+        return Some(why);
+    }
+    // On the way back the other one is a copy. One whose deletion somebody has asked for is theirs to
+    // delete: with its policy, the storage is kept.
+    let other = seen.other.filter(|other| !is_retained(other))?;
+    let goes = dying.is_some_and(|claim| is_held_by(other, claim));
+    (goes && goal.direction == Direction::Forward)
+        .then(|| lost(other))
+        .flatten()
 }
 
 /// The claim is there and stays there.
@@ -219,6 +269,7 @@ pub(super) fn of_volume(volume: &PersistentVolume) -> impl PartialEq + use<> {
     let status = volume.status.as_ref();
     (
         reference(volume).cloned(),
+        unkept(volume),
         status.and_then(|status| status.phase.clone()),
     )
 }
@@ -227,6 +278,12 @@ pub(super) fn of_volume(volume: &PersistentVolume) -> impl PartialEq + use<> {
 fn is_held_by(volume: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
     let holder = reference(volume).and_then(|holder| holder.uid.as_deref());
     holder == claim.metadata.uid.as_deref()
+}
+
+/// Whether `volume` is for one claim and no other of its name: once that is gone, it is reclaimed.
+fn is_of_a_certain_claim(volume: &PersistentVolume) -> bool {
+    let holder = reference(volume).and_then(|holder| holder.uid.as_deref());
+    holder.is_some_and(|uid| !uid.is_empty())
 }
 
 /// For whom a volume is.
@@ -250,9 +307,8 @@ fn reserved(goal: Goal<'_>, volume: &PersistentVolume) -> Reservation {
     if claim.namespace.as_deref() != Some(goal.namespace) {
         return Reservation::Stranger;
     }
-    let of_a_certain_one = claim.uid.as_deref().is_some_and(|uid| !uid.is_empty());
     match named {
-        named if named == goal.claim && of_a_certain_one => Reservation::Taken,
+        named if named == goal.claim && is_of_a_certain_claim(volume) => Reservation::Taken,
         named if named == goal.claim => Reservation::Free,
         named if named == goal.staging => Reservation::Staging,
         _ => Reservation::Stranger,

@@ -98,8 +98,9 @@ impl World {
     fn pv(&self, volume: &Volume) -> PersistentVolume {
         serde_json::from_value(json!({
             "metadata": {"name": volume.name},
-            "spec": {"claimRef": {"namespace": "shop", "name": volume.claim,
-                "uid": volume.uid.map(|uid| uid.to_string())}},
+            "spec": {"persistentVolumeReclaimPolicy": "Retain",
+                "claimRef": {"namespace": "shop", "name": volume.claim,
+                    "uid": volume.uid.map(|uid| uid.to_string())}},
             "status": {"phase": self.phase(volume)},
         }))
         .unwrap()
@@ -129,8 +130,15 @@ impl World {
     }
 
     fn decide(&self, wanted: &'static str) -> Move {
+        self.decide_with(wanted, |_| ())
+    }
+
+    /// The same, with volumes that somebody has changed.
+    fn decide_with(&self, wanted: &'static str, change: fn(&mut PersistentVolume)) -> Move {
         let (claim, staging) = (self.pvc("data"), self.pvc("stage"));
-        let (old, new) = (self.pv(&self.old), self.pv(&self.new));
+        let (mut old, mut new) = (self.pv(&self.old), self.pv(&self.new));
+        change(&mut old);
+        change(&mut new);
         let goal = goal(wanted);
         let (wanted, other) = if wanted == "new" {
             (&new, &old)
@@ -186,7 +194,7 @@ impl World {
                 });
                 after.next_uid += 1;
             }
-            Move::Done | Move::Wait(_) | Move::Blocked(_) => {}
+            Move::Done | Move::Wait(_) | Move::Blocked(_) | Move::Unkept(_) => {}
         }
         after
     }
@@ -291,7 +299,7 @@ fn follow(world: World, wanted: &'static str) -> BTreeSet<World> {
                 let bound = world.claim.as_ref().unwrap();
                 assert_eq!(bound.volume, Some(wanted));
             }
-            Move::Blocked(ref why) => panic!("{why}: {world:?}"),
+            Move::Blocked(ref why) | Move::Unkept(ref why) => panic!("{why}: {world:?}"),
             Move::Wait(_) => {
                 let settled = world.clone().settle();
                 assert_ne!(settled, world, "waits for ever: {world:?}");
@@ -401,4 +409,70 @@ fn a_claim_bound_to_a_third_volume_blocks() {
         protected: false,
     });
     assert!(matches!(world.decide("new"), Move::Blocked(why) if why.contains("fresh")));
+}
+
+/// Somebody has set the policy of a volume back.
+fn set_back(volume: &mut PersistentVolume) {
+    if let Some(spec) = &mut volume.spec {
+        spec.persistent_volume_reclaim_policy = Some("Delete".to_owned());
+    }
+}
+
+/// Somebody has asked for the deletion of a volume.
+fn deleted(volume: &mut PersistentVolume) {
+    volume.metadata.deletion_timestamp =
+        serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+}
+
+#[test]
+fn no_claim_is_let_go_whose_volume_would_go_with_it() {
+    let unkept = |world: &World, wanted, change| matches!(world.decide_with(wanted, change), Move::Unkept(why) if why.contains("Delete"));
+    let new_alone = |volume: &mut PersistentVolume| {
+        if name(volume) == "new" {
+            set_back(volume);
+        }
+    };
+    let old_alone = |volume: &mut PersistentVolume| {
+        if name(volume) == "old" {
+            set_back(volume);
+        }
+    };
+    assert!(unkept(&fenced(), "new", new_alone), "the staging claim");
+    assert!(unkept(&fenced(), "new", old_alone), "the fenced claim");
+    // The way back is open: it reserves the old volume while its claim still holds it.
+    assert_eq!(fenced().decide_with("old", set_back), Move::Reserve);
+    let mut gone = fenced();
+    gone.claim = None;
+    assert!(unkept(&gone, "old", old_alone), "being deleted already");
+}
+
+#[test]
+fn whatever_the_policies_a_move_that_lets_go_loses_no_volume() {
+    for world in follow(fenced(), "new") {
+        match world.decide_with("new", set_back) {
+            Move::DeleteStaging => panic!("loses the new volume: {world:?}"),
+            Move::Lift => {
+                let claim = world.claim.as_ref().unwrap();
+                let held = world.old.uid == Some(claim.uid);
+                assert!(!held, "loses the old volume: {world:?}");
+            }
+            _ => {}
+        }
+        // Only what a claim has left already can be lost on the way back.
+        if let Move::Unkept(_) = world.decide_with("old", set_back) {
+            assert_eq!(world.phase(&world.old), "Released", "{world:?}");
+        }
+    }
+}
+
+#[test]
+fn a_volume_that_is_being_deleted_is_never_bound() {
+    for world in follow(fenced(), "new") {
+        let step = world.decide_with("new", deleted);
+        assert!(matches!(step, Move::Unkept(_)), "{step:?} from {world:?}");
+        let claim = world.claim.as_ref().filter(|claim| !claim.dying);
+        let stays = claim.is_some_and(|claim| world.old.uid == Some(claim.uid));
+        let step = world.decide_with("old", deleted);
+        assert_ne!(matches!(step, Move::Unkept(_)), stays, "{world:?}");
+    }
 }

@@ -121,6 +121,24 @@ impl Rebind<'_> {
         }
     }
 
+    /// A volume would be lost on the way.
+    fn unkept(&self, claim: &str, why: &str) -> StepFailure {
+        let volume = self.wanted;
+        let what = format!("The claim {claim} cannot be bound to {volume}: {why}");
+        match self.direction {
+            Direction::Forward => StepFailure::permanent(what).with_hint(
+                "the data is on the old volume as it was; find out what changes the volumes, then \
+                 migrate again",
+            ),
+            Direction::Back => StepFailure::undecided(what).with_hint(format!(
+                "keep its storage: kubectl patch pv {volume} --type=merge -p \
+                 '{{\"spec\":{{\"persistentVolumeReclaimPolicy\":\"Retain\"}}}}'; make sure that it is \
+                 still there; if {volume} is being deleted, let it go, without its finalizers, and \
+                 create it anew from the ConfigMap whose name ends in -before; then resume"
+            )),
+        }
+    }
+
     /// What is there now; none when the volume that is wanted is not.
     async fn look(&self, claim: &str) -> Result<Option<Box<State>>, ClusterError> {
         let claims = self.cluster.api::<PersistentVolumeClaim>();
@@ -177,6 +195,7 @@ impl Rebind<'_> {
                 ))
                 .into());
             }
+            Move::Unkept(why) => return Err(self.unkept(claim, &why).into()),
             Move::Wait(watched) => return self.wait(claim, state, watched).await,
             Move::DeleteStaging => {
                 if let Some(staging) = &state.staging {
