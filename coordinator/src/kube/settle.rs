@@ -52,7 +52,8 @@ impl KubePlatform {
         }
         let owner = self.movers.owner().await?;
         let (stored, labels) = (self.names.template(), self.movers.labels("template"));
-        template::update(&self.cluster, &self.target, &stored, labels, owner).await?;
+        let (cluster, target, epoch) = (&self.cluster, &self.target, context.epoch);
+        template::update(cluster, target, &stored, labels, owner, epoch).await?;
         Ok(StepOutcome::Done)
     }
 
