@@ -3,7 +3,7 @@
 use ::kube::api::{DeleteParams, ListParams};
 use k8s_openapi::{
     api::coordination::v1::Lease,
-    api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim},
+    api::core::v1::{ConfigMap, PersistentVolumeClaim},
 };
 use livmig_engine::{
     record::Record,
@@ -11,15 +11,14 @@ use livmig_engine::{
     spec::{KubernetesTarget, MigrationName, MigrationSpec},
 };
 use livmig_proto::ids::Epoch;
-use serde_json::json;
 
 use super::{
-    amend::{amend, annotation},
     cluster::{Cluster, ClusterError, call},
     journal::{ConfigMapJournal, JOURNAL_ROLE},
     movers::absent_is_fine,
     names::{MIGRATION, NAME, Names, ROLE},
-    settle, volumes,
+    release::{self, Left, Whose},
+    settle,
 };
 use crate::journal::{Journal as _, JournalError};
 
@@ -95,6 +94,8 @@ pub struct Removed {
     pub volumes: Vec<String>,
     /// Volumes that are kept.
     pub kept: Vec<String>,
+    /// Copies that were left as they are, each with who uses it.
+    pub used: Vec<String>,
 }
 
 /// Which volumes go.
@@ -120,31 +121,35 @@ pub async fn forget(
     leftover: Leftover,
 ) -> Result<Removed, StepFailure> {
     let names = Names::new(&spec.name);
+    let uid = spec.uid.to_string();
     let at_once = DeleteParams::default();
     let mut removed = Removed::default();
     for (index, claim) in target.claims.iter().enumerate() {
         let copy = settle::new_volume(cluster, spec, index, claim).await?;
+        let staging = names.staging(index);
+        let left = |volume, whose| Left {
+            migration: spec.name.as_str(),
+            uid: &uid,
+            volume,
+            staging: &staging,
+            whose,
+        };
         match leftover {
             Leftover::OldVolumes => {
-                release(
-                    cluster,
-                    &claim.volume,
-                    &spec.uid.to_string(),
-                    epoch,
-                    leftover,
-                )
-                .await?;
+                let old = left(&claim.volume, Whose::Old);
+                release::release(cluster, old, epoch).await?;
                 removed.volumes.push(claim.volume.clone());
             }
             Leftover::Copies => {
                 if let Some(copy) = copy {
-                    release(cluster, &copy, &spec.uid.to_string(), epoch, leftover).await?;
-                    removed.volumes.push(copy);
+                    match release::release(cluster, left(&copy, Whose::Copy), epoch).await? {
+                        None => removed.volumes.push(copy),
+                        Some(why) => removed.used.push(format!("{copy}: {why}")),
+                    }
                 }
             }
             Leftover::Keep => removed.kept.push(claim.volume.clone()),
         }
-        let staging = names.staging(index);
         let claims = cluster.api::<PersistentVolumeClaim>();
         let gone = call(
             format!("delete the claim {staging}"),
@@ -177,58 +182,4 @@ pub async fn forget(
         absent_is_fine(gone.await.map(|_| ()))?;
     }
     Ok(removed)
-}
-
-/// Lets a volume go the way of its class once no claim is bound to it: with the policy Delete its
-/// provisioner deletes it.
-async fn release(
-    cluster: &Cluster,
-    volume: &str,
-    migration: &str,
-    epoch: Epoch,
-    leftover: Leftover,
-) -> Result<(), StepFailure> {
-    let volumes = cluster.cluster_api::<PersistentVolume>();
-    let what = format!("read the volume {volume}");
-    let found: Result<Option<PersistentVolume>, ClusterError> =
-        call(what, volumes.get_opt(volume)).await;
-    if found?.is_none() {
-        return Ok(());
-    }
-    amend(&volumes, "volume", volume, epoch, |object| {
-        // A copy that was provisioned and never pinned goes with its claim, as its class says.
-        if leftover == Leftover::Copies && annotation(object, MIGRATION).is_none() {
-            return Ok(None);
-        }
-        if annotation(object, MIGRATION) != Some(migration) {
-            return Err(StepFailure::permanent(format!(
-                "The volume {volume} does not carry this migration's mark any more"
-            )));
-        }
-        // Kubernetes reclaims what a certain claim has left, and keeps for ever what is reserved for
-        // a name: no claim has this UID.
-        let spec = if is_reserved(object) {
-            json!({
-                "persistentVolumeReclaimPolicy": "Delete",
-                "claimRef": {"uid": migration},
-            })
-        } else {
-            json!({"persistentVolumeReclaimPolicy": "Delete"})
-        };
-        Ok(Some(json!({
-            "metadata": volumes::unmarked(),
-            "spec": spec,
-        })))
-    })
-    .await
-    .map(|_| ())
-}
-
-/// Whether the volume waits for whichever claim gets a certain name.
-fn is_reserved(volume: &PersistentVolume) -> bool {
-    let claim = volume
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.claim_ref.as_ref());
-    claim.is_some_and(|claim| claim.uid.as_deref().is_none_or(str::is_empty))
 }

@@ -27,6 +27,7 @@ pub mod pods;
 pub mod pre_image;
 pub mod quantity;
 pub mod rebind;
+pub mod release;
 pub mod settle;
 pub mod survey;
 pub mod template;

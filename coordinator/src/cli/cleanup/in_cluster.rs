@@ -18,6 +18,7 @@ use crate::kube::{
     lease,
     migrations::{self, Leftover},
     names::Names,
+    release,
 };
 
 /// Forgets the migration; with `delete`, lets the volumes go that the workload has left.
@@ -56,16 +57,27 @@ pub(super) async fn run(found: &InCluster, delete: bool) -> Result<ExitCode, Tro
     .map_err(|error| {
         Trouble::because(ExitCode::Failed, &error).with_state("nothing was removed")
     })?;
+    let again = |trouble: Trouble, hint: Option<String>| {
+        trouble.with_next(hint.unwrap_or_else(|| format!("livmig-coord cleanup {}", found.name)))
+    };
+    let (cluster, spec) = (&found.cluster, &document.spec);
+    if leftover == Leftover::OldVolumes
+        && let Err(failure) = release::ensure_unused(cluster, spec, target).await
+    {
+        lease.release().await;
+        let trouble = Trouble::new(ExitCode::Refused, failure.to_string());
+        return Err(again(
+            trouble.with_state("nothing was removed"),
+            failure.hint,
+        ));
+    }
     let epoch = Epoch(document.status.epoch);
-    let removed = migrations::forget(&found.cluster, &document.spec, target, epoch, leftover).await;
+    let removed = migrations::forget(cluster, spec, target, epoch, leftover).await;
     lease.release().await;
     let removed = removed.map_err(|failure| {
         let trouble = Trouble::new(ExitCode::Failed, failure.to_string())
-            .with_state("removed in part; the workload does not use what is left");
-        match failure.hint {
-            Some(hint) => trouble.with_next(hint),
-            None => trouble.with_next(format!("livmig-coord cleanup {}", found.name)),
-        }
+            .with_state("removed in part; the same command may be repeated");
+        again(trouble, failure.hint)
     })?;
     let mut text = String::new();
     for volume in &removed.volumes {
@@ -73,6 +85,9 @@ pub(super) async fn run(found: &InCluster, delete: bool) -> Result<ExitCode, Tro
     }
     for volume in &removed.kept {
         let _ = writeln!(text, "the old data is still on the volume {volume}");
+    }
+    for used in &removed.used {
+        let _ = writeln!(text, "left as it is: the volume {used}");
     }
     let _ = writeln!(text, "forgot the migration {}", found.name);
     out::text(&text)?;
