@@ -2,8 +2,10 @@
 //! small enough to be written again with each record.
 //!
 //! A record is appended only to what this coordinator wrote or read last: a part that somebody
-//! else has changed is not changed, so of two coordinators one cannot go on. An append of which no
-//! answer came is looked for before it is tried again.
+//! else has changed is not changed, so of two coordinators one cannot go on. Where a part ends it
+//! is the same: it is closed for good, as it was read, before there is a next one. Whoever finds it
+//! closed knows all of it, and of all who begin the next part one can. An append of which no answer
+//! came is looked for before it is tried again.
 
 use std::{
     collections::BTreeMap,
@@ -66,16 +68,24 @@ impl ConfigMapJournal {
         }
     }
 
-    /// Appends `lines`, each with its line feed, by one write.
+    /// Appends `lines`, each with its line feed, all of them by one write.
     async fn write(&mut self, lines: &str) -> Result<(), ClusterError> {
         let api = self.cluster.api::<ConfigMap>();
         if let Some(head) = &self.head
-            && text(head).len() + lines.len() <= PART_MAX
+            && !is_closed(head)
         {
             let name = self.names.journal(self.parts.saturating_sub(1));
-            let change = json!({"data": {RECORDS: format!("{}{lines}", text(head))}});
+            let fits = text(head).len() + lines.len() <= PART_MAX;
+            let change = if fits {
+                json!({"data": {RECORDS: format!("{}{lines}", text(head))}})
+            } else {
+                // From here on the server itself refuses every record in it, whoever writes one.
+                json!({"immutable": true})
+            };
             self.head = Some(patch(&api, "journal", &name, head, change).await?);
-            return Ok(());
+            if fits {
+                return Ok(());
+            }
         }
         let name = self.names.journal(self.parts);
         let part = ConfigMap {
@@ -104,7 +114,8 @@ impl ConfigMapJournal {
     }
 
     /// Whether `lines` turn out to be stored although the answer to their append said nothing of it.
-    /// When nobody else has written either, the head is fresh and the append can be tried again.
+    /// When nobody else has written either, the head is fresh and the append can be tried again; a
+    /// head that somebody has closed, and no more, holds what it held.
     async fn is_stored(&mut self, lines: &str) -> Result<Option<bool>, ClusterError> {
         let api = self.cluster.api::<ConfigMap>();
         let read = async |part: usize| {
@@ -223,10 +234,169 @@ impl Journal for ConfigMapJournal {
     }
 }
 
+/// Whether the part takes no more records.
+fn is_closed(part: &ConfigMap) -> bool {
+    part.immutable == Some(true)
+}
+
 fn text(part: &ConfigMap) -> &str {
     part.data
         .as_ref()
         .and_then(|data| data.get(RECORDS))
         .map(String::as_str)
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::future::join_all;
+    use livmig_engine::{record::Event, spec::MigrationName, time::Timestamp};
+
+    use super::*;
+    use crate::kube::memory::{Course, MemoryServer, NAMESPACE};
+
+    /// So many records fit into one part with room for a few more.
+    const MANY: u64 = 1400;
+
+    fn records(epoch: u64, from: u64, count: u64) -> Vec<Record> {
+        (from..from + count)
+            .map(|seq| Record {
+                schema: SCHEMA,
+                seq,
+                epoch: Epoch(epoch),
+                at: Timestamp(seq),
+                event: Event::Adopted,
+            })
+            .collect()
+    }
+
+    async fn journal(server: &MemoryServer) -> ConfigMapJournal {
+        let name = MigrationName::try_from("m".to_owned()).unwrap();
+        ConfigMapJournal::new(server.cluster().await, Names::new(&name))
+    }
+
+    async fn loaded(server: &MemoryServer) -> (ConfigMapJournal, Vec<Record>) {
+        let mut journal = journal(server).await;
+        let records = journal.load().await.unwrap();
+        (journal, records)
+    }
+
+    /// A journal whose only part has room for a few records and not for many.
+    async fn nearly_full() -> MemoryServer {
+        let server = MemoryServer::start().await;
+        let mut first = journal(&server).await;
+        first.append_all(&records(1, 0, MANY)).await.unwrap();
+        let room = PART_MAX - part(&server, 0).unwrap().len();
+        assert!((200..20_000).contains(&room), "{room}");
+        server
+    }
+
+    fn part(server: &MemoryServer, part: usize) -> Option<String> {
+        let name = Names::new(&MigrationName::try_from("m".to_owned()).unwrap()).journal(part);
+        let found = server.get(&format!("/configmaps/{name}"))?;
+        Some(found["data"][RECORDS].as_str().unwrap().to_owned())
+    }
+
+    #[tokio::test]
+    async fn whoever_was_replaced_begins_no_part() {
+        let server = nearly_full().await;
+        let (mut asleep, _) = loaded(&server).await;
+        let (mut second, _) = loaded(&server).await;
+        second.append_all(&records(2, MANY, 1)).await.unwrap();
+        let woken = asleep.append_all(&records(1, MANY, MANY)).await;
+        assert!(woken.unwrap_err().taken_over);
+        assert_eq!(part(&server, 1), None);
+        second
+            .append_all(&records(2, MANY + 1, MANY))
+            .await
+            .unwrap();
+        let (_, all) = loaded(&server).await;
+        assert!(all.iter().map(|record| record.seq).eq(0..=2 * MANY));
+    }
+
+    #[tokio::test]
+    async fn whoever_takes_over_sees_that_a_part_was_begun_meanwhile() {
+        let server = nearly_full().await;
+        let (mut first, _) = loaded(&server).await;
+        let (mut second, _) = loaded(&server).await;
+        first.append_all(&records(1, MANY, MANY)).await.unwrap();
+        let adopted = second.append_all(&records(2, MANY, 1)).await;
+        assert!(adopted.unwrap_err().taken_over);
+        let (_, all) = loaded(&server).await;
+        assert_eq!(all, records(1, 0, 2 * MANY));
+    }
+
+    #[tokio::test]
+    async fn a_closed_part_without_a_next_one_is_gone_on_from() {
+        let server = nearly_full().await;
+        let (mut first, _) = loaded(&server).await;
+        // One that has looked before the part was closed, and one that looks after.
+        let (mut early, _) = loaded(&server).await;
+        let mut next = server.hold("POST", "/configmaps/livmig-m-1");
+        let dying = tokio::spawn(async move {
+            let appended = first.append_all(&records(1, MANY, MANY)).await;
+            (first, appended)
+        });
+        next.arrived().await;
+        let (mut late, all) = loaded(&server).await;
+        assert_eq!(all, records(1, 0, MANY));
+        early.append_all(&records(2, MANY, 1)).await.unwrap();
+        let mut adopted = records(2, MANY, 1);
+        adopted[0].at = Timestamp(MANY + 1);
+        let adopted = late.append_all(&adopted).await;
+        assert!(adopted.unwrap_err().taken_over);
+        // The first one was not dead.
+        next.go(Course::Answered).await;
+        let (_, appended) = dying.await.unwrap();
+        assert!(appended.unwrap_err().taken_over);
+        early.append_all(&records(2, MANY + 1, 1)).await.unwrap();
+        let (_, all) = loaded(&server).await;
+        assert_eq!(all, [records(1, 0, MANY), records(2, MANY, 2)].concat());
+    }
+
+    #[tokio::test]
+    async fn whatever_answer_is_lost_a_part_is_closed_and_the_next_begun_once() {
+        let calls = [
+            ("PATCH", "/configmaps/livmig-m"),
+            ("POST", "/configmaps/livmig-m-1"),
+        ];
+        let doubts = calls.into_iter().flat_map(|(method, path)| {
+            [Course::Unanswered, Course::Lost].map(|course| (method, path, course))
+        });
+        let all = doubts.map(async |(method, path, course)| {
+            let server = nearly_full().await;
+            let (mut journal, _) = loaded(&server).await;
+            let mut call = server.hold(method, path);
+            let appending = tokio::spawn(async move {
+                journal.append_all(&records(1, MANY, MANY)).await.unwrap();
+                journal.append_all(&records(1, 2 * MANY, 1)).await.unwrap();
+            });
+            call.arrived().await;
+            call.go(course).await;
+            appending.await.unwrap();
+            let (_, all) = loaded(&server).await;
+            assert_eq!(all, records(1, 0, 2 * MANY + 1), "{method} {course:?}");
+        });
+        join_all(all).await;
+    }
+
+    #[tokio::test]
+    async fn parts_that_were_never_closed_are_read_and_gone_on_from() {
+        let server = MemoryServer::start().await;
+        for (name, from) in [("livmig-m", 0), ("livmig-m-1", 2)] {
+            let records = records(1, from, 2);
+            let lines = records.iter().map(|record| record.encode().unwrap() + "\n");
+            let lines: String = lines.collect();
+            let path = format!("/api/v1/namespaces/{NAMESPACE}/configmaps/{name}");
+            server.put(
+                &path,
+                json!({"metadata": {"name": name}, "data": {RECORDS: lines}}),
+            );
+        }
+        let (mut journal, all) = loaded(&server).await;
+        assert_eq!(all, records(1, 0, 4));
+        journal.append_all(&records(2, 4, 1)).await.unwrap();
+        let (_, all) = loaded(&server).await;
+        assert_eq!(all.len(), 5);
+    }
 }

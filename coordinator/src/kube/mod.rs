@@ -14,6 +14,8 @@ pub mod journal;
 pub mod lease;
 pub mod load;
 mod lost_nodes;
+#[cfg(test)]
+mod memory;
 pub mod migrations;
 pub mod mover_pod;
 pub mod movers;
