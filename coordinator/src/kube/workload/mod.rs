@@ -3,90 +3,34 @@
 //! The number it had is stored on the workload itself, by the same call that sets it to 0: there
 //! is no moment at which it is stopped and nobody knows what it was.
 
-use std::{fmt::Debug, time::Duration};
+mod decide;
+
+pub use decide::Stopped;
+
+use std::time::Duration;
 
 use ::kube::api::Resource;
-use k8s_openapi::{
-    NamespaceResourceScope,
-    api::{
-        apps::v1::{Deployment, StatefulSet},
-        core::v1::{PodSpec, PodTemplateSpec},
-    },
+use k8s_openapi::api::{
+    apps::v1::{Deployment, StatefulSet},
+    core::v1::PodSpec,
 };
 use livmig_engine::{
     result::StepFailure,
     spec::{WorkloadKind, WorkloadRef},
 };
 use livmig_proto::ids::Epoch;
-use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use self::decide::Scaled;
 use super::{
-    amend::{amend, annotation, is_marked, refuse_if_stale},
+    amend::{amend, is_marked, refuse_if_stale},
     cluster::{Cluster, call},
     fence::Mark,
-    names::{BY_HAND, EPOCH, MIGRATION, REPLICAS, WATCHED_FROM},
     watch::await_object,
 };
 
 /// How long a workload may take until it is ready.
 const READY_MAX: Duration = Duration::from_mins(10);
-
-/// What both kinds have.
-trait Scaled:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope>
-    + Clone
-    + Debug
-    + DeserializeOwned
-    + Send
-    + Sync
-    + 'static
-{
-    /// The replicas asked for.
-    fn replicas(&self) -> i32;
-    /// The replicas that are ready, once the controller has seen the last change.
-    fn ready(&self) -> Option<i32>;
-    /// The pods it makes.
-    fn pods(&self) -> Option<&PodTemplateSpec>;
-}
-
-impl Scaled for StatefulSet {
-    fn replicas(&self) -> i32 {
-        self.spec
-            .as_ref()
-            .and_then(|spec| spec.replicas)
-            .unwrap_or(1)
-    }
-
-    fn ready(&self) -> Option<i32> {
-        let status = self.status.as_ref()?;
-        (status.observed_generation? >= self.metadata.generation?)
-            .then(|| status.ready_replicas.unwrap_or(0))
-    }
-
-    fn pods(&self) -> Option<&PodTemplateSpec> {
-        self.spec.as_ref().map(|spec| &spec.template)
-    }
-}
-
-impl Scaled for Deployment {
-    fn replicas(&self) -> i32 {
-        self.spec
-            .as_ref()
-            .and_then(|spec| spec.replicas)
-            .unwrap_or(1)
-    }
-
-    fn ready(&self) -> Option<i32> {
-        let status = self.status.as_ref()?;
-        (status.observed_generation? >= self.metadata.generation?)
-            .then(|| status.ready_replicas.unwrap_or(0))
-    }
-
-    fn pods(&self) -> Option<&PodTemplateSpec> {
-        self.spec.as_ref().map(|spec| &spec.template)
-    }
-}
 
 /// Calls the function for the workload's kind.
 macro_rules! for_kind {
@@ -149,13 +93,6 @@ pub async fn carries(
     mark: &Mark,
 ) -> Result<bool, StepFailure> {
     for_kind!(carries_of, cluster, workload, mark)
-}
-
-/// A workload that a migration has asked to stop.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Stopped {
-    /// The version of the namespace's pods from which on its end was watched.
-    pub watched_from: Option<String>,
 }
 
 /// Whether a migration has asked the workload to stop, and not yet to start again.
@@ -262,16 +199,7 @@ async fn stamp_of<K: Scaled>(
     mark: &Mark,
 ) -> Result<(), StepFailure> {
     change::<K>(cluster, workload, mark.epoch, |object| {
-        if annotation(object, MIGRATION).is_some_and(|other| other != mark.uid) {
-            return Err(StepFailure::permanent(format!(
-                "Another migration is at work on {workload}"
-            ))
-            .with_hint("livmig-coord get"));
-        }
-        Ok(Some(json!({"metadata": {"annotations": {
-            MIGRATION: mark.uid,
-            EPOCH: mark.epoch.0.to_string(),
-        }}})))
+        decide::stamped(object, workload, mark).map(Some)
     })
     .await
 }
@@ -281,9 +209,7 @@ async fn stopped_of<K: Scaled>(
     workload: &WorkloadRef,
 ) -> Result<Option<Stopped>, StepFailure> {
     let object = read::<K>(cluster, workload).await?;
-    Ok(annotation(&object, REPLICAS).map(|_| Stopped {
-        watched_from: annotation(&object, WATCHED_FROM).map(ToOwned::to_owned),
-    }))
+    Ok(decide::asked_to_stop(&object))
 }
 
 async fn stop_of<K: Scaled>(
@@ -293,23 +219,7 @@ async fn stop_of<K: Scaled>(
     mark: &Mark,
 ) -> Result<(), StepFailure> {
     change::<K>(cluster, workload, mark.epoch, |object| {
-        expect_marked(object, workload, mark)?;
-        let replicas = object.replicas();
-        let stored = annotation(object, REPLICAS).is_some();
-        let first = annotation(object, WATCHED_FROM).filter(|_| stored);
-        Ok(match (replicas, stored) {
-            (0, true) => None,
-            // Somebody has scaled it up since: what they want now is what it gets again.
-            _ => Some(json!({
-                "metadata": {"annotations": {
-                    REPLICAS: replicas.to_string(),
-                    WATCHED_FROM: first.unwrap_or(watched_from),
-                    BY_HAND: format!("kubectl -n {} scale {workload} --replicas={replicas}",
-                        cluster.namespace()),
-                }},
-                "spec": {"replicas": 0},
-            })),
-        })
+        decide::stopped(object, workload, cluster.namespace(), watched_from, mark)
     })
     .await
 }
@@ -321,23 +231,9 @@ async fn start_of<K: Scaled>(
 ) -> Result<(), StepFailure> {
     let mut wanted = 0;
     change::<K>(cluster, workload, mark.epoch, |object| {
-        let stored = annotation(object, REPLICAS).and_then(|text| text.parse::<i32>().ok());
-        if stored.is_some() {
-            expect_marked(object, workload, mark)?;
-        }
-        // More than none is what somebody else asks for by now, and theirs to decide.
-        wanted = match (object.replicas(), stored) {
-            (0, Some(stored)) => stored,
-            (asked, _) => asked,
-        };
-        Ok(stored.map(|_| {
-            json!({
-                "metadata": {"annotations": {
-                    REPLICAS: null, WATCHED_FROM: null, BY_HAND: null,
-                }},
-                "spec": {"replicas": wanted},
-            })
-        }))
+        let started = decide::started(object, workload, mark)?;
+        wanted = started.replicas;
+        Ok(started.change)
     })
     .await?;
     let api = cluster.api::<K>();
@@ -373,13 +269,7 @@ async fn clear_of<K: Scaled>(
     mark: &Mark,
 ) -> Result<(), StepFailure> {
     change::<K>(cluster, workload, mark.epoch, |object| {
-        let marked = annotation(object, MIGRATION) == Some(mark.uid.as_str());
-        Ok(marked.then(|| {
-            json!({"metadata": {"annotations": {
-                MIGRATION: null, EPOCH: null,
-                REPLICAS: null, WATCHED_FROM: null, BY_HAND: null,
-            }}})
-        }))
+        Ok(decide::cleared(object, mark))
     })
     .await
 }
@@ -407,53 +297,4 @@ fn expect<K: Resource>(object: &K, workload: &WorkloadRef) -> Result<(), StepFai
     Err(StepFailure::undecided(format!(
         "{workload} is not the one the migration was planned for: somebody has re-created it"
     )))
-}
-
-/// Fails unless `object` carries the mark. A coordinator that stood still may find it free of any:
-/// another one has taken over and brought everything to its end since.
-fn expect_marked<K: Resource>(
-    object: &K,
-    workload: &WorkloadRef,
-    mark: &Mark,
-) -> Result<(), StepFailure> {
-    if is_marked(object, &mark.uid, mark.epoch) {
-        return Ok(());
-    }
-    Err(StepFailure::transient(format!(
-        "{workload} does not carry this coordinator's mark any more: another one has taken over, or \
-         somebody has taken it off"
-    ))
-    .with_hint("livmig-coord get"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_workload_that_was_given_back_or_taken_by_another_is_not_changed() {
-        let workload: WorkloadRef =
-            serde_json::from_value(json!({"kind": "StatefulSet", "name": "app", "uid": "u"}))
-                .unwrap();
-        let mark = Mark {
-            uid: "m".to_owned(),
-            epoch: Epoch(2),
-            by_hand: String::new(),
-        };
-        let expected = |annotations: Value| {
-            let object: StatefulSet =
-                serde_json::from_value(json!({"metadata": {"annotations": annotations}})).unwrap();
-            expect_marked(&object, &workload, &mark).is_ok()
-        };
-        assert!(expected(json!({MIGRATION: "m", EPOCH: "2"})));
-        for others in [
-            json!({}),
-            json!({MIGRATION: "m"}),
-            json!({MIGRATION: "m", EPOCH: "1"}),
-            json!({MIGRATION: "m", EPOCH: "3"}),
-            json!({MIGRATION: "n", EPOCH: "2"}),
-        ] {
-            assert!(!expected(others.clone()), "{others}");
-        }
-    }
 }

@@ -1,0 +1,242 @@
+//! How a workload changes when it is marked, stopped, started or given back: merge patches of it as
+//! it was read; none where it stays as it is. Pure.
+
+use std::fmt::Debug;
+
+use ::kube::api::Resource;
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{
+        apps::v1::{Deployment, StatefulSet},
+        core::v1::PodTemplateSpec,
+    },
+};
+use livmig_engine::{result::StepFailure, spec::WorkloadRef};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::kube::{
+    amend::{annotation, is_marked},
+    fence::Mark,
+    names::{BY_HAND, EPOCH, MIGRATION, REPLICAS, WATCHED_FROM},
+};
+
+/// What both kinds have.
+pub(super) trait Scaled:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + Debug
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
+{
+    /// The replicas asked for.
+    fn replicas(&self) -> i32;
+    /// The replicas that are ready, once the controller has seen the last change.
+    fn ready(&self) -> Option<i32>;
+    /// The pods it makes.
+    fn pods(&self) -> Option<&PodTemplateSpec>;
+}
+
+impl Scaled for StatefulSet {
+    fn replicas(&self) -> i32 {
+        self.spec
+            .as_ref()
+            .and_then(|spec| spec.replicas)
+            .unwrap_or(1)
+    }
+
+    fn ready(&self) -> Option<i32> {
+        let status = self.status.as_ref()?;
+        (status.observed_generation? >= self.metadata.generation?)
+            .then(|| status.ready_replicas.unwrap_or(0))
+    }
+
+    fn pods(&self) -> Option<&PodTemplateSpec> {
+        self.spec.as_ref().map(|spec| &spec.template)
+    }
+}
+
+impl Scaled for Deployment {
+    fn replicas(&self) -> i32 {
+        self.spec
+            .as_ref()
+            .and_then(|spec| spec.replicas)
+            .unwrap_or(1)
+    }
+
+    fn ready(&self) -> Option<i32> {
+        let status = self.status.as_ref()?;
+        (status.observed_generation? >= self.metadata.generation?)
+            .then(|| status.ready_replicas.unwrap_or(0))
+    }
+
+    fn pods(&self) -> Option<&PodTemplateSpec> {
+        self.spec.as_ref().map(|spec| &spec.template)
+    }
+}
+
+/// It carries the mark.
+///
+/// # Errors
+/// When another migration is at work on it.
+pub(super) fn stamped<K: Scaled>(
+    object: &K,
+    workload: &WorkloadRef,
+    mark: &Mark,
+) -> Result<Value, StepFailure> {
+    if annotation(object, MIGRATION).is_some_and(|other| other != mark.uid) {
+        return Err(
+            StepFailure::permanent(format!("Another migration is at work on {workload}"))
+                .with_hint("livmig-coord get"),
+        );
+    }
+    Ok(json!({"metadata": {"annotations": {
+        MIGRATION: mark.uid,
+        EPOCH: mark.epoch.0.to_string(),
+    }}}))
+}
+
+/// A workload that a migration has asked to stop.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Stopped {
+    /// The version of the namespace's pods from which on its end was watched.
+    pub watched_from: Option<String>,
+}
+
+/// Whether a migration has asked it to stop, and not yet to start again.
+pub(super) fn asked_to_stop<K: Scaled>(object: &K) -> Option<Stopped> {
+    annotation(object, REPLICAS).map(|_| Stopped {
+        watched_from: annotation(object, WATCHED_FROM).map(ToOwned::to_owned),
+    })
+}
+
+/// It has no replicas, and says how many there were, unless it was asked to stop before.
+///
+/// # Errors
+/// When it does not carry the mark.
+pub(super) fn stopped<K: Scaled>(
+    object: &K,
+    workload: &WorkloadRef,
+    namespace: &str,
+    watched_from: &str,
+    mark: &Mark,
+) -> Result<Option<Value>, StepFailure> {
+    expect_marked(object, workload, mark)?;
+    let replicas = object.replicas();
+    let stored = annotation(object, REPLICAS).is_some();
+    let first = annotation(object, WATCHED_FROM).filter(|_| stored);
+    Ok(match (replicas, stored) {
+        (0, true) => None,
+        // Somebody has scaled it up since: what they want now is what it gets again.
+        _ => Some(json!({
+            "metadata": {"annotations": {
+                REPLICAS: replicas.to_string(),
+                WATCHED_FROM: first.unwrap_or(watched_from),
+                BY_HAND: format!("kubectl -n {namespace} scale {workload} --replicas={replicas}"),
+            }},
+            "spec": {"replicas": 0},
+        })),
+    })
+}
+
+/// How a workload is started.
+#[derive(Debug)]
+pub(super) struct Started {
+    /// The replicas it has then.
+    pub(super) replicas: i32,
+    /// What changes for it.
+    pub(super) change: Option<Value>,
+}
+
+/// It has the replicas that there were, and says nothing of a stop.
+///
+/// # Errors
+/// When it was asked to stop and does not carry the mark.
+pub(super) fn started<K: Scaled>(
+    object: &K,
+    workload: &WorkloadRef,
+    mark: &Mark,
+) -> Result<Started, StepFailure> {
+    let stored = annotation(object, REPLICAS).and_then(|text| text.parse::<i32>().ok());
+    if stored.is_some() {
+        expect_marked(object, workload, mark)?;
+    }
+    // More than none is what somebody else asks for by now, and theirs to decide.
+    let replicas = match (object.replicas(), stored) {
+        (0, Some(stored)) => stored,
+        (asked, _) => asked,
+    };
+    let change = stored.map(|_| {
+        json!({
+            "metadata": {"annotations": {
+                REPLICAS: null, WATCHED_FROM: null, BY_HAND: null,
+            }},
+            "spec": {"replicas": replicas},
+        })
+    });
+    Ok(Started { replicas, change })
+}
+
+/// It says nothing of the migration, if it is this one's.
+pub(super) fn cleared<K: Scaled>(object: &K, mark: &Mark) -> Option<Value> {
+    let marked = annotation(object, MIGRATION) == Some(mark.uid.as_str());
+    marked.then(|| {
+        json!({"metadata": {"annotations": {
+            MIGRATION: null, EPOCH: null,
+            REPLICAS: null, WATCHED_FROM: null, BY_HAND: null,
+        }}})
+    })
+}
+
+/// Fails unless `object` carries the mark. A coordinator that stood still may find it free of any:
+/// another one has taken over and brought everything to its end since.
+fn expect_marked<K: Resource>(
+    object: &K,
+    workload: &WorkloadRef,
+    mark: &Mark,
+) -> Result<(), StepFailure> {
+    if is_marked(object, &mark.uid, mark.epoch) {
+        return Ok(());
+    }
+    Err(StepFailure::transient(format!(
+        "{workload} does not carry this coordinator's mark any more: another one has taken over, or \
+         somebody has taken it off"
+    ))
+    .with_hint("livmig-coord get"))
+}
+
+#[cfg(test)]
+mod tests {
+    use livmig_proto::ids::Epoch;
+
+    use super::*;
+
+    #[test]
+    fn a_workload_that_was_given_back_or_taken_by_another_is_not_changed() {
+        let workload: WorkloadRef =
+            serde_json::from_value(json!({"kind": "StatefulSet", "name": "app", "uid": "u"}))
+                .unwrap();
+        let mark = Mark {
+            uid: "m".to_owned(),
+            epoch: Epoch(2),
+            by_hand: String::new(),
+        };
+        let expected = |annotations: Value| {
+            let object: StatefulSet =
+                serde_json::from_value(json!({"metadata": {"annotations": annotations}})).unwrap();
+            expect_marked(&object, &workload, &mark).is_ok()
+        };
+        assert!(expected(json!({MIGRATION: "m", EPOCH: "2"})));
+        for others in [
+            json!({}),
+            json!({MIGRATION: "m"}),
+            json!({MIGRATION: "m", EPOCH: "1"}),
+            json!({MIGRATION: "m", EPOCH: "3"}),
+            json!({MIGRATION: "n", EPOCH: "2"}),
+        ] {
+            assert!(!expected(others.clone()), "{others}");
+        }
+    }
+}
