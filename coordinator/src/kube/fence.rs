@@ -57,6 +57,18 @@ pub async fn withdraw(cluster: &Cluster, name: &str, mark: &Mark) -> Result<(), 
     .await
 }
 
+/// The same, but only where it is exactly this mark.
+///
+/// # Errors
+/// When another coordinator has taken over, or it cannot be changed.
+pub async fn retract(cluster: &Cluster, name: &str, mark: &Mark) -> Result<(), StepFailure> {
+    annotate(cluster, name, mark.epoch, |claim| {
+        let own = is_marked(claim, &mark.uid, mark.epoch);
+        (own && !is_fenced(claim)).then(|| json!({MIGRATION: null, EPOCH: null}))
+    })
+    .await
+}
+
 /// Changes annotations of the claim `name` as `decide` says, if it is there.
 async fn annotate(
     cluster: &Cluster,

@@ -7,8 +7,9 @@ use livmig_proto::ids::Epoch;
 use serde_json::{Value, json};
 
 use super::{
-    amend::{amend, annotation},
+    amend::{amend, annotation, is_marked},
     cluster::call,
+    fence::Mark,
     names::{BY_HAND, EPOCH, MIGRATION, RECLAIM},
 };
 
@@ -72,6 +73,24 @@ pub async fn unpin_bound(
 ) -> Result<(), StepFailure> {
     amend(volumes, "volume", name, epoch, |volume| {
         Ok(unpinned(volume, claim_uid, migration))
+    })
+    .await
+    .map(|_| ())
+}
+
+/// The same, but only where the volume carries exactly this mark.
+///
+/// # Errors
+/// When another coordinator has taken over, or it cannot be changed.
+pub async fn retract(
+    volumes: &Api<PersistentVolume>,
+    name: &str,
+    claim_uid: &str,
+    mark: &Mark,
+) -> Result<(), StepFailure> {
+    amend(volumes, "volume", name, mark.epoch, |volume| {
+        let own = is_marked(volume, &mark.uid, mark.epoch);
+        Ok(unpinned(volume, claim_uid, &mark.uid).filter(|_| own))
     })
     .await
     .map(|_| ())

@@ -190,6 +190,14 @@ pub(super) fn cleared<K: Scaled>(object: &K, mark: &Mark) -> Option<Value> {
     })
 }
 
+/// It does not carry the mark any more. One that was stopped keeps it: whoever has taken over starts
+/// it, and takes off all of it then.
+pub(super) fn retracted<K: Scaled>(object: &K, mark: &Mark) -> Option<Value> {
+    let own = is_marked(object, &mark.uid, mark.epoch);
+    let stopped = annotation(object, REPLICAS).is_some();
+    (own && !stopped).then(|| json!({"metadata": {"annotations": {MIGRATION: null, EPOCH: null}}}))
+}
+
 /// Fails unless `object` carries the mark. A coordinator that stood still may find it free of any:
 /// another one has taken over and brought everything to its end since.
 fn expect_marked<K: Resource>(
@@ -213,20 +221,24 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_workload_that_was_given_back_or_taken_by_another_is_not_changed() {
-        let workload: WorkloadRef =
-            serde_json::from_value(json!({"kind": "StatefulSet", "name": "app", "uid": "u"}))
-                .unwrap();
-        let mark = Mark {
+    fn workload() -> WorkloadRef {
+        serde_json::from_value(json!({"kind": "StatefulSet", "name": "app", "uid": "u"})).unwrap()
+    }
+
+    fn mark() -> Mark {
+        Mark {
             uid: "m".to_owned(),
             epoch: Epoch(2),
             by_hand: String::new(),
-        };
+        }
+    }
+
+    #[test]
+    fn a_workload_that_was_given_back_or_taken_by_another_is_not_changed() {
         let expected = |annotations: Value| {
             let object: StatefulSet =
                 serde_json::from_value(json!({"metadata": {"annotations": annotations}})).unwrap();
-            expect_marked(&object, &workload, &mark).is_ok()
+            expect_marked(&object, &workload(), &mark()).is_ok()
         };
         assert!(expected(json!({MIGRATION: "m", EPOCH: "2"})));
         for others in [
@@ -237,6 +249,24 @@ mod tests {
             json!({MIGRATION: "n", EPOCH: "2"}),
         ] {
             assert!(!expected(others.clone()), "{others}");
+        }
+    }
+
+    #[test]
+    fn a_mark_is_retracted_by_its_own_coordinator_and_not_off_a_workload_that_is_stopped() {
+        let retracted = |annotations: Value| {
+            let object: StatefulSet =
+                serde_json::from_value(json!({"metadata": {"annotations": annotations}})).unwrap();
+            retracted(&object, &mark()).is_some()
+        };
+        assert!(retracted(json!({MIGRATION: "m", EPOCH: "2"})));
+        for left in [
+            json!({MIGRATION: "m", EPOCH: "1"}),
+            json!({MIGRATION: "m", EPOCH: "3"}),
+            json!({MIGRATION: "n", EPOCH: "2"}),
+            json!({MIGRATION: "m", EPOCH: "2", REPLICAS: "3"}),
+        ] {
+            assert!(!retracted(left.clone()), "{left}");
         }
     }
 }

@@ -145,6 +145,18 @@ pub async fn clear(
     for_kind!(clear_of, cluster, workload, mark)
 }
 
+/// Takes exactly this mark off the workload, where it says nothing else of the migration.
+///
+/// # Errors
+/// When another coordinator has taken over, or it cannot be changed.
+pub async fn retract(
+    cluster: &Cluster,
+    workload: &WorkloadRef,
+    mark: &Mark,
+) -> Result<(), StepFailure> {
+    for_kind!(retract_of, cluster, workload, mark)
+}
+
 async fn template_of<K: Scaled>(
     cluster: &Cluster,
     workload: &WorkloadRef,
@@ -270,6 +282,17 @@ async fn clear_of<K: Scaled>(
 ) -> Result<(), StepFailure> {
     change::<K>(cluster, workload, mark.epoch, |object| {
         Ok(decide::cleared(object, mark))
+    })
+    .await
+}
+
+async fn retract_of<K: Scaled>(
+    cluster: &Cluster,
+    workload: &WorkloadRef,
+    mark: &Mark,
+) -> Result<(), StepFailure> {
+    change::<K>(cluster, workload, mark.epoch, |object| {
+        Ok(decide::retracted(object, mark))
     })
     .await
 }
