@@ -16,6 +16,9 @@ pub const REPLICAS: &str = "livmig.io/replicas";
 /// Annotation of a workload that was stopped: the version of the namespace's pods from which on its
 /// end is watched.
 pub const WATCHED_FROM: &str = "livmig.io/watched-from";
+/// Annotation of a workload that was started again: how often. A call to stop it that is late names
+/// an older version of it, and is refused.
+pub const STARTED: &str = "livmig.io/started";
 /// Annotation of what a migration leaves in an unusual state: how a person undoes it by hand.
 pub const BY_HAND: &str = "livmig.io/undo-by-hand";
 /// Annotation of a volume: the reclaim policy it had before it was pinned.

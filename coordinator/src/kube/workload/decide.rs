@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::kube::{
     amend::{annotation, is_marked},
     fence::Mark,
-    names::{BY_HAND, EPOCH, MIGRATION, REPLICAS, WATCHED_FROM},
+    names::{BY_HAND, EPOCH, MIGRATION, REPLICAS, STARTED, WATCHED_FROM},
 };
 
 /// What both kinds have.
@@ -147,55 +147,88 @@ pub(super) struct Started {
     /// The replicas it has then.
     pub(super) replicas: i32,
     /// What changes for it.
-    pub(super) change: Option<Value>,
+    pub(super) change: Value,
 }
 
 /// It has the replicas that there were, and says nothing of a stop.
 ///
+/// Something always changes. A call to stop it of which no answer came may still be on its way when
+/// nothing is to be seen of it, and takes effect unless the version it names is gone.
+///
 /// # Errors
-/// When it was asked to stop and does not carry the mark.
+/// When it does not carry the mark, or is stopped and does not tell how many replicas there were.
 pub(super) fn started<K: Scaled>(
     object: &K,
     workload: &WorkloadRef,
     mark: &Mark,
 ) -> Result<Started, StepFailure> {
-    let stored = annotation(object, REPLICAS).and_then(|text| text.parse::<i32>().ok());
-    if stored.is_some() {
-        expect_marked(object, workload, mark)?;
-    }
-    // More than none is what somebody else asks for by now, and theirs to decide.
-    let replicas = match (object.replicas(), stored) {
-        (0, Some(stored)) => stored,
-        (asked, _) => asked,
-    };
-    let change = stored.map(|_| {
-        json!({
+    expect_marked(object, workload, mark)?;
+    let missing = missing(object, workload)?;
+    let times = annotation(object, STARTED).and_then(|text| text.parse::<u64>().ok());
+    Ok(Started {
+        replicas: missing.unwrap_or(object.replicas()),
+        change: json!({
             "metadata": {"annotations": {
                 REPLICAS: null, WATCHED_FROM: null, BY_HAND: null,
+                STARTED: times.unwrap_or(0).saturating_add(1).to_string(),
             }},
-            "spec": {"replicas": replicas},
-        })
-    });
-    Ok(Started { replicas, change })
-}
-
-/// It says nothing of the migration, if it is this one's.
-pub(super) fn cleared<K: Scaled>(object: &K, mark: &Mark) -> Option<Value> {
-    let marked = annotation(object, MIGRATION) == Some(mark.uid.as_str());
-    marked.then(|| {
-        json!({"metadata": {"annotations": {
-            MIGRATION: null, EPOCH: null,
-            REPLICAS: null, WATCHED_FROM: null, BY_HAND: null,
-        }}})
+            "spec": asking_for(missing),
+        }),
     })
 }
 
-/// It does not carry the mark any more. One that was stopped keeps it: whoever has taken over starts
-/// it, and takes off all of it then.
+/// It says nothing of the migration, if it is this one's. One that is stopped all the same is
+/// started: nobody could tell any more how many replicas there were.
+///
+/// # Errors
+/// When it is stopped and does not tell.
+pub(super) fn cleared<K: Scaled>(
+    object: &K,
+    workload: &WorkloadRef,
+    mark: &Mark,
+) -> Result<Option<Value>, StepFailure> {
+    if annotation(object, MIGRATION) != Some(mark.uid.as_str()) {
+        return Ok(None);
+    }
+    let missing = missing(object, workload)?;
+    Ok(Some(json!({
+        "metadata": {"annotations": {
+            MIGRATION: null, EPOCH: null,
+            REPLICAS: null, WATCHED_FROM: null, BY_HAND: null, STARTED: null,
+        }},
+        "spec": asking_for(missing),
+    })))
+}
+
+/// The replicas that a workload is to have again that a migration has stopped. Where it has some,
+/// somebody else asks for them by now, and theirs to decide is how many.
+fn missing<K: Scaled>(object: &K, workload: &WorkloadRef) -> Result<Option<i32>, StepFailure> {
+    match annotation(object, REPLICAS) {
+        Some(stored) if object.replicas() == 0 => match stored.parse() {
+            Ok(replicas) => Ok(Some(replicas)),
+            Err(_) => Err(StepFailure::permanent(format!(
+                "{workload} is stopped, and its annotation {REPLICAS} does not say how many                  replicas there were, but {stored:?}"
+            ))
+            .with_hint(format!(
+                "start it: kubectl scale {workload} --replicas=N, in its namespace"
+            ))),
+        },
+        _ => Ok(None),
+    }
+}
+
+/// The change of the workload's `spec`: none where nothing is missing.
+fn asking_for(missing: Option<i32>) -> Value {
+    missing.map_or_else(|| json!({}), |replicas| json!({"replicas": replicas}))
+}
+
+/// It does not carry the mark any more. One that says more keeps it: whoever has taken over sees to
+/// the rest, and takes off all of it then.
 pub(super) fn retracted<K: Scaled>(object: &K, mark: &Mark) -> Option<Value> {
     let own = is_marked(object, &mark.uid, mark.epoch);
-    let stopped = annotation(object, REPLICAS).is_some();
-    (own && !stopped).then(|| json!({"metadata": {"annotations": {MIGRATION: null, EPOCH: null}}}))
+    let rests = [REPLICAS, STARTED].map(|key| annotation(object, key).is_some());
+    (own && rests == [false; 2])
+        .then(|| json!({"metadata": {"annotations": {MIGRATION: null, EPOCH: null}}}))
 }
 
 /// Fails unless `object` carries the mark. A coordinator that stood still may find it free of any:
@@ -253,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_is_retracted_by_its_own_coordinator_and_not_off_a_workload_that_is_stopped() {
+    fn a_mark_is_retracted_by_its_own_coordinator_and_where_nothing_rests_on_it() {
         let retracted = |annotations: Value| {
             let object: StatefulSet =
                 serde_json::from_value(json!({"metadata": {"annotations": annotations}})).unwrap();
@@ -265,8 +298,58 @@ mod tests {
             json!({MIGRATION: "m", EPOCH: "3"}),
             json!({MIGRATION: "n", EPOCH: "2"}),
             json!({MIGRATION: "m", EPOCH: "2", REPLICAS: "3"}),
+            json!({MIGRATION: "m", EPOCH: "2", STARTED: "1"}),
         ] {
             assert!(!retracted(left.clone()), "{left}");
         }
+    }
+
+    /// A set with the mark and `annotations`, and so many replicas.
+    fn marked(replicas: i32, annotations: &Value) -> StatefulSet {
+        let mut all = json!({MIGRATION: "m", EPOCH: "2"});
+        let more = annotations.as_object().unwrap().clone();
+        all.as_object_mut().unwrap().extend(more);
+        serde_json::from_value(json!({
+            "metadata": {"annotations": all},
+            "spec": {"replicas": replicas, "serviceName": "app", "selector": {}, "template": {}},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_start_voids_a_late_stop_also_where_nothing_is_stopped() {
+        for (before, after) in [(json!({}), "1"), (json!({STARTED: "1"}), "2")] {
+            let started = started(&marked(3, &before), &workload(), &mark()).unwrap();
+            assert_eq!(started.replicas, 3);
+            assert_eq!(started.change["metadata"]["annotations"][STARTED], after);
+            // How many it has is not this coordinator's to say.
+            assert_eq!(started.change["spec"], json!({}));
+        }
+        let stopped = marked(0, &json!({REPLICAS: "3"}));
+        let started = started(&stopped, &workload(), &mark()).unwrap();
+        assert_eq!(
+            (started.replicas, &started.change["spec"]["replicas"]),
+            (3, &json!(3))
+        );
+    }
+
+    #[test]
+    fn a_workload_that_is_stopped_is_started_as_it_is_cleared() {
+        let cleared = |replicas: i32, annotations: Value| {
+            let object = marked(replicas, &annotations);
+            cleared(&object, &workload(), &mark()).map(Option::unwrap)
+        };
+        assert_eq!(
+            cleared(0, json!({REPLICAS: "3"})).unwrap()["spec"],
+            json!({"replicas": 3})
+        );
+        // Somebody else has started it, or has stopped it.
+        assert_eq!(
+            cleared(1, json!({REPLICAS: "3"})).unwrap()["spec"],
+            json!({})
+        );
+        assert_eq!(cleared(0, json!({})).unwrap()["spec"], json!({}));
+        let failure = cleared(0, json!({REPLICAS: "three"})).unwrap_err();
+        assert!(failure.message.contains("three"), "{failure}");
     }
 }

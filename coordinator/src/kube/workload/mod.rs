@@ -120,11 +120,11 @@ pub async fn stop(
     for_kind!(stop_of, cluster, workload, watched_from, mark)
 }
 
-/// Asks for the replicas that there were, and waits until all of them are ready.
+/// Asks for the replicas that there were, and waits until all of them are ready. No call to stop it
+/// that was made before takes effect any more.
 ///
 /// # Errors
-/// When it was asked to stop and does not carry the mark, cannot be changed, or does not become
-/// ready.
+/// When it does not carry the mark, cannot be changed, or does not become ready.
 pub async fn start(
     cluster: &Cluster,
     workload: &WorkloadRef,
@@ -133,7 +133,8 @@ pub async fn start(
     for_kind!(start_of, cluster, workload, mark)
 }
 
-/// Takes everything of the migration off the workload, and leaves what is another migration's.
+/// Takes everything of the migration off the workload, and leaves what is another migration's. One
+/// that is still stopped by the migration is started.
 ///
 /// # Errors
 /// When another coordinator has taken over, or it cannot be changed.
@@ -245,7 +246,7 @@ async fn start_of<K: Scaled>(
     change::<K>(cluster, workload, mark.epoch, |object| {
         let started = decide::started(object, workload, mark)?;
         wanted = started.replicas;
-        Ok(started.change)
+        Ok(Some(started.change))
     })
     .await?;
     let api = cluster.api::<K>();
@@ -281,7 +282,7 @@ async fn clear_of<K: Scaled>(
     mark: &Mark,
 ) -> Result<(), StepFailure> {
     change::<K>(cluster, workload, mark.epoch, |object| {
-        Ok(decide::cleared(object, mark))
+        decide::cleared(object, workload, mark)
     })
     .await
 }
@@ -320,4 +321,54 @@ fn expect<K: Resource>(object: &K, workload: &WorkloadRef) -> Result<(), StepFai
     Err(StepFailure::undecided(format!(
         "{workload} is not the one the migration was planned for: somebody has re-created it"
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::kube::memory::{Course, MemoryServer, NAMESPACE};
+
+    #[tokio::test]
+    async fn a_stop_that_comes_late_finds_the_workload_started() {
+        let server = MemoryServer::start().await;
+        for (kind, path) in [
+            ("StatefulSet", "/statefulsets/app"),
+            ("Deployment", "/deployments/app"),
+        ] {
+            let at = format!("/apis/apps/v1/namespaces/{NAMESPACE}{path}");
+            let object = json!({
+                "metadata": {"name": "app", "uid": "u", "generation": 1},
+                "spec": {"replicas": 3, "serviceName": "app", "selector": {}, "template": {}},
+                "status": {"observedGeneration": 1, "replicas": 3, "readyReplicas": 3},
+            });
+            server.put(&at, object);
+            let workload: WorkloadRef =
+                serde_json::from_value(json!({"kind": kind, "name": "app", "uid": "u"})).unwrap();
+            let mark = Mark {
+                uid: "m".to_owned(),
+                epoch: Epoch(1),
+                by_hand: String::new(),
+            };
+            let cluster = server.cluster().await;
+            stamp(&cluster, &workload, &mark).await.unwrap();
+
+            let mut late = server.hold("PATCH", path);
+            let stopping = tokio::spawn({
+                let (cluster, workload, mark) = (cluster.clone(), workload.clone(), mark.clone());
+                async move { stop(&cluster, &workload, "1", &mark).await }
+            });
+            late.arrived().await;
+            // The driver has given it up; the server has not.
+            stopping.abort();
+            start(&cluster, &workload, &mark).await.unwrap();
+            late.go(Course::Answered).await;
+            clear(&cluster, &workload, &mark).await.unwrap();
+
+            let after = server.get(path).unwrap();
+            assert_eq!(after["spec"]["replicas"], 3, "{after}");
+            assert_eq!(after["metadata"]["annotations"], json!({}), "{after}");
+        }
+    }
 }
