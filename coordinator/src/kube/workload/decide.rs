@@ -207,7 +207,8 @@ fn missing<K: Scaled>(object: &K, workload: &WorkloadRef) -> Result<Option<i32>,
         Some(stored) if object.replicas() == 0 => match stored.parse() {
             Ok(replicas) => Ok(Some(replicas)),
             Err(_) => Err(StepFailure::permanent(format!(
-                "{workload} is stopped, and its annotation {REPLICAS} does not say how many                  replicas there were, but {stored:?}"
+                "{workload} is stopped, and its annotation {REPLICAS} does not say how many \
+                 replicas there were, but {stored:?}"
             ))
             .with_hint(format!(
                 "start it: kubectl scale {workload} --replicas=N, in its namespace"
