@@ -128,6 +128,11 @@ impl MemoryServer {
         self.state.lock().unwrap().store(path, object);
     }
 
+    /// Forgets the object at `path`.
+    pub(super) fn remove(&self, path: &str) {
+        self.state.lock().unwrap().objects.remove(path);
+    }
+
     /// The object whose path ends so.
     pub(super) fn get(&self, end: &str) -> Option<Value> {
         let state = self.state.lock().unwrap();

@@ -77,7 +77,10 @@ impl KubePlatform {
             volumes::unpin_bound(api, &claim.volume, &uid, &mark.uid, mark.epoch).await
         });
         try_join_all::<_>(each).await?;
-        workload::clear(&self.cluster, &self.target.workload, mark).await?;
+        // One that was deleted or made anew carries nothing of ours.
+        if workload::is_current(&self.cluster, &self.target.workload).await? {
+            workload::clear(&self.cluster, &self.target.workload, mark).await?;
+        }
         Ok(StepOutcome::Done)
     }
 }

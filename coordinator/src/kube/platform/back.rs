@@ -27,12 +27,12 @@ const FREE_MAX: Duration = Duration::from_mins(1);
 impl KubePlatform {
     /// Binds every claim's name to its old volume, wherever a swap or a fence was left.
     pub(super) async fn rebind_back(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
-        self.take_charge(context.epoch).await?;
+        let is_current = self.take_charge_to_go_back(context.epoch).await?;
         let consumers = self.consumers().await?;
         let claims = self.claims_as_they_are().await?;
         let moved: Vec<&There> = claims.iter().filter(|there| there.is_moved()).collect();
         if moved.is_empty() {
-            self.free_dying(&claims, context.epoch).await?;
+            self.free_dying(&claims, is_current, context.epoch).await?;
         } else {
             // Whoever runs on a new volume is not stopped by a way back.
             self.close(consumers, &moved, context.epoch).await?;
@@ -136,7 +136,12 @@ impl KubePlatform {
     /// Sees to it that nothing uses a claim that is being deleted: it cannot be given back before.
     /// Somebody may have started the workload while the fence went up. It runs, on its old volume,
     /// and has to stop once more; those who started it get it back.
-    async fn free_dying(&self, claims: &[There], epoch: Epoch) -> Result<(), StepFailure> {
+    async fn free_dying(
+        &self,
+        claims: &[There],
+        is_current: bool,
+        epoch: Epoch,
+    ) -> Result<(), StepFailure> {
         let dying: Vec<String> = claims
             .iter()
             .filter(|there| there.is_dying())
@@ -152,9 +157,12 @@ impl KubePlatform {
         if user(&consumers.now()).is_none() {
             return Ok(());
         }
-        let version = consumers.now().version;
-        let mark = self.mark(epoch);
-        workload::stop(&self.cluster, &self.target.workload, &version, &mark).await?;
+        // Another workload of the name is not ours to stop.
+        if is_current {
+            let version = consumers.now().version;
+            let mark = self.mark(epoch);
+            workload::stop(&self.cluster, &self.target.workload, &version, &mark).await?;
+        }
         let free = consumers.wait(|seen| user(seen).is_none().then_some(()));
         if tokio::time::timeout(FREE_MAX, free).await.is_ok() {
             return Ok(());

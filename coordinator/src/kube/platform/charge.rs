@@ -31,28 +31,56 @@ impl KubePlatform {
         if *stamped == Some(epoch) && workload::carries(&self.cluster, workload, &mark).await? {
             return Ok(before);
         }
-        // What carries no mark may have been given back by a coordinator that came and went.
-        self.refuse_replaced(epoch).await?;
-        let marked = self.put_marks(&mark).await;
-        // It may also have come and gone since, and a mark that nobody is to take off any more would
-        // be obeyed. Whoever comes later than this finds every mark, and puts its own over it.
-        if let Err(failure) = self.refuse_replaced(epoch).await {
-            self.retract(&mark).await;
-            return Err(failure);
-        }
-        marked?;
+        self.mark_all(&mark, true).await?;
         *stamped = Some(epoch);
         Ok(before)
     }
 
+    /// As [`Self::take_charge`], for a way back, for which the claims and their old volumes suffice.
+    /// Whether the workload is still the one that was planned for: where somebody has deleted it or
+    /// made it anew, what is theirs is left alone.
+    pub(super) async fn take_charge_to_go_back(&self, epoch: Epoch) -> Result<bool, StepFailure> {
+        if workload::is_current(&self.cluster, &self.target.workload).await? {
+            return self.take_charge(epoch).await.map(|_| true);
+        }
+        let workload = &self.target.workload;
+        tracing::warn!(%workload, "somebody has deleted it or made it anew; its claims are given back");
+        self.before().await?;
+        self.mark_all(&self.mark(epoch), false).await?;
+        Ok(false)
+    }
+
+    async fn mark_all(&self, mark: &Mark, with_workload: bool) -> Result<(), StepFailure> {
+        // What carries no mark may have been given back by a coordinator that came and went.
+        self.refuse_replaced(mark.epoch).await?;
+        let marked = self.put_marks(mark, with_workload).await;
+        // It may also have come and gone since, and a mark that nobody is to take off any more would
+        // be obeyed. Whoever comes later than this finds every mark, and puts its own over it.
+        if let Err(failure) = self.refuse_replaced(mark.epoch).await {
+            self.retract(mark).await;
+            return Err(failure);
+        }
+        marked
+    }
+
     /// Marks the workload and every claim, and pins every volume. All calls are over when it
     /// returns: none puts a mark where it was taken off since.
-    async fn put_marks(&self, mark: &Mark) -> Result<(), StepFailure> {
-        workload::stamp(&self.cluster, &self.target.workload, mark).await?;
+    async fn put_marks(&self, mark: &Mark, with_workload: bool) -> Result<(), StepFailure> {
+        if with_workload {
+            workload::stamp(&self.cluster, &self.target.workload, mark).await?;
+        }
         let volumes = &self.cluster.cluster_api::<PersistentVolume>();
         let each = self.target.claims.iter().map(|claim| async move {
+            let pin = async {
+                let what = format!("read the volume {}", claim.volume);
+                match call(what, volumes.get_opt(&claim.volume)).await? {
+                    Some(_) => volumes::pin(volumes, &claim.volume, &mark.uid, mark.epoch).await,
+                    // Whoever needs it will say so; a workload on its new volume does not.
+                    None => Ok(()),
+                }
+            };
             let (pinned, prepared) = tokio::join!(
-                volumes::pin(volumes, &claim.volume, &mark.uid, mark.epoch),
+                pin,
                 fence::prepare(&self.cluster, &claim.claim, &claim.claim_uid, mark),
             );
             pinned.and(prepared)
@@ -244,5 +272,32 @@ mod tests {
         pinning.go(Course::Answered).await;
         charge.await.unwrap().unwrap_err();
         assert_eq!(objects(&server), marked);
+    }
+
+    #[tokio::test]
+    async fn a_way_back_needs_neither_the_workload_nor_a_volume_that_is_gone() {
+        let server = begun().await;
+        let set = format!("/apis/apps/v1/namespaces/{NAMESPACE}{}", OBJECTS[0]);
+        let anew = json!({"metadata": {"name": "app", "uid": "another"}, "spec": {"replicas": 1,
+            "serviceName": "app", "selector": {}, "template": {"spec": {"containers": []}}}});
+        let sleeper = platform(&server).await;
+        sleeper.before().await.unwrap();
+        server.put(&set, anew);
+        assert!(sleeper.take_charge(Epoch(1)).await.is_err());
+        assert!(!sleeper.take_charge_to_go_back(Epoch(1)).await.unwrap());
+        let [set, volume, claim] = objects(&server).try_into().unwrap();
+        assert_eq!(set["metadata"]["annotations"], Value::Null);
+        for object in [volume, claim] {
+            assert_eq!(object["metadata"]["annotations"]["livmig.io/epoch"], "1");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_volume_that_is_gone_is_not_waited_for() {
+        let server = begun().await;
+        let first = platform(&server).await;
+        first.before().await.unwrap();
+        server.remove(&format!("/api/v1{}", OBJECTS[1]));
+        first.take_charge(Epoch(1)).await.unwrap();
     }
 }

@@ -109,14 +109,20 @@ impl KubePlatform {
         self.consumers
             .get_or_try_init(|| async {
                 let pods = self.cluster.api();
-                let consumers =
-                    match workload::stopped(&self.cluster, &self.target.workload).await? {
-                        None => Consumers::watch(pods).await?,
-                        Some(stopped) => {
-                            let _ = self.gaps.set(0);
-                            Consumers::take_up(pods, stopped.watched_from.as_deref()).await?
-                        }
-                    };
+                // One that was made anew meanwhile says nothing of when it was asked to stop.
+                let (cluster, workload) = (&self.cluster, &self.target.workload);
+                let stopped = if workload::is_current(cluster, workload).await? {
+                    workload::stopped(cluster, workload).await?
+                } else {
+                    None
+                };
+                let consumers = match stopped {
+                    None => Consumers::watch(pods).await?,
+                    Some(stopped) => {
+                        let _ = self.gaps.set(0);
+                        Consumers::take_up(pods, stopped.watched_from.as_deref()).await?
+                    }
+                };
                 Ok(Arc::new(consumers))
             })
             .await
@@ -262,8 +268,22 @@ impl KubePlatform {
         try_join_all(all).await.map(|_| ())
     }
 
+    /// Starts the workload on its new volumes.
     async fn start_workload(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
         self.take_charge(context.epoch).await?;
+        self.start_as_it_was(context).await
+    }
+
+    /// Starts the workload on its old volumes, unless somebody has made it anew: then it is theirs.
+    async fn restart_workload(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
+        if self.take_charge_to_go_back(context.epoch).await? {
+            return self.start_as_it_was(context).await;
+        }
+        self.yield_sources().await?;
+        Ok(StepOutcome::Done)
+    }
+
+    async fn start_as_it_was(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
         self.yield_sources().await?;
         let mark = self.mark(context.epoch);
         workload::start(&self.cluster, &self.target.workload, &mark).await?;
@@ -299,7 +319,8 @@ impl Platform for KubePlatform {
             Step::Fence => self.fence(context).await,
             Step::Verify => self.verify(context).await,
             Step::Swap => self.swap(context).await,
-            Step::Unquiesce | Step::Restart => self.start_workload(context).await,
+            Step::Unquiesce => self.start_workload(context).await,
+            Step::Restart => self.restart_workload(context).await,
             Step::Settle => self.settle(context).await,
             Step::Unswap | Step::Unfence => self.rebind_back(context).await,
             Step::StopMovers => self.clear(context).await,
