@@ -327,7 +327,7 @@ mod tests {
         let later = TagFile::new(file).unwrap();
         let second = later.allocate(2000, BLOCK_LOG2).unwrap();
         assert!(second.offset >= first.offset + first.capacity * TAG_LEN);
-        later.write(&second, 0, &[Tag([9; 16]); 2000]).unwrap();
+        later.write(&second, 0, &vec![Tag([9; 16]); 2000]).unwrap();
         later.release(&first);
         later.allocate(600, BLOCK_LOG2).unwrap();
         assert_eq!(later.read(&second, 0, 1).unwrap(), [Tag([9; 16])]);
