@@ -53,35 +53,6 @@ fn while_the_workload_starts() -> Result<()> {
     killed_at("starts", r#""intent","step":{"name":"unquiesce"}"#)
 }
 
-/// Somebody starts the workload on its new volume, stops it again and wants the way back: what it has
-/// written, the old volume lacks.
-#[test]
-fn what_ran_on_a_new_volume_is_not_rolled_back() -> Result<()> {
-    with_namespace("ran", |namespace| {
-        let workload = Workload::stateful_set();
-        namespace.start(&workload)?;
-        let claim = ["pvc", "data-app-0"];
-        let old = namespace.get(&claim)?["spec"]["volumeName"].clone();
-        let coordinator = Running::start(&mut namespace.migration(&workload, NEW)?)?;
-        namespace.await_record(r#""intent","step":{"name":"swap"}"#)?;
-        namespace.await_object(&claim, |claim| {
-            claim["metadata"]["deletionTimestamp"].is_null() && claim["spec"]["volumeName"] != old
-        })?;
-        drop(coordinator);
-        namespace.scale(&workload, 1)?;
-        namespace.await_ready(&workload)?;
-        namespace.scale(&workload, 0)?;
-        namespace
-            .kubectl(&["wait", "--for=delete", "pod/app-0", "--timeout=60s"])?
-            .expect(0)?;
-        run(&mut namespace.coord(&["rollback", workload.reference()])?)?
-            .expect(5)?
-            .says(&["app-0", "runs or ran on the new volume"])?;
-        run(&mut namespace.coord(&["resume", workload.reference()])?)?.expect(0)?;
-        namespace.expect_completed(&workload, NEW)
-    })
-}
-
 #[test]
 fn a_pod_that_is_deleted_by_force_meanwhile_is_not_taken_for_one_that_ended() -> Result<()> {
     with_namespace("force", |namespace| {
