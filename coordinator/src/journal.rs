@@ -23,6 +23,8 @@ pub trait Journal: Send + Sync {
 
     /// Appends `records` in order, where the store can by one write. After an error it is unknown
     /// how many of them are stored; never a later one without an earlier one.
+    ///
+    /// A store that may be away for a while tries for minutes; meanwhile it tells `doubts` why.
     fn append_all(
         &mut self,
         records: &[Record],
@@ -33,6 +35,31 @@ pub trait Journal: Send + Sync {
             }
             Ok(())
         }
+    }
+
+    /// Has it tell through `doubts` what keeps an append waiting.
+    fn tell(&mut self, _doubts: Doubts) {}
+}
+
+/// Where a journal tells what keeps an append waiting; nothing once it is stored.
+#[derive(Clone)]
+pub struct Doubts(Arc<dyn Fn(Option<String>) + Send + Sync>);
+
+impl Doubts {
+    /// Somewhere that is called.
+    pub fn new(tell: impl Fn(Option<String>) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(tell))
+    }
+
+    /// Tells what keeps an append waiting.
+    pub fn tell(&self, doubt: Option<String>) {
+        (self.0)(doubt);
+    }
+}
+
+impl Default for Doubts {
+    fn default() -> Self {
+        Self::new(|_| ())
     }
 }
 
@@ -72,6 +99,10 @@ impl<J: Journal> Journal for Recorded<J> {
         self.journal.append_all(records).await?;
         self.records().extend_from_slice(records);
         Ok(())
+    }
+
+    fn tell(&mut self, doubts: Doubts) {
+        self.journal.tell(doubts);
     }
 }
 

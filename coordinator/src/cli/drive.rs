@@ -6,6 +6,7 @@ use std::{
     path::PathBuf,
     sync::PoisonError,
     thread,
+    time::Duration,
 };
 
 use livmig_engine::{
@@ -34,6 +35,9 @@ use crate::{
         journal,
     },
 };
+
+/// How long a wish may take to be heard until somebody is told.
+const HEARD_MAX: Duration = Duration::from_secs(2);
 
 /// A migration that is about to be driven.
 pub(super) struct Drive<P, J> {
@@ -169,6 +173,8 @@ struct Terminal {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
+    /// Whether the journal could not be written when that was last told.
+    doubt: bool,
     interrupts: u32,
     asked: Option<Question>,
     answers: (
@@ -203,6 +209,7 @@ impl Terminal {
             terminate: listen(SignalKind::terminate())?,
             // A terminal that goes away must not leave a workload down.
             hangup: listen(SignalKind::hangup())?,
+            doubt: false,
             interrupts: 0,
             asked: None,
             answers: mpsc::unbounded_channel(),
@@ -227,6 +234,13 @@ impl Terminal {
     fn show(&mut self) {
         let status = self.status.borrow_and_update().clone();
         self.printer.show(&status);
+        if self.doubt != status.doubt.is_some() {
+            self.doubt = status.doubt.is_some();
+            self.printer.line(&match &status.doubt {
+                Some(doubt) => format!("waiting, for up to ten minutes: {doubt}"),
+                None => "going on: the journal can be written again".to_owned(),
+            });
+        }
         let Some(migration) = status.migration else {
             return;
         };
@@ -299,7 +313,14 @@ impl Terminal {
             ));
             return;
         }
-        match self.handle.request(Request::Interrupt).await {
+        // What waits for its journal takes the wish once that can be written.
+        let asked = tokio::time::timeout(HEARD_MAX, self.handle.request(Request::Interrupt));
+        let Ok(heard) = asked.await else {
+            self.printer
+                .line("to be interrupted as soon as the journal can be written");
+            return;
+        };
+        match heard {
             Ok(()) => self.printer.line("interrupted: ending what is under way"),
             Err(RequestError::Refused(refusal)) => {
                 self.printer.line(&format!("not interrupted: {refusal}"));

@@ -70,6 +70,8 @@ pub struct Status {
     pub migration: Option<MigrationStatus>,
     /// How far the step under way is.
     pub progress: Option<Progress>,
+    /// Why the journal, for which everything waits, cannot be written right now.
+    pub doubt: Option<String>,
 }
 
 /// What the machine knows.

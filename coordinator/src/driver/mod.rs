@@ -37,7 +37,10 @@ use livmig_proto::ids::Epoch;
 use tokio::sync::{mpsc, watch};
 
 use self::{drive::Drive, handle::Asked};
-use crate::{journal::Journal, platform::Platform};
+use crate::{
+    journal::{Doubts, Journal},
+    platform::Platform,
+};
 
 /// How a run begins.
 #[derive(Debug)]
@@ -98,6 +101,14 @@ impl<P: Platform, J: Journal, C: Clock> Driver<P, J, C> {
             status,
         } = self;
         let records = journal.load().await.map_err(DriverError::load)?;
+        let telling = status.clone();
+        journal.tell(Doubts::new(move |doubt| {
+            telling.send_if_modified(|status| {
+                let changed = status.doubt.is_some() != doubt.is_some();
+                status.doubt.clone_from(&doubt);
+                changed
+            });
+        }));
         let (machine, first, then) = begin(&records, start, clock.now())?;
         // A clock that was set back since the last record must not stretch the downtime.
         let lead = machine.last_at().since(clock.now());

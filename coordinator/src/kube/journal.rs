@@ -23,7 +23,10 @@ use super::{
     cluster::{Cluster, ClusterError, call},
     names::{FIELD_MANAGER, MIGRATION, NAME, Names, ROLE},
 };
-use crate::journal::{Journal, JournalError};
+use crate::{
+    failure::chain,
+    journal::{Doubts, Journal, JournalError},
+};
 
 /// The key of the records.
 const RECORDS: &str = "records";
@@ -54,6 +57,7 @@ pub struct ConfigMapJournal {
     parts: usize,
     /// The labels of every part, from the first record on.
     labels: BTreeMap<String, String>,
+    doubts: Doubts,
 }
 
 impl ConfigMapJournal {
@@ -65,6 +69,7 @@ impl ConfigMapJournal {
             head: None,
             parts: 0,
             labels: BTreeMap::new(),
+            doubts: Doubts::default(),
         }
     }
 
@@ -208,23 +213,37 @@ impl Journal for ConfigMapJournal {
             .map(|(key, value)| (key.to_owned(), value))
             .into();
         }
+        let appended = self.append_lines(&lines).await;
+        self.doubts.tell(None);
+        appended
+    }
+
+    fn tell(&mut self, doubts: Doubts) {
+        self.doubts = doubts;
+    }
+}
+
+impl ConfigMapJournal {
+    /// Appends `lines`, and tries for as long as it may help.
+    async fn append_lines(&mut self, lines: &str) -> Result<(), JournalError> {
         let begun = Instant::now();
         loop {
-            let error = match self.write(&lines).await {
+            let error = match self.write(lines).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
-            if !error.is_transient() || begun.elapsed() >= PATIENCE {
-                return Err(JournalError::because(
-                    "Could not append to the journal",
-                    error,
-                ));
+            let lost = error.is_conflict();
+            let given_up = !error.is_transient() || begun.elapsed() >= PATIENCE;
+            let error = JournalError::because("Could not append to the journal", error);
+            if given_up {
+                return Err(error);
             }
-            tracing::warn!(%error, "append in doubt");
-            if !error.is_conflict() {
+            tracing::warn!(error = %chain(&error), "append in doubt");
+            if !lost {
+                self.doubts.tell(Some(chain(&error)));
                 tokio::time::sleep(PAUSE).await;
             }
-            match self.is_stored(&lines).await {
+            match self.is_stored(lines).await {
                 Ok(Some(true)) => return Ok(()),
                 // Not stored, or not known: tried again, on what was read last.
                 Ok(Some(false)) | Err(_) => {}
@@ -295,6 +314,24 @@ mod tests {
         let name = Names::new(&MigrationName::try_from("m".to_owned()).unwrap()).journal(part);
         let found = server.get(&format!("/configmaps/{name}"))?;
         Some(found["data"][RECORDS].as_str().unwrap().to_owned())
+    }
+
+    #[tokio::test]
+    async fn what_keeps_an_append_waiting_is_told_and_that_it_is_over() {
+        let server = MemoryServer::start().await;
+        let mut first = journal(&server).await;
+        let (telling, told) = std::sync::mpsc::channel();
+        first.tell(Doubts::new(move |doubt| telling.send(doubt).unwrap()));
+        let mut call = server.hold("POST", "/configmaps/livmig-m");
+        let appending =
+            tokio::spawn(async move { first.append_all(&records(1, 0, 1)).await.unwrap() });
+        call.arrived().await;
+        call.go(Course::Lost).await;
+        appending.await.unwrap();
+        let told: Vec<Option<String>> = told.iter().collect();
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].as_ref().unwrap().contains("journal"), "{told:?}");
+        assert_eq!(told[1], None);
     }
 
     #[tokio::test]
