@@ -28,8 +28,9 @@ const TRIES_BEFORE_QUIESCE: u32 = 5;
 const TRIES_IN_DOWNTIME: u32 = 3;
 const TRIES_AFTER_COMMIT: u32 = 5;
 
-/// How long a step is tried again that nobody can do without: the workload is down and waits for it.
-/// An API server that is restarted or moved is back within minutes.
+/// How long a step on a cluster is tried again that nobody can do without: the workload is down and
+/// waits for it. An API server that is restarted or moved is back within minutes; on a host it is a
+/// person's command that fails, and that person should hear of it.
 const PATIENCE: Duration = Duration::from_mins(10);
 
 /// The first pause before trying again; it doubles up to the longest.
@@ -47,7 +48,9 @@ impl Machine {
         };
         let patient = |tries: u32| {
             let waited = trouble.at.since(trouble.since);
-            retry(if waited < PATIENCE { u32::MAX } else { tries })
+            let on_cluster = self.spec.target.kubernetes().is_some();
+            let patient = on_cluster && waited < PATIENCE;
+            retry(if patient { u32::MAX } else { tries })
         };
         let undecided = trouble.failure.kind == FailureKind::Undecided;
         let halt = || Reaction::Decide(halt(trouble));

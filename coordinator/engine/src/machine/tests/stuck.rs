@@ -6,17 +6,22 @@ use super::{
     super::{Next, state::State},
     story::Story,
 };
-use crate::{record::Event, request::Request, result::StepFailure, step::Step};
+use crate::{record::Event, request::Request, result::StepFailure, spec::Target, step::Step};
 
-#[test]
-fn what_the_stopped_workload_waits_for_is_tried_for_minutes() {
+/// How long a start that fails is tried on `target`, and how often.
+fn tried(target: Option<Target>) -> (Duration, u32) {
     let mut story = Story::up_to("unquiesce");
+    if let Some(target) = target {
+        story.machine.spec.target = target;
+    }
+    let mut times = 0;
     let begun = story.now;
     loop {
         match story.next() {
             Next::Perform(step) => {
                 story.intend();
-                story.fail(step, StepFailure::transient("the API server is away"));
+                story.fail(step, StepFailure::transient("not now"));
+                times += 1;
             }
             Next::Await {
                 until: Some(until), ..
@@ -29,9 +34,24 @@ fn what_the_stopped_workload_waits_for_is_tried_for_minutes() {
         }
     }
     assert!(matches!(story.machine.state(), State::Halted { .. }));
-    let tried = story.now.since(begun);
+    (story.now.since(begun), times)
+}
+
+#[test]
+fn what_a_stopped_workload_on_a_cluster_waits_for_is_tried_for_minutes() {
+    let cluster: Target = serde_json::from_value(serde_json::json!({
+        "platform": "kubernetes", "namespace": "shop",
+        "workload": {"kind": "StatefulSet", "name": "app", "uid": "s"},
+        "claims": [], "mover": {"image": "i"},
+    }))
+    .unwrap();
+    let (waited, _) = tried(Some(cluster));
     let minutes = Duration::from_mins(9)..Duration::from_mins(12);
-    assert!(minutes.contains(&tried), "{tried:?}");
+    assert!(minutes.contains(&waited), "{waited:?}");
+    // A command that fails on a host is a person's to mend.
+    let (waited, times) = tried(None);
+    assert!(waited < Duration::from_secs(10), "{waited:?}");
+    assert_eq!(times, 5);
 }
 
 #[test]
