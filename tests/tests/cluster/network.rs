@@ -27,7 +27,16 @@ fn where_policies_are_the_movers_have_two_as_long_as_they_run() -> Result<()> {
     with_namespace("policies", |namespace| {
         namespace.start(&Workload::stateful_set())?;
         namespace.apply(NOBODY)?;
-        let arguments = ["migrate", "sts/app", "--to-class", NEW, "--yes"];
+        // Slow enough to be looked at.
+        let arguments = [
+            "migrate",
+            "sts/app",
+            "--to-class",
+            NEW,
+            "--yes",
+            "--bandwidth",
+            "512Ki",
+        ];
         let coordinator = Running::start(&mut namespace.coord(&arguments)?)?;
         namespace.await_record(r#""kind":"live"}"#)?;
         let made = policies(namespace)?;
