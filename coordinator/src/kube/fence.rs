@@ -98,29 +98,23 @@ pub async fn ensure(
     uid: &str,
     mark: &Mark,
 ) -> Result<(), StepFailure> {
-    let claims = cluster.api::<PersistentVolumeClaim>();
-    loop {
-        let claim = call(format!("read the claim {name}"), claims.get(name)).await?;
-        refuse_if_stale(&claim, "claim", name, mark.epoch)?;
+    raise_where(cluster, name, mark, |claim| {
         if claim.metadata.uid.as_deref() != Some(uid) {
             return Err(StepFailure::permanent(format!(
                 "The claim {name} is not the one the migration was planned for: somebody has \
                  re-created it"
             )));
         }
-        if !is_marked(&claim, &mark.uid, mark.epoch) {
+        if !is_marked(claim, &mark.uid, mark.epoch) {
             return Err(StepFailure::permanent(format!(
                 "The claim {name} does not carry this coordinator's mark any more: another one has \
                  taken over, or somebody has taken it off"
             ))
             .with_hint("livmig-coord get"));
         }
-        match raise(cluster, name, &claim, mark).await {
-            // Changed in between: look again.
-            Err(error) if error.is_conflict() => {}
-            raised => return Ok(raised?),
-        }
-    }
+        Ok(())
+    })
+    .await
 }
 
 /// Raises the fence on the claim `name`, whoever made it, as long as it leads to `volume`.
@@ -133,19 +127,30 @@ pub async fn close(
     volume: &str,
     mark: &Mark,
 ) -> Result<(), StepFailure> {
+    raise_where(cluster, name, mark, |claim| {
+        let spec = claim.spec.as_ref();
+        if spec.and_then(|spec| spec.volume_name.as_deref()) == Some(volume) {
+            return Ok(());
+        }
+        Err(StepFailure::transient(format!(
+            "The claim {name} no longer leads to {volume}: somebody has made it anew"
+        )))
+    })
+    .await
+}
+
+/// Raises the fence on the claim `name` as it is, if that is as `expect` wants it.
+async fn raise_where(
+    cluster: &Cluster,
+    name: &str,
+    mark: &Mark,
+    expect: impl Fn(&PersistentVolumeClaim) -> Result<(), StepFailure>,
+) -> Result<(), StepFailure> {
     let claims = cluster.api::<PersistentVolumeClaim>();
     loop {
         let claim = call(format!("read the claim {name}"), claims.get(name)).await?;
         refuse_if_stale(&claim, "claim", name, mark.epoch)?;
-        let leads_to = claim
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.volume_name.as_deref());
-        if leads_to != Some(volume) {
-            return Err(StepFailure::transient(format!(
-                "The claim {name} no longer leads to {volume}: somebody has made it anew"
-            )));
-        }
+        expect(&claim)?;
         match raise(cluster, name, &claim, mark).await {
             // Changed in between: look again.
             Err(error) if error.is_conflict() => {}

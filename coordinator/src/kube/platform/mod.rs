@@ -109,13 +109,7 @@ impl KubePlatform {
         self.consumers
             .get_or_try_init(|| async {
                 let pods = self.cluster.api();
-                // One that was made anew meanwhile says nothing of when it was asked to stop.
-                let (cluster, workload) = (&self.cluster, &self.target.workload);
-                let stopped = if workload::is_current(cluster, workload).await? {
-                    workload::stopped(cluster, workload).await?
-                } else {
-                    None
-                };
+                let stopped = workload::stopped(&self.cluster, &self.target.workload).await?;
                 let consumers = match stopped {
                     None => Consumers::watch(pods).await?,
                     Some(stopped) => {

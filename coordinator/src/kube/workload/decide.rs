@@ -39,43 +39,32 @@ pub(super) trait Scaled:
     fn pods(&self) -> Option<&PodTemplateSpec>;
 }
 
-impl Scaled for StatefulSet {
-    fn replicas(&self) -> i32 {
-        self.spec
-            .as_ref()
-            .and_then(|spec| spec.replicas)
-            .unwrap_or(1)
-    }
+/// Both kinds have the same fields under different types.
+macro_rules! scaled {
+    ($kind:ty) => {
+        impl Scaled for $kind {
+            fn replicas(&self) -> i32 {
+                self.spec
+                    .as_ref()
+                    .and_then(|spec| spec.replicas)
+                    .unwrap_or(1)
+            }
 
-    fn ready(&self) -> Option<i32> {
-        let status = self.status.as_ref()?;
-        (status.observed_generation? >= self.metadata.generation?)
-            .then(|| status.ready_replicas.unwrap_or(0))
-    }
+            fn ready(&self) -> Option<i32> {
+                let status = self.status.as_ref()?;
+                (status.observed_generation? >= self.metadata.generation?)
+                    .then(|| status.ready_replicas.unwrap_or(0))
+            }
 
-    fn pods(&self) -> Option<&PodTemplateSpec> {
-        self.spec.as_ref().map(|spec| &spec.template)
-    }
+            fn pods(&self) -> Option<&PodTemplateSpec> {
+                self.spec.as_ref().map(|spec| &spec.template)
+            }
+        }
+    };
 }
 
-impl Scaled for Deployment {
-    fn replicas(&self) -> i32 {
-        self.spec
-            .as_ref()
-            .and_then(|spec| spec.replicas)
-            .unwrap_or(1)
-    }
-
-    fn ready(&self) -> Option<i32> {
-        let status = self.status.as_ref()?;
-        (status.observed_generation? >= self.metadata.generation?)
-            .then(|| status.ready_replicas.unwrap_or(0))
-    }
-
-    fn pods(&self) -> Option<&PodTemplateSpec> {
-        self.spec.as_ref().map(|spec| &spec.template)
-    }
-}
+scaled!(StatefulSet);
+scaled!(Deployment);
 
 /// It carries the mark.
 ///

@@ -95,10 +95,11 @@ pub async fn carries(
     for_kind!(carries_of, cluster, workload, mark)
 }
 
-/// Whether a migration has asked the workload to stop, and not yet to start again.
+/// Whether a migration has asked the workload to stop, and not yet to start again. One that was made
+/// anew meanwhile says nothing of that.
 ///
 /// # Errors
-/// When it cannot be read, or is another one than was planned for.
+/// When it cannot be read.
 pub async fn stopped(
     cluster: &Cluster,
     workload: &WorkloadRef,
@@ -180,9 +181,17 @@ async fn is_current_of<K: Scaled>(
     cluster: &Cluster,
     workload: &WorkloadRef,
 ) -> Result<bool, StepFailure> {
+    Ok(current::<K>(cluster, workload).await?.is_some())
+}
+
+/// The workload, if it is still the one that was planned for.
+async fn current<K: Scaled>(
+    cluster: &Cluster,
+    workload: &WorkloadRef,
+) -> Result<Option<K>, StepFailure> {
     let api = cluster.api::<K>();
     let found = call(format!("read {workload}"), api.get_opt(&workload.name)).await?;
-    Ok(found.is_some_and(|object| object.meta().uid.as_ref() == Some(&workload.uid)))
+    Ok(found.filter(|object| object.meta().uid.as_ref() == Some(&workload.uid)))
 }
 
 async fn read<K: Scaled>(cluster: &Cluster, workload: &WorkloadRef) -> Result<K, StepFailure> {
@@ -221,8 +230,8 @@ async fn stopped_of<K: Scaled>(
     cluster: &Cluster,
     workload: &WorkloadRef,
 ) -> Result<Option<Stopped>, StepFailure> {
-    let object = read::<K>(cluster, workload).await?;
-    Ok(decide::asked_to_stop(&object))
+    let object = current::<K>(cluster, workload).await?;
+    Ok(object.and_then(|object| decide::asked_to_stop(&object)))
 }
 
 async fn stop_of<K: Scaled>(
