@@ -317,6 +317,7 @@ fn verify(verification: &Verification) -> VerifyDocument {
 
 #[cfg(test)]
 mod tests {
+    use livmig_proto::control::{LeftOut, Reason};
     use proptest::prelude::*;
 
     use super::*;
@@ -338,8 +339,10 @@ mod tests {
             {
                 for volume in reports {
                     let report = &mut volume.report;
-                    report.not_carried = BTreeMap::from([("socket".to_owned(), count)]);
-                    report.not_carried_listed = vec!["run/s: socket".to_owned()];
+                    let mut left = LeftOut::new(Reason::Mount);
+                    left.add("run/s".to_owned(), String::new());
+                    left.total = count;
+                    report.left_out = vec![left];
                 }
             }
         }
@@ -368,10 +371,10 @@ mod tests {
             let complete = told.status.passes.iter().any(|pass| pass.complete);
             let volume = &serde_json::to_value(told).unwrap()["status"]["volumes"][0];
             if complete {
-                prop_assert_eq!(&volume["notCarried"], &serde_json::json!({ "socket": count }));
+                prop_assert_eq!(&volume["notCarried"], &serde_json::json!({ "mount": count }));
                 prop_assert_eq!(
                     &volume["notCarriedListed"],
-                    &serde_json::json!(["run/s: socket"])
+                    &serde_json::json!(["run/s: mount"])
                 );
             } else {
                 prop_assert!(volume.get("notCarried").is_none());

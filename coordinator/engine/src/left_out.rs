@@ -29,8 +29,21 @@ pub fn left_out(records: &[Record], volume: &VolumeName) -> LeftOut {
         .flatten()
         .find(|pass| pass.volume == *volume && pass.report.complete)
         .map(|pass| LeftOut {
-            by_reason: pass.report.not_carried.clone(),
-            listed: pass.report.not_carried_listed.clone(),
+            by_reason: pass
+                .report
+                .left_out
+                .iter()
+                .map(|left| (left.reason.name().to_owned(), left.total))
+                .collect(),
+            listed: pass
+                .report
+                .left_out
+                .iter()
+                .flat_map(|left| {
+                    let entries = left.listed.iter();
+                    entries.map(|entry| format!("{}: {}", entry.path, left.reason))
+                })
+                .collect(),
         })
         .unwrap_or_default()
 }
@@ -56,7 +69,7 @@ fn passed(event: &Event) -> Option<&[VolumePass]> {
 #[cfg(test)]
 mod tests {
     use livmig_proto::{
-        control::{FaultCode, PassKind},
+        control::{FaultCode, LeftOut as Left, PassKind, Reason},
         ids::{Epoch, PassNumber},
     };
 
@@ -88,8 +101,11 @@ mod tests {
     fn pass(number: u32, kind: PassKind, fault: Option<FaultCode>, sockets: u64) -> VolumePass {
         let mut report = report(PassNumber(number), kind, fault);
         if sockets > 0 {
-            report.not_carried.insert("socket".to_owned(), sockets);
-            report.not_carried_listed = (0..sockets).map(|id| format!("{id}: socket")).collect();
+            let mut left = Left::new(Reason::Mount);
+            for id in 0..sockets {
+                left.add(id.to_string(), String::new());
+            }
+            report.left_out = vec![left];
         }
         VolumePass {
             volume: volume(),
@@ -109,7 +125,7 @@ mod tests {
             })
             .collect();
         let found = left_out(&records, volume);
-        let count = found.by_reason.get("socket").copied();
+        let count = found.by_reason.get("mount").copied();
         assert_eq!(
             found.listed.len(),
             usize::try_from(count.unwrap_or(0)).unwrap()

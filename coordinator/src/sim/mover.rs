@@ -1,6 +1,6 @@
 //! The movers of the simulation: a pass runs on whether or not anybody waits for it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use livmig_engine::time::Timestamp;
 use livmig_proto::{
@@ -159,8 +159,7 @@ impl World {
             digest_destination: digest(End::Destination),
             faults_total: u64::try_from(faults.len()).unwrap_or(u64::MAX),
             faults,
-            not_carried: BTreeMap::new(),
-            not_carried_listed: Vec::new(),
+            left_out: Vec::new(),
         }
     }
 

@@ -50,6 +50,11 @@ impl Encoder {
     }
 
     /// Appends a number.
+    pub fn u16(&mut self, value: u16) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    /// Appends a number.
     pub fn u32(&mut self, value: u32) {
         self.0.extend_from_slice(&value.to_le_bytes());
     }
@@ -135,6 +140,11 @@ impl Decoder {
     /// Takes one byte.
     pub fn u8(&mut self) -> Result<u8, DecodeError> {
         self.0.try_get_u8().map_err(|_| DecodeError::Short)
+    }
+
+    /// Takes a number.
+    pub fn u16(&mut self) -> Result<u16, DecodeError> {
+        self.0.try_get_u16_le().map_err(|_| DecodeError::Short)
     }
 
     /// Takes a number.

@@ -1,6 +1,7 @@
 //! A segment: what is known of one directory and of each entry in it.
 
 use livmig_proto::{
+    control::Reasons,
     entry::Meta,
     manifest::{DirectoryMember, EntryRef},
     name::{Name, RelPath},
@@ -32,6 +33,8 @@ pub struct Seen {
     /// Whether an equal identity later proves that nothing changed. False for what is *hot*:
     /// changed too shortly before it was read, or on a file system that proves nothing.
     pub cold: bool,
+    /// What of it was left out, so that a pass that skips it still tells.
+    pub left: Reasons,
 }
 
 /// What is known of one entry.
@@ -78,6 +81,15 @@ pub struct KeptFile {
 }
 
 impl Seen {
+    /// The state `identity`, which proves later that nothing changed; of which nothing is left out.
+    pub fn proven(identity: Identity) -> Self {
+        Self {
+            identity,
+            cold: true,
+            left: Reasons::NONE,
+        }
+    }
+
     /// Whether `now` proves that nothing changed since.
     pub fn proves(&self, now: &Identity) -> bool {
         self.cold && self.identity == *now
@@ -228,6 +240,7 @@ pub fn encode_seen(seen: Option<&Seen>, out: &mut Encoder) {
         None => out.u8(0),
         Some(seen) => {
             out.u8(if seen.cold { 2 } else { 1 });
+            out.u16(seen.left.bits());
             seen.identity.encode(out);
         }
     }
@@ -242,6 +255,7 @@ pub fn decode_seen(input: &mut Decoder) -> Result<Option<Seen>, DecodeError> {
         _ => return Err(DecodeError::Invalid("state")),
     };
     Ok(Some(Seen {
+        left: Reasons::from_bits(input.u16()?),
         identity: Identity::decode(input)?,
         cold,
     }))
@@ -249,7 +263,7 @@ pub fn decode_seen(input: &mut Decoder) -> Result<Option<Seen>, DecodeError> {
 
 #[cfg(test)]
 mod tests {
-    use livmig_proto::entry::Time;
+    use livmig_proto::{control::Reason, entry::Time};
 
     use super::*;
 
@@ -282,6 +296,7 @@ mod tests {
             seen: Some(Seen {
                 identity: identity(3),
                 cold: name == b"a",
+                left: [Reason::Flags].into_iter().collect(),
             }),
             kept,
         };
@@ -333,10 +348,7 @@ mod tests {
 
     #[test]
     fn only_a_cold_equal_identity_proves_anything() {
-        let cold = Seen {
-            identity: identity(1),
-            cold: true,
-        };
+        let cold = Seen::proven(identity(1));
         assert!(cold.proves(&identity(1)));
         assert!(!cold.proves(&identity(2)));
         assert!(

@@ -7,7 +7,7 @@ pub mod sync;
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use livmig_proto::control::{Bandwidth, IoPriority, Transport, VerifyLevel};
+use livmig_proto::control::{Bandwidth, IoPriority, Reason, Transport, VerifyLevel};
 
 /// Makes a directory tree equal to another that is in use.
 #[derive(Debug, Parser)]
@@ -80,6 +80,10 @@ pub struct SyncArgs {
     /// Let an empty source empty the destination
     #[arg(long)]
     pub allow_empty: bool,
+    /// Reasons for which something of SRC may be left out, as in mount,encrypted; without, the
+    /// run fails where anything that matters would be
+    #[arg(long, value_name = "REASON", value_delimiter = ',')]
+    pub leave_out: Vec<Reason>,
     /// Send at most so many bytes a second, as in 50M or 64Mi
     #[arg(long, value_name = "SIZE")]
     pub bandwidth: Option<Bandwidth>,

@@ -1,9 +1,14 @@
 //! `livmig-mover sync`.
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+    time::Instant,
+};
 
 use anyhow::Context as _;
-use livmig_proto::control::{FaultCode, Load, PassReport};
+use livmig_proto::control::{FaultCode, LeftEntry, LeftOut, Load, PassReport, Reason, unconsented};
 use serde_json::json;
 
 use super::{Exit, SyncArgs, print, tell};
@@ -57,19 +62,63 @@ pub fn run(args: &SyncArgs) -> anyhow::Result<Exit> {
         Err(error) => return Ok(refused(&error)),
     };
     let seconds = begun.elapsed().as_secs_f64();
+    let consent: BTreeSet<Reason> = args.leave_out.iter().copied().collect();
+    let missing = unconsented(&report.left_out, &consent);
     if args.json {
-        print(&document(&report, seconds).to_string());
+        print(&document(&report, &missing, seconds).to_string());
     } else if report.complete {
         print(&summary(&report, seconds, &args.destination));
     }
-    for (reason, count) in &report.not_carried {
-        tell(&format!("note: not carried: {reason} ({count})"));
+    for left in &report.left_out {
+        tell_left_out(left, &missing);
     }
-    if report.complete {
-        return Ok(Exit::Done);
+    if !report.complete {
+        faults(&report, &args.destination);
+        return Ok(Exit::Failed);
     }
-    faults(&report, &args.destination);
-    Ok(Exit::Failed)
+    if !missing.is_empty() {
+        unacceptable(&missing, &args.destination);
+        return Ok(Exit::Failed);
+    }
+    Ok(Exit::Done)
+}
+
+/// What is left out for one reason, by path.
+fn tell_left_out(left: &LeftOut, missing: &BTreeSet<Reason>) {
+    let (reason, total) = (left.reason, left.total);
+    let kind = if missing.contains(&reason) {
+        "error"
+    } else {
+        "note"
+    };
+    tell(&format!(
+        "{kind}: left out: {reason} ({total}): {}",
+        reason.meaning()
+    ));
+    for LeftEntry { path, detail } in &left.listed {
+        if detail.is_empty() {
+            tell(&format!("  {path}"));
+        } else {
+            tell(&format!("  {path} ({detail})"));
+        }
+    }
+    let unnamed = total.saturating_sub(u64::try_from(left.listed.len()).unwrap_or(u64::MAX));
+    if unnamed > 0 {
+        tell(&format!("  and {unnamed} more"));
+    }
+}
+
+/// All was carried but what nobody said might be left out.
+fn unacceptable(missing: &BTreeSet<Reason>, destination: &Path) {
+    let reasons: Vec<&str> = missing.iter().map(|reason| reason.name()).collect();
+    let reasons = reasons.join(",");
+    tell(&format!(
+        "state: {} holds everything but what is named above; the source was only read",
+        destination.display()
+    ));
+    tell(&format!(
+        "next:  mend the source or the mover's rights, or run it again with --leave-out {reasons}"
+    ));
 }
 
 fn refused(error: &SyncError) -> Exit {
@@ -88,7 +137,26 @@ fn refused(error: &SyncError) -> Exit {
     }
 }
 
-fn document(report: &PassReport, seconds: f64) -> serde_json::Value {
+fn document(report: &PassReport, missing: &BTreeSet<Reason>, seconds: f64) -> serde_json::Value {
+    let counts: BTreeMap<&str, u64> = report
+        .left_out
+        .iter()
+        .map(|left| (left.reason.name(), left.total))
+        .collect();
+    let left_out: Vec<serde_json::Value> = report
+        .left_out
+        .iter()
+        .map(|left| {
+            json!({
+                "reason": left.reason,
+                "gravity": left.reason.gravity(),
+                "consented": !missing.contains(&left.reason),
+                "total": left.total,
+                "paths": left.listed.iter().map(|entry| &entry.path).collect::<Vec<_>>(),
+                "listed": left.listed,
+            })
+        })
+        .collect();
     json!({
         "entries": report.entries,
         "bytesTotal": report.bytes_total,
@@ -107,7 +175,9 @@ fn document(report: &PassReport, seconds: f64) -> serde_json::Value {
         "proven": !report.digest_destination.is_empty(),
         "faults": report.faults,
         "faultsTotal": report.faults_total,
-        "notCarried": report.not_carried,
+        "acceptable": report.complete && missing.is_empty(),
+        "notCarried": counts,
+        "leftOut": left_out,
     })
 }
 

@@ -104,10 +104,7 @@ impl Destination {
             }
             listing.entry(&dir, &entry_path, name, &stat, records)?;
         }
-        let seen = Some(Seen {
-            identity: stat.identity,
-            cold: true,
-        });
+        let seen = Some(Seen::proven(stat.identity));
         let segment = Segment {
             path: path.clone(),
             meta,
@@ -219,13 +216,7 @@ impl Listing<'_> {
                 (None, Kept::Link { group: links })
             }
             Kept::Directory => (None, Kept::Directory),
-            kept => (
-                Some(Seen {
-                    identity,
-                    cold: true,
-                }),
-                kept,
-            ),
+            kept => (Some(Seen::proven(identity)), kept),
         };
         self.entries.push(Entry { name, seen, kept });
         Ok(())

@@ -225,10 +225,7 @@ impl Destination {
             };
             for (name, proven) in alone {
                 if let Some(entry) = segment.entry_mut(&name) {
-                    entry.seen = Some(Seen {
-                        identity: proven.identity,
-                        cold: true,
-                    });
+                    entry.seen = Some(Seen::proven(proven.identity));
                     entry.kept = match proven.root {
                         Some(root) => Kept::File(KeptFile {
                             digest: proven.digest,

@@ -190,10 +190,7 @@ impl<'a> Surveyor<'a> {
         }
         let meta = metadata::read(&dir, path, &stat, false)?;
         let meta = self.destination.volume.carried(path, meta);
-        let seen = Some(Seen {
-            identity: stat.identity,
-            cold: true,
-        });
+        let seen = Some(Seen::proven(stat.identity));
         let segment = Segment {
             path: path.clone(),
             meta,
@@ -224,10 +221,7 @@ impl<'a> Surveyor<'a> {
         let writes: Vec<&Written> = group.writes.iter().collect();
         let old = group.proven.map(|proven| Entry {
             name: name.clone(),
-            seen: Some(Seen {
-                identity: proven.identity,
-                cold: true,
-            }),
+            seen: Some(Seen::proven(proven.identity)),
             kept: match proven.root {
                 Some(root) => Kept::File(KeptFile {
                     digest: proven.digest,
@@ -280,10 +274,7 @@ impl<'a> Surveyor<'a> {
             return Ok(old.clone());
         }
         let failed = |what: &str, errno| fault::at(Side::Destination, path, what, errno);
-        let seen = Some(Seen {
-            identity: stat.identity,
-            cold: true,
-        });
+        let seen = Some(Seen::proven(stat.identity));
         let (digest, kept) = if stat.kind == Kind::File {
             let fd = file::open_read(dir, &name)
                 .map_err(|errno| failed("open the file to read it back", errno))?;

@@ -68,6 +68,57 @@ pub struct Stat {
     pub device: (u32, u32),
     /// The device it is.
     pub rdev: (u32, u32),
+    /// What the file system says of it besides.
+    pub attributes: Attributes,
+}
+
+/// Attributes that come with every `statx` and cost nothing.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Attributes {
+    /// Those that are set.
+    set: u64,
+    /// Those that the kernel and the file system would tell of.
+    told: u64,
+}
+
+// From linux/stat.h.
+const IMMUTABLE: u64 = 0x10;
+const APPEND: u64 = 0x20;
+const NODUMP: u64 = 0x40;
+const ENCRYPTED: u64 = 0x800;
+const MOUNT_ROOT: u64 = 0x2000;
+const VERITY: u64 = 0x10_0000;
+
+impl Attributes {
+    /// Whether something is mounted here; none where the kernel does not tell (before Linux 5.8).
+    pub fn is_mount_root(self) -> Option<bool> {
+        (self.told & MOUNT_ROOT != 0).then_some(self.set & MOUNT_ROOT != 0)
+    }
+
+    /// Whether it is encrypted by its file system (fscrypt).
+    pub fn is_encrypted(self) -> bool {
+        self.set & ENCRYPTED != 0
+    }
+
+    /// Whether fs-verity protects it.
+    pub fn has_verity(self) -> bool {
+        self.set & VERITY != 0
+    }
+
+    /// Whether nobody may change it.
+    pub fn is_immutable(self) -> bool {
+        self.set & IMMUTABLE != 0
+    }
+
+    /// Whether it may only grow.
+    pub fn is_append_only(self) -> bool {
+        self.set & APPEND != 0
+    }
+
+    /// Whether backups are asked to pass it over.
+    pub fn is_nodump(self) -> bool {
+        self.set & NODUMP != 0
+    }
 }
 
 impl Stat {
@@ -119,6 +170,10 @@ impl Stat {
             blocks: statx.stx_blocks,
             device: (statx.stx_dev_major, statx.stx_dev_minor),
             rdev: (statx.stx_rdev_major, statx.stx_rdev_minor),
+            attributes: Attributes {
+                set: statx.stx_attributes.bits(),
+                told: statx.stx_attributes_mask.bits(),
+            },
         })
     }
 }

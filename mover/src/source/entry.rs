@@ -3,7 +3,7 @@
 use std::{os::fd::AsFd as _, sync::Arc};
 
 use livmig_proto::{
-    control::{Fault, FaultCode, Side},
+    control::{Fault, FaultCode, Reason, Side},
     entry::entry_digest,
     frame::Op,
     name::{Name, RelPath},
@@ -50,7 +50,7 @@ impl Visitor<'_> {
         let counts = self.shared.counts;
         if stat.device != self.shared.volume.stat().device {
             let path = visit.scope.path.child(name).unwrap_or_default();
-            counts.leave(&path, "another file system is mounted there");
+            counts.leave(&path, Reason::Mount, "");
             return Ok(Looked::Absent);
         }
         Counts::add(&counts.entries, 1);

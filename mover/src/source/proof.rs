@@ -1,6 +1,6 @@
 //! Hot and cold: when an unchanged look of an entry proves that nothing in it changed.
 
-use livmig_proto::entry::Time;
+use livmig_proto::{control::Reasons, entry::Time};
 
 use super::head;
 use crate::{
@@ -76,6 +76,7 @@ impl Proof {
         Seen {
             identity: *after,
             cold: before == after && self.is_cold(after),
+            left: Reasons::NONE,
         }
     }
 
@@ -151,10 +152,7 @@ mod tests {
             seconds: 1000,
             nanoseconds: 0,
         };
-        let seen = Seen {
-            identity: identity(1),
-            cold: true,
-        };
+        let seen = Seen::proven(identity(1));
         let proof = Proof {
             possible: true,
             remembered: true,

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use livmig_proto::{
-    control::{Fault, FaultCode, Side},
+    control::{Fault, FaultCode, Reason, Side},
     entry::{Meta, Node, Xattr},
     name::{Name, RelPath},
 };
@@ -130,8 +130,9 @@ pub fn attributes(
     let attributes = xattr::read(fd, is_path)
         .map_err(|errno| fault::at(Side::Source, path, "read the extended attributes", errno))?;
     for name in &attributes.left {
-        let reason = format!("extended attribute {}", fault::shown(name));
-        shared.counts.leave(path, &reason);
+        shared
+            .counts
+            .leave(path, Reason::AttributesUnsupported, fault::shown(name));
     }
     Ok(attributes.carried)
 }

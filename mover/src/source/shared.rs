@@ -10,7 +10,7 @@ use std::{
 };
 
 use livmig_proto::{
-    control::{Fault, FaultCode, IoPriority, PassKind, Progress, Side, Stage},
+    control::{Fault, FaultCode, IoPriority, LeftOut, PassKind, Progress, Reason, Side, Stage},
     limits::LISTED_MAX,
     name::{Name, RelPath},
 };
@@ -99,7 +99,7 @@ pub struct Counts {
     abandon: Mutex<Option<Abandon>>,
     /// The most expensive file.
     largest: Mutex<Option<(RelPath, u64)>>,
-    not_carried: Mutex<NotCarried>,
+    left_out: Mutex<BTreeMap<Reason, LeftOut>>,
 }
 
 /// Ends a connection.
@@ -109,15 +109,6 @@ impl std::fmt::Debug for Abandon {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Abandon")
     }
-}
-
-/// What exists and is not carried.
-#[derive(Clone, Debug, Default)]
-pub struct NotCarried {
-    /// How much, by reason.
-    pub by_reason: BTreeMap<String, u64>,
-    /// Some of it by name.
-    pub listed: Vec<String>,
 }
 
 impl Counts {
@@ -154,18 +145,17 @@ impl Counts {
             .map(|(path, bytes)| (path.to_string(), *bytes))
     }
 
-    /// Something at `path` is not carried because of `reason`.
-    pub fn leave(&self, path: &RelPath, reason: &str) {
-        let mut left = lock(&self.not_carried);
-        *left.by_reason.entry(reason.to_owned()).or_default() += 1;
-        if left.listed.len() < LISTED_MAX {
-            left.listed.push(format!("{path}: {reason}"));
-        }
+    /// Something at `path` is not carried because of `reason`; `detail` says what of it.
+    pub fn leave(&self, path: &RelPath, reason: Reason, detail: impl Into<String>) {
+        lock(&self.left_out)
+            .entry(reason)
+            .or_insert_with(|| LeftOut::new(reason))
+            .add(path.to_string(), detail.into());
     }
 
-    /// What is not carried.
-    pub fn not_carried(&self) -> NotCarried {
-        lock(&self.not_carried).clone()
+    /// What is not carried, grave reasons first.
+    pub fn left_out(&self) -> Vec<LeftOut> {
+        lock(&self.left_out).values().cloned().collect()
     }
 
     /// Enters a stage.
@@ -190,7 +180,7 @@ impl Counts {
         for counter in counted_again {
             counter.store(0, Ordering::Relaxed);
         }
-        *lock(&self.not_carried) = NotCarried::default();
+        lock(&self.left_out).clear();
     }
 
     /// From here on [`Counts::abandon`] calls this.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use livmig_proto::{
-    control::{Fault, FaultCode, Side},
+    control::{Fault, FaultCode, Reason, Side},
     entry::Meta,
     frame::Op,
     limits::DIRECTORY_ENTRIES_MAX,
@@ -344,7 +344,7 @@ impl<'a> Visitor<'a> {
             _ => match read::meta(self.shared, &visit.dir, &visit.scope.path, stat, false) {
                 Ok(meta) => {
                     if visit.scope.path.is_root() && self.shared.volume.has_foreign_root() {
-                        counts.leave(&visit.scope.path, "modification time");
+                        counts.leave(&visit.scope.path, Reason::RootTime, "");
                     }
                     self.shared.volume.carried(&visit.scope.path, meta)
                 }

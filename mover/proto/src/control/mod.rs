@@ -22,6 +22,7 @@
 //! and new fields have defaults, so minors differ freely.
 
 mod fault;
+mod left;
 mod load;
 mod message;
 mod pass;
@@ -34,6 +35,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     fault::{Fault, FaultCode},
+    left::{Gravity, LeftEntry, LeftOut, Reason, Reasons, UnknownReason, unconsented},
     load::{Bandwidth, IoPriority, Load, TooLow},
     message::{Request, RequestBody, Response, ResponseBody},
     pass::{PassKind, PassRequest, Transport, VerifyLevel},

@@ -1,11 +1,10 @@
 //! How far a pass is, what it did and what it cost.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use super::{
     fault::Fault,
+    left::LeftOut,
     pass::{PassKind, Transport, VerifyLevel},
 };
 use crate::ids::PassNumber;
@@ -65,10 +64,9 @@ pub struct PassReport {
     pub faults: Vec<Fault>,
     /// How much went wrong in all.
     pub faults_total: u64,
-    /// What exists at the source and is not carried, by reason; counts.
-    pub not_carried: BTreeMap<String, u64>,
-    /// Some of it by name, as shown to people.
-    pub not_carried_listed: Vec<String>,
+    /// What exists at the source and is not carried as it is, by reason, each reason once.
+    #[serde(default)]
+    pub left_out: Vec<LeftOut>,
 }
 
 /// Where the seconds of a pass went. Terms may overlap; `total` is wall time.

@@ -1,6 +1,6 @@
 //! The report of a pass.
 
-use std::{collections::BTreeMap, sync::atomic::AtomicU64, time::Duration};
+use std::{sync::atomic::AtomicU64, time::Duration};
 
 use livmig_proto::{
     control::{Fault, FaultCode, PassKind, PassReport, PassRequest, PassSeconds, Side},
@@ -35,8 +35,7 @@ pub(super) fn empty(request: &PassRequest) -> PassReport {
         digest_destination: String::new(),
         faults: Vec::new(),
         faults_total: 0,
-        not_carried: BTreeMap::new(),
-        not_carried_listed: Vec::new(),
+        left_out: Vec::new(),
     }
 }
 
@@ -61,9 +60,7 @@ pub(super) fn fill(report: &mut PassReport, counts: &Counts, threads: usize) {
     report.changed = Counts::get(&counts.changed);
     report.removed = Counts::get(&counts.removed);
     report.largest_read = counts.largest();
-    let left = counts.not_carried();
-    report.not_carried = left.by_reason;
-    report.not_carried_listed = left.listed;
+    report.left_out = counts.left_out();
 }
 
 /// Adds a fault; its text only while there is room.

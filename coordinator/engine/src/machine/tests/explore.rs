@@ -1,7 +1,7 @@
 //! What can happen next to a machine, and walks through it.
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{HashSet, VecDeque},
     time::Duration,
 };
 
@@ -137,8 +137,7 @@ pub(crate) fn report(number: PassNumber, kind: PassKind, fault: Option<FaultCode
         digest_destination: "aa".to_owned(),
         faults_total: u64::from(fault.is_some()),
         faults,
-        not_carried: BTreeMap::new(),
-        not_carried_listed: Vec::new(),
+        left_out: Vec::new(),
     }
 }
 
