@@ -4,6 +4,7 @@ mod aged;
 mod arguments;
 mod churn;
 mod faithful;
+mod field;
 mod foreign;
 mod histories;
 mod hostile;

@@ -1,0 +1,1 @@
+//! Extended attributes: carried, exempt, or left out by name.

@@ -1,0 +1,1 @@
+//! Depth, descriptors, sizes, reservations, and nothing sent that did not change.

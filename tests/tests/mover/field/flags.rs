@@ -1,0 +1,1 @@
+//! Inode flags, encryption, damaged inodes and owners that a mapping does not know.

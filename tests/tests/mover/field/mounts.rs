@@ -1,0 +1,1 @@
+//! Mounts, subvolumes, overlays and lost+found below the root.
