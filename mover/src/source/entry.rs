@@ -3,7 +3,7 @@
 use std::{os::fd::AsFd as _, sync::Arc};
 
 use livmig_proto::{
-    control::{Fault, FaultCode, Reason, Side},
+    control::{Fault, FaultCode, Reason, Reasons, Side},
     entry::entry_digest,
     frame::Op,
     name::{Name, RelPath},
@@ -58,7 +58,11 @@ impl Visitor<'_> {
             Counts::add(&counts.bytes_total, stat.identity.size);
         }
         let plain = stat.kind != Kind::Directory && !stat.has_links();
-        if plain && self.is_unchanged(before, &stat) {
+        if plain && let Some(left) = self.unchanged(before, &stat) {
+            if !left.is_empty() {
+                let path = visit.scope.path.child(name).unwrap_or_default();
+                self.shared.leave_again(&path, left);
+            }
             return Ok(Looked::AsBefore);
         }
         let path = match visit.scope.path.child(name) {
@@ -120,14 +124,17 @@ impl Visitor<'_> {
         }
     }
 
-    fn is_unchanged(&self, before: Option<&Entry>, stat: &Stat) -> bool {
-        before.is_some_and(|before| {
-            !matches!(before.kept, Kept::Link { .. } | Kept::Directory)
-                && self
-                    .shared
-                    .proof
-                    .holds(before.seen.as_ref(), &stat.identity)
-        })
+    /// What was left out of an entry, if it is proven to be as it was then.
+    fn unchanged(&self, before: Option<&Entry>, stat: &Stat) -> Option<Reasons> {
+        let before = before?;
+        if matches!(before.kept, Kept::Link { .. } | Kept::Directory) {
+            return None;
+        }
+        let seen = before.seen.as_ref();
+        self.shared
+            .proof
+            .holds(seen, &stat.identity)
+            .then(|| seen.map_or(Reasons::NONE, |seen| seen.left))
     }
 
     /// While there is no room, what needs some waits, and what it replaces goes.
@@ -252,7 +259,7 @@ impl Visitor<'_> {
             self.lane.push(&op, 512)?;
         }
         let identity = special.stat.identity;
-        let seen = Some(self.shared.proof.seen(&identity, &identity));
+        let seen = Some(self.shared.proof.seen(&identity, &identity, special.left));
         Ok(Some(Entry {
             name: name.clone(),
             seen,

@@ -1,7 +1,7 @@
 //! Sends a file: what of it differs from what the destination holds, by the cheapest means.
 
 use livmig_proto::{
-    control::{Fault, FaultCode, Side},
+    control::{Fault, FaultCode, Reasons, Side},
     entry::{Meta, Node, entry_digest},
     frame::{FileOp, Op, OpenMode},
     name::{Name, RelPath},
@@ -47,6 +47,8 @@ struct Passed {
     meta: Meta,
     /// What it looked like afterwards.
     after: Stat,
+    /// What of it is left out.
+    left: Reasons,
     /// Its tags, of a large one.
     tags: Option<TagsRef>,
 }
@@ -118,6 +120,7 @@ impl Visitor<'_> {
             hashed,
             meta,
             after,
+            left,
             tags: compared,
         } = if large {
             self.large(scope, transfer)?
@@ -138,7 +141,8 @@ impl Visitor<'_> {
                 "source: the file changed while it was read in the final pass",
             ));
         }
-        let mut seen = self.shared.proof.seen(&before.identity, &after.identity);
+        let proof = &self.shared.proof;
+        let mut seen = proof.seen(&before.identity, &after.identity, left);
         seen.cold &= same;
         if !seen.cold {
             Counts::add(&counts.bytes_hot, hashed.size);
@@ -162,11 +166,12 @@ impl Visitor<'_> {
 
     /// The metadata as it is now, and what the file looks like: read after the content, so that
     /// they are not older, and the look last, so that it tells whether anything moved before.
-    fn meta(&self, transfer: &Transfer<'_>) -> Result<(Meta, Stat), Fault> {
-        let attributes = read::attributes(self.shared, &transfer.open.fd, transfer.path, false)?;
+    fn meta(&self, transfer: &Transfer<'_>) -> Result<(Meta, Stat, Reasons), Fault> {
+        let (carried, left) =
+            read::attributes(self.shared, &transfer.open.fd, transfer.path, false)?;
         let after = Stat::of_fd(&transfer.open.fd)
             .map_err(|errno| fault::at(Side::Source, transfer.path, "look at the file", errno))?;
-        Ok((meta_of(&after, attributes), after))
+        Ok((meta_of(&after, carried), after, left))
     }
 
     /// A file that is read whole and, if it differs, sent whole.
@@ -193,7 +198,7 @@ impl Visitor<'_> {
             size: u64::try_from(content.len()).unwrap_or(0),
             root: root_of(content),
         };
-        let (meta, after) = self.meta(transfer)?;
+        let (meta, after, left) = self.meta(transfer)?;
         match difference(transfer.kept.as_ref(), &hashed, &meta) {
             Difference::None => {}
             Difference::Meta => self.send_meta(scope, transfer, &meta)?,
@@ -219,6 +224,7 @@ impl Visitor<'_> {
             hashed,
             meta,
             after,
+            left,
             tags: None,
         })
     }
@@ -322,7 +328,7 @@ impl Visitor<'_> {
             StreamError::Stopped(fault) => fault,
         })?;
 
-        let (meta, after) = self.meta(transfer)?;
+        let (meta, after, left) = self.meta(transfer)?;
         let kept = transfer.kept.as_ref().filter(|_| old.is_some());
         let difference = difference(kept, &hashed, &meta);
         if opened.is_none() && difference != Difference::Content {
@@ -335,6 +341,7 @@ impl Visitor<'_> {
                 hashed,
                 meta,
                 after,
+                left,
                 tags: old,
             });
         }
@@ -363,6 +370,7 @@ impl Visitor<'_> {
             hashed,
             meta,
             after,
+            left,
             tags: Some(tags),
         })
     }

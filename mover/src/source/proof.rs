@@ -71,12 +71,13 @@ impl Proof {
         self.possible && identity.ctime < limit
     }
 
-    /// How something was seen that looked like `before` and then like `after`.
-    pub fn seen(&self, before: &Identity, after: &Identity) -> Seen {
+    /// How something was seen that looked like `before` and then like `after`, and of which `left`
+    /// was left out.
+    pub fn seen(&self, before: &Identity, after: &Identity, left: Reasons) -> Seen {
         Seen {
             identity: *after,
             cold: before == after && self.is_cold(after),
-            left: Reasons::NONE,
+            left,
         }
     }
 
@@ -142,8 +143,8 @@ mod tests {
             remembered: true,
             flushed,
         };
-        assert!(proof.seen(&identity(1), &identity(1)).cold);
-        assert!(!proof.seen(&identity(1), &identity(2)).cold);
+        assert!(proof.seen(&identity(1), &identity(1), Reasons::NONE).cold);
+        assert!(!proof.seen(&identity(1), &identity(2), Reasons::NONE).cold);
     }
 
     #[test]
@@ -174,13 +175,21 @@ mod tests {
     fn a_flush_before_a_step_of_the_clock_proves_nothing() {
         let flush = Flush::begin();
         let old = identity(flush.at.seconds - MARGIN - 1);
-        assert!(Proof::new(true, true, flush).seen(&old, &old).cold);
+        assert!(
+            Proof::new(true, true, flush)
+                .seen(&old, &old, Reasons::NONE)
+                .cold
+        );
         // What would have been stamped right after the flush, by a clock that went back an hour.
         let stepped = Flush {
             clock_offset: flush.clock_offset + 3_600_000_000_000,
             ..flush
         };
         let new = identity(flush.at.seconds - 3599);
-        assert!(!Proof::new(true, false, stepped).seen(&new, &new).cold);
+        assert!(
+            !Proof::new(true, false, stepped)
+                .seen(&new, &new, Reasons::NONE)
+                .cold
+        );
     }
 }

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use livmig_proto::{
-    control::{Fault, FaultCode, Reason, Side},
+    control::{Fault, FaultCode, Reason, Reasons, Side},
     entry::{Meta, Node, Xattr},
     name::{Name, RelPath},
 };
@@ -109,32 +109,36 @@ pub fn whole(
     Ok(())
 }
 
-/// The metadata of what `fd` holds, and what of it is not carried.
+/// The metadata of what `fd` holds that is carried, and why not all of it is.
 pub fn meta(
     shared: &Shared<'_>,
     fd: impl AsFd,
     path: &RelPath,
     stat: &Stat,
     is_path: bool,
-) -> Result<Meta, Fault> {
-    Ok(meta_of(stat, attributes(shared, fd, path, is_path)?))
+) -> Result<(Meta, Reasons), Fault> {
+    let (carried, left) = attributes(shared, fd, path, is_path)?;
+    Ok((meta_of(stat, carried), left))
 }
 
-/// The attributes of what `fd` holds that are carried; the others are noted.
+/// The attributes of what `fd` holds that are carried; the others are told of, and why they are not
+/// is to be remembered with the entry ([`Seen::left`](crate::catalog::segment::Seen::left)).
 pub fn attributes(
     shared: &Shared<'_>,
     fd: impl AsFd,
     path: &RelPath,
     is_path: bool,
-) -> Result<Vec<Xattr>, Fault> {
+) -> Result<(Vec<Xattr>, Reasons), Fault> {
+    let mut left = Reasons::NONE;
     let attributes = xattr::read(fd, is_path)
         .map_err(|errno| fault::at(Side::Source, path, "read the extended attributes", errno))?;
     for name in &attributes.left {
         shared
             .counts
             .leave(path, Reason::AttributesUnsupported, fault::shown(name));
+        left.insert(Reason::AttributesUnsupported);
     }
-    Ok(attributes.carried)
+    Ok((attributes.carried, left))
 }
 
 /// A symbolic link, fifo, socket or device, whole.
@@ -146,6 +150,8 @@ pub struct Special {
     pub node: Node,
     /// What it was when it was read.
     pub stat: Stat,
+    /// What of it is left out.
+    pub left: Reasons,
 }
 
 /// Reads the special entry `name` in `dir`.
@@ -168,10 +174,15 @@ pub fn special(
         return Ok(Attempt::Gone);
     };
     // Links carry no attributes that are ours to carry, and cannot be asked through /proc.
-    let meta = if stat.kind == Kind::Symlink {
-        meta_of(&stat, Vec::new())
+    let (meta, left) = if stat.kind == Kind::Symlink {
+        (meta_of(&stat, Vec::new()), Reasons::NONE)
     } else {
         meta(shared, &handle, path, &stat, true)?
     };
-    Ok(Attempt::Read(Special { meta, node, stat }))
+    Ok(Attempt::Read(Special {
+        meta,
+        node,
+        stat,
+        left,
+    }))
 }

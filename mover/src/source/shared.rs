@@ -10,7 +10,9 @@ use std::{
 };
 
 use livmig_proto::{
-    control::{Fault, FaultCode, IoPriority, LeftOut, PassKind, Progress, Reason, Side, Stage},
+    control::{
+        Fault, FaultCode, IoPriority, LeftOut, PassKind, Progress, Reason, Reasons, Side, Stage,
+    },
     limits::LISTED_MAX,
     name::{Name, RelPath},
 };
@@ -253,6 +255,13 @@ impl Shared<'_> {
             },
             format!("source: could not keep state in the state directory ({errno})"),
         )
+    }
+
+    /// What was left out of the unchanged entry at `path` when it was read is told again.
+    pub fn leave_again(&self, path: &RelPath, left: Reasons) {
+        for reason in left.iter() {
+            self.counts.leave(path, reason, "");
+        }
     }
 
     /// Whether `name` in `directory` is a file system's own at one end or the other.

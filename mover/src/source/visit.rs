@@ -8,7 +8,7 @@ use std::{
 };
 
 use livmig_proto::{
-    control::{Fault, FaultCode, Reason, Side},
+    control::{Fault, FaultCode, Reason, Reasons, Side},
     entry::Meta,
     frame::Op,
     limits::DIRECTORY_ENTRIES_MAX,
@@ -339,14 +339,19 @@ impl<'a> Visitor<'a> {
         let head = known.map(|(head, _)| head);
         let known_seen = head.and_then(|head| head.seen.as_ref());
         let unchanged = self.shared.proof.holds(known_seen, &stat.identity);
-        let meta = match head {
-            Some(head) if unchanged => head.meta.clone(),
+        let (meta, left) = match head {
+            Some(head) if unchanged => {
+                let left = known_seen.map_or(Reasons::NONE, |seen| seen.left);
+                self.shared.leave_again(&visit.scope.path, left);
+                (head.meta.clone(), left)
+            }
             _ => match read::meta(self.shared, &visit.dir, &visit.scope.path, stat, false) {
-                Ok(meta) => {
+                Ok((meta, mut left)) => {
                     if visit.scope.path.is_root() && self.shared.volume.has_foreign_root() {
                         counts.leave(&visit.scope.path, Reason::RootTime, "");
+                        left.insert(Reason::RootTime);
                     }
-                    self.shared.volume.carried(&visit.scope.path, meta)
+                    (self.shared.volume.carried(&visit.scope.path, meta), left)
                 }
                 Err(fault) => {
                     self.note(fault);
@@ -358,7 +363,7 @@ impl<'a> Visitor<'a> {
         // The first look counts: a listing that was overtaken is looked at again.
         let seen = Seen {
             identity: stat.identity,
-            ..self.shared.proof.seen(&stat.identity, &after)
+            ..self.shared.proof.seen(&stat.identity, &after, left)
         };
         if head.is_none_or(|head| head.meta != meta) {
             self.begin(&mut visit.scope)?;

@@ -220,7 +220,7 @@ impl Work<'_, '_> {
         let identity = special.stat.identity;
         Ok(Common {
             kept,
-            seen: Some(shared.proof.seen(&identity, &identity)),
+            seen: Some(shared.proof.seen(&identity, &identity, special.left)),
         })
     }
 }

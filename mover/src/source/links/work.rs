@@ -6,7 +6,7 @@ use std::{
 };
 
 use livmig_proto::{
-    control::{Fault, FaultCode, Side},
+    control::{Fault, FaultCode, Reasons, Side},
     frame::Op,
     manifest::group_member,
     name::{Name, RelPath},
@@ -106,12 +106,16 @@ impl<'w, 'a> Work<'w, 'a> {
         summary: &mut LinkSummary,
     ) -> Result<Option<u64>, Fault> {
         let shared = self.visitor.shared;
+        let base = group.present.first().or(group.paths.first());
+        let Some(base) = base else { return Ok(None) };
         let common = match &group.common {
             Some(common)
                 if shared
                     .proof
                     .holds(common.seen.as_ref(), &group.stat.identity) =>
             {
+                let left = common.seen.map_or(Reasons::NONE, |seen| seen.left);
+                shared.leave_again(base, left);
                 common.clone()
             }
             _ => match self.content(group)? {
@@ -124,8 +128,6 @@ impl<'w, 'a> Work<'w, 'a> {
                 None => return Ok(None),
             },
         };
-        let base = group.present.first().or(group.paths.first());
-        let Some(base) = base else { return Ok(None) };
         for path in group.paths.iter().filter(|path| *path != base) {
             if group.present.binary_search(path).is_err() {
                 let name = self.enter(path)?;
