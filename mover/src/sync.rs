@@ -1,6 +1,7 @@
 //! `sync`: both ends in one process, over the same code and the loopback device.
 
 use std::{
+    collections::BTreeSet,
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -14,6 +15,7 @@ use livmig_proto::{
     },
     identity::{IdentityError, PrivateKey},
     ids::{Epoch, MigrationUid, PassNumber},
+    name::RelPath,
 };
 use rustix::io::Errno;
 
@@ -203,7 +205,7 @@ pub fn run(
     };
     let mut report = origin.run(runtime.handle(), Epoch(0), &request, counts);
     if report.complete && options.verify == VerifyLevel::Full {
-        read_everything(options, &mut report)?;
+        read_everything(options, &counts.apart(), &mut report)?;
     }
     runtime.block_on(listener.close());
     runtime.shutdown_timeout(Duration::from_secs(5));
@@ -211,10 +213,15 @@ pub fn run(
 }
 
 /// Level `full`: both ends read again, from the device, and compared.
-fn read_everything(options: &SyncOptions, report: &mut PassReport) -> Result<(), SyncError> {
+fn read_everything(
+    options: &SyncOptions,
+    apart: &BTreeSet<RelPath>,
+    report: &mut PassReport,
+) -> Result<(), SyncError> {
     let read = |path: &Path, what| -> Result<String, SyncError> {
         let volume = open_directory(path, what)?;
-        let inspection = inspect::inspect(volume, &options.state, VerifyLevel::Full)?;
+        let inspection =
+            inspect::inspect(volume, &options.state, VerifyLevel::Full, apart.clone())?;
         Ok(inspection.run()?.digest)
     };
     report.digest_source = read(&options.source, "source")?;

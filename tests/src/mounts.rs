@@ -1,4 +1,4 @@
-//! File systems of their own for tests that need limits: images on loop devices, and a ramfs.
+//! File systems of their own for tests: images on loop devices, in memory, bound, laid over others.
 
 use std::{
     fs::File,
@@ -44,6 +44,40 @@ impl Mount {
     pub fn ramfs(dir: &Path, name: &str) -> Result<Self> {
         let at = mount_point(dir, name)?;
         command("mount", &["-t", "ramfs", "none"], &at)?;
+        Ok(Self { at })
+    }
+
+    /// A btrfs of `bytes` bytes; it takes 110 MiB or more.
+    pub fn btrfs(dir: &Path, name: &str, bytes: u64) -> Result<Self> {
+        Self::image(dir, name, bytes, "mkfs.btrfs", &["-q", "-f"])
+    }
+
+    /// A tmpfs of its own on the existing directory `at`.
+    pub fn tmpfs_over(at: &Path) -> Result<Self> {
+        command("mount", &["-t", "tmpfs", "tmpfs"], at)?;
+        Ok(Self { at: at.to_owned() })
+    }
+
+    /// The file or directory `what` a second time, at the existing one `at`.
+    pub fn bind(what: &Path, at: &Path) -> Result<Self> {
+        let what = what.to_str().context("a path that is text")?;
+        command("mount", &["--bind", what], at)?;
+        Ok(Self { at: at.to_owned() })
+    }
+
+    /// An overlay of the directory `lower` and the empty directory `upper`, whose sibling `work`
+    /// is made, at the new directory `name`.
+    pub fn overlay(dir: &Path, name: &str, lower: &Path, upper: &Path) -> Result<Self> {
+        let at = mount_point(dir, name)?;
+        let work = upper.with_extension("work");
+        std::fs::create_dir_all(&work)?;
+        let options = format!(
+            "lowerdir={},upperdir={},workdir={}",
+            lower.display(),
+            upper.display(),
+            work.display()
+        );
+        command("mount", &["-t", "overlay", "overlay", "-o", &options], &at)?;
         Ok(Self { at })
     }
 

@@ -33,6 +33,8 @@ pub enum EntryRef {
     Directory,
     /// One of several links; their group is a member of its own.
     Link,
+    /// A name that is there; what stands under it is left as it is at either end.
+    Apart,
 }
 
 impl DirectoryMember {
@@ -57,6 +59,7 @@ impl DirectoryMember {
             }
             EntryRef::Directory => out.u8(2),
             EntryRef::Link => out.u8(3),
+            EntryRef::Apart => out.u8(4),
         }
         self.0.update(out.as_slice());
     }

@@ -60,6 +60,8 @@ pub enum Kept {
     },
     /// A file.
     File(KeptFile),
+    /// What this migration leaves as it is: only the name counts.
+    Apart,
     /// A symbolic link, fifo, socket or device.
     Other {
         /// [`entry_digest`](livmig_proto::entry::entry_digest).
@@ -122,6 +124,7 @@ impl Segment {
             let entry_ref = match &entry.kept {
                 Kept::Directory => EntryRef::Directory,
                 Kept::Link { .. } => EntryRef::Link,
+                Kept::Apart => EntryRef::Apart,
                 Kept::File(KeptFile { digest, .. }) | Kept::Other { digest } => {
                     EntryRef::Entry(*digest)
                 }
@@ -169,6 +172,7 @@ impl Segment {
                     out.u8(4);
                     out.digest(digest);
                 }
+                Kept::Apart => out.u8(5),
             }
         }
         out.into_bytes().into()
@@ -194,6 +198,7 @@ impl Segment {
                 4 => Kept::Other {
                     digest: input.digest()?,
                 },
+                5 => Kept::Apart,
                 _ => return Err(DecodeError::Invalid("kept entry")),
             };
             entries.push(Entry { name, seen, kept });
@@ -321,6 +326,7 @@ mod tests {
             entries: vec![
                 entry(b"a", Kept::File(file)),
                 entry(b"b", Kept::Directory),
+                entry(b"ba", Kept::Apart),
                 entry(b"c", Kept::Link { group: 9 }),
                 entry(
                     b"d",

@@ -1,5 +1,7 @@
 //! `livmig-mover inspect`.
 
+use std::collections::BTreeSet;
+
 use livmig_proto::control::VerifyLevel;
 use serde_json::json;
 
@@ -20,15 +22,16 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<Exit> {
     };
     let state = Scratch::new("livmig-inspect-")?;
     confine::confine(&[&args.directory], &[state.path()]);
-    let report = match inspect::inspect(volume, state.path(), VerifyLevel::Wire)?.run() {
-        Ok(report) => report,
-        Err(mut fault) => {
-            fault.message = fault.message.replace("destination: ", "");
-            tell(&format!("error: {fault}"));
-            tell("state: nothing was changed; there is no digest of a part");
-            return Ok(Exit::Failed);
-        }
-    };
+    let report =
+        match inspect::inspect(volume, state.path(), VerifyLevel::Wire, BTreeSet::new())?.run() {
+            Ok(report) => report,
+            Err(mut fault) => {
+                fault.message = fault.message.replace("destination: ", "");
+                tell(&format!("error: {fault}"));
+                tell("state: nothing was changed; there is no digest of a part");
+                return Ok(Exit::Failed);
+            }
+        };
     if args.json {
         let document = json!({
             "digest": report.digest,

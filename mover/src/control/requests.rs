@@ -270,7 +270,11 @@ impl Mover {
             let volume = Volume::open(&self.root)
                 .map_err(|errno| failed(errno.to_string()))?
                 .with_foreign_root(self.volume().has_foreign_root());
-            return inspect::inspect(volume, &self.state, level)
+            let apart = match &self.end {
+                End::Source(source) => source.apart(),
+                End::Destination(destination, _) => destination.apart(),
+            };
+            return inspect::inspect(volume, &self.state, level, apart)
                 .map_err(|error| failed(error.to_string()))?
                 .run();
         }

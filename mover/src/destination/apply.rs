@@ -267,8 +267,9 @@ impl<'a> Applier<'a> {
             }
             Op::Directory { name } => {
                 let path = at(&name);
-                make::directory(&current.dir, &name)
-                    .map(drop)
+                self.destination
+                    .make_way(&current.path, &current.dir, &name)
+                    .and_then(|()| make::directory(&current.dir, &name).map(drop))
                     .map_err(|errno| failed(&path, "make the directory", errno))
             }
             Op::File {
@@ -300,6 +301,11 @@ impl<'a> Applier<'a> {
                     content: Content::None,
                 });
                 Ok(())
+            }
+            Op::Apart { name, meta, kind } => {
+                let path = at(&name);
+                self.destination
+                    .set_apart(&current.dir, &name, path, &meta, kind)
             }
             Op::Meta { name, meta } => {
                 let path = at(&name);

@@ -71,6 +71,7 @@ impl Current {
             | Op::Hole { .. }
             | Op::Copy { .. }
             | Op::Link { .. }
+            | Op::Apart { .. }
             | Op::Enter { .. } => false,
         }
     }

@@ -9,6 +9,7 @@
 //! knows nothing of.
 
 pub mod answers;
+pub mod apart;
 pub mod apply;
 mod current;
 pub mod early;

@@ -99,7 +99,7 @@ impl Destination {
             let stat = Stat::of_entry(&dir, &name).map_err(|errno| {
                 fault::at(Side::Destination, &entry_path, "look at the entry", errno)
             })?;
-            if path.is_root() && self.volume.is_own(&name, &stat) {
+            if self.is_own(path, &name, &stat) {
                 continue;
             }
             listing.entry(&dir, &entry_path, name, &stat, records)?;

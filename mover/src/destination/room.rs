@@ -51,6 +51,7 @@ pub fn made_by(op: &Op) -> Option<&Name> {
         | Op::Node { name, .. }
         | Op::Directory { name }
         | Op::Link { name, .. }
+        | Op::Apart { name, .. }
         | Op::Open {
             name,
             mode: OpenMode::Replace,

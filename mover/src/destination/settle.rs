@@ -26,7 +26,10 @@ use crate::{
         segment::{Kept, KeptFile, Seen},
         store::{Change, Known},
     },
-    fs::dir,
+    fs::{
+        dir,
+        stat::{Kind, Stat},
+    },
 };
 
 /// What came of settling: the end of the pass, and what differs.
@@ -318,11 +321,15 @@ impl Destination {
                 Err(errno) => return Err(failed(errno)),
             };
             for name in dir::list(&dir).map_err(failed)? {
-                let stat = crate::fs::stat::Stat::of_entry(&dir, &name).map_err(failed)?;
-                let own = path.is_root() && self.volume.is_own(&name, &stat);
-                if stat.kind == crate::fs::stat::Kind::Directory && !own {
-                    stack.extend(path.child(&name).ok());
+                let stat = Stat::of_entry(&dir, &name).map_err(failed)?;
+                if stat.kind != Kind::Directory || self.is_own(&path, &name, &stat) {
+                    continue;
                 }
+                stack.extend(
+                    path.child(&name)
+                        .ok()
+                        .filter(|below| !self.is_apart(below, &stat)),
+                );
             }
             unknown.push(path);
         }

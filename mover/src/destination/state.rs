@@ -1,6 +1,7 @@
 //! A destination between passes: the volume, what is known of it, and who may write to it.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
     sync::{
@@ -19,7 +20,7 @@ use livmig_proto::{
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::{early::Early, links::DestinationLinks, touched::Touched};
+use super::{apart::Apart, early::Early, links::DestinationLinks, touched::Touched};
 use crate::{
     catalog::{log::Key, store::Store},
     fault,
@@ -38,6 +39,8 @@ pub struct Destination {
     /// What a pass left to be read back by those that follow.
     pub(super) unread: Mutex<Vec<Key>>,
     pub(super) links: Mutex<DestinationLinks>,
+    /// What this pass leaves as it is.
+    pub(super) apart: Apart,
     /// Whether the catalog covers every directory.
     pub(super) complete: AtomicBool,
     /// Whether everything that was read back came from the device.
@@ -78,6 +81,7 @@ impl Destination {
             early: Early::default(),
             unread: Mutex::default(),
             links: Mutex::default(),
+            apart: Apart::default(),
             complete: AtomicBool::new(empty),
             on_device: AtomicBool::new(true),
             poisoned: AtomicBool::new(false),
@@ -89,11 +93,22 @@ impl Destination {
         })
     }
 
-    /// A volume that is only read.
-    pub fn for_reading(volume: Volume, state: &Path, migration: MigrationUid) -> io::Result<Self> {
-        let reader = Self::new(volume, state, migration)?;
+    /// A volume that is only read, with what stands at the paths `apart` passed over.
+    pub fn for_reading(
+        volume: Volume,
+        state: &Path,
+        migration: MigrationUid,
+        apart: BTreeSet<RelPath>,
+    ) -> io::Result<Self> {
+        let mut reader = Self::new(volume, state, migration)?;
         reader.complete.store(false, Ordering::SeqCst);
+        reader.apart = Apart::of(apart);
         Ok(reader)
+    }
+
+    /// The names that the last pass left as they are.
+    pub fn apart(&self) -> BTreeSet<RelPath> {
+        self.apart.paths()
     }
 
     /// The volume.
@@ -166,6 +181,7 @@ impl Destination {
                  not have)",
             ));
         }
+        self.apart.clear();
         let boot = volume::boot_id();
         let instance = match &*token {
             // What was applied since the boot still counts; after one, only what is on disk.

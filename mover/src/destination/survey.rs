@@ -165,10 +165,17 @@ impl<'a> Surveyor<'a> {
             let stat = Stat::of_entry(&dir, &name).map_err(|errno| {
                 fault::at(Side::Destination, &entry_path, "look at the entry", errno)
             })?;
-            if path.is_root() && self.destination.volume.is_own(&name, &stat) {
+            let apart = self.destination.is_apart(&entry_path, &stat);
+            if !apart && self.destination.is_own(path, &name, &stat) {
                 continue;
             }
-            let entry = if stat.kind == Kind::Directory {
+            let entry = if apart {
+                Entry {
+                    name,
+                    seen: None,
+                    kept: Kept::Apart,
+                }
+            } else if stat.kind == Kind::Directory {
                 Entry {
                     name,
                     seen: None,
@@ -252,7 +259,7 @@ impl<'a> Surveyor<'a> {
                 size: 0,
                 root: None,
             },
-            Kept::Directory | Kept::Link { .. } => return Ok(true),
+            Kept::Directory | Kept::Link { .. } | Kept::Apart => return Ok(true),
         };
         self.destination.links().prove(ino, proven);
         Ok(self.mismatches.len() == before)

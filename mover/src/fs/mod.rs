@@ -7,6 +7,7 @@ pub mod entry;
 pub mod extents;
 pub mod file;
 pub mod footprint;
+pub mod lost_found;
 pub mod remove;
 pub mod stat;
 // These system calls have no safe wrapper, so they are kept together in one module.

@@ -64,6 +64,8 @@ pub struct Stat {
     pub kind: Kind,
     /// Allocated 512-byte blocks.
     pub blocks: u64,
+    /// Bytes of a block that the file system prefers.
+    pub block: u32,
     /// The device it lies on.
     pub device: (u32, u32),
     /// The device it is.
@@ -168,6 +170,7 @@ impl Stat {
             },
             kind: kind(mode)?,
             blocks: statx.stx_blocks,
+            block: statx.stx_blksize,
             device: (statx.stx_dev_major, statx.stx_dev_minor),
             rdev: (statx.stx_rdev_major, statx.stx_rdev_minor),
             attributes: Attributes {

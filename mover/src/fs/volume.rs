@@ -18,7 +18,11 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
-use super::{dir, stat::Stat};
+use super::{
+    dir,
+    lost_found::{self, LOST_AND_FOUND, LostFound},
+    stat::{Kind, Stat},
+};
 use crate::random::random;
 
 /// A volume's root directory, held open.
@@ -42,11 +46,8 @@ const CEPH: u64 = 0x00c3_6400;
 const ZFS: u64 = 0x2fc1_2fc1;
 const NINE_P: u64 = 0x0102_1997;
 
-/// What an ext file system calls the directory that is its own.
-pub const LOST_AND_FOUND: &[u8] = b"lost+found";
-
-/// The inode of an ext file system's own `lost+found`.
-const LOST_AND_FOUND_INODE: u64 = 11;
+/// The inode of the root of every btrfs subvolume.
+const SUBVOLUME_INODE: u64 = 256;
 
 impl Volume {
     /// The volume whose root is the directory at `path`.
@@ -126,17 +127,44 @@ impl Volume {
         self.proves_unchanged()
     }
 
+    /// Whether something else is mounted at the entry `stat`. By what the kernel says of mounts, not
+    /// by the device: an overlay shows the devices of its layers, and a btrfs subvolume has one of
+    /// its own. Before Linux 5.8 only the device of a directory tells.
+    pub fn is_mount(&self, stat: &Stat) -> bool {
+        stat.attributes
+            .is_mount_root()
+            .unwrap_or(stat.kind == Kind::Directory && stat.device != self.stat.device)
+    }
+
+    /// Whether the directory `stat` below the root is the root of a btrfs subvolume or snapshot.
+    pub fn is_subvolume(&self, stat: &Stat) -> bool {
+        self.magic == BTRFS
+            && stat.kind == Kind::Directory
+            && stat.identity.ino == SUBVOLUME_INODE
+            && stat.device != self.stat.device
+    }
+
+    /// What `name` in the root is, if it is the `lost+found` that the file system keeps for itself.
+    ///
+    /// # Errors
+    /// When it cannot be listed.
+    pub fn lost_and_found(&self, name: &Name, stat: &Stat) -> Result<Option<LostFound>, Errno> {
+        if self.magic == EXT && lost_found::is_own(&self.stat, name, stat) {
+            return lost_found::look(&self.root, name).map(Some);
+        }
+        Ok(None)
+    }
+
     /// Whether `name` in the root is the file system's own and no part of the volume's content.
     pub fn is_own(&self, name: &Name, stat: &Stat) -> bool {
-        self.magic == EXT
-            && name.as_bytes() == LOST_AND_FOUND
-            && stat.identity.ino == LOST_AND_FOUND_INODE
+        self.lost_and_found(name, stat) == Ok(Some(LostFound::Empty))
     }
 
     /// Whether the file system keeps a `lost+found` of its own in the root.
     pub fn has_lost_and_found(&self) -> bool {
         Name::new(LOST_AND_FOUND).is_ok_and(|name| {
-            Stat::of_entry(&self.root, &name).is_ok_and(|stat| self.is_own(&name, &stat))
+            Stat::of_entry(&self.root, &name)
+                .is_ok_and(|stat| self.magic == EXT && lost_found::is_own(&self.stat, &name, &stat))
         })
     }
 

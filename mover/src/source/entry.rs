@@ -11,6 +11,7 @@ use livmig_proto::{
 use rustix::io::Errno;
 
 use super::{
+    apart::Standing,
     queue::{Baseline, Job},
     read::{self, Attempt},
     room::{self, Need},
@@ -20,10 +21,7 @@ use super::{
 use crate::{
     catalog::segment::{Entry, Kept},
     fault,
-    fs::{
-        dir,
-        stat::{Kind, Stat},
-    },
+    fs::stat::{Kind, Stat},
 };
 
 impl Visitor<'_> {
@@ -43,15 +41,17 @@ impl Visitor<'_> {
                 return Ok(Looked::AsBefore);
             }
         };
-        if self.shared.is_own(&visit.scope.path, name, &stat) {
-            self.refuse_salvage(visit, name, &stat);
-            return Ok(Looked::Absent);
-        }
         let counts = self.shared.counts;
-        if stat.device != self.shared.volume.stat().device {
-            let path = visit.scope.path.child(name).unwrap_or_default();
-            counts.leave(&path, Reason::Mount, "");
-            return Ok(Looked::Absent);
+        match self.shared.standing(&visit.scope.path, name, &stat) {
+            Ok(Standing::Content) => {}
+            Ok(Standing::Nobodys) => return Ok(Looked::Absent),
+            Ok(Standing::Apart(reason)) => {
+                return self.apart(visit, name, &stat, reason, before);
+            }
+            Err(fault) => {
+                self.note(fault);
+                return Ok(Looked::AsBefore);
+            }
         }
         Counts::add(&counts.entries, 1);
         if stat.kind == Kind::File {
@@ -80,6 +80,9 @@ impl Visitor<'_> {
         let pushed = self.lane.pushed();
         let result = match stat.kind {
             Kind::Directory => {
+                if self.shared.volume.is_subvolume(&stat) {
+                    counts.leave(&path, Reason::Subvolume, "");
+                }
                 let entry = self.directory(visit, name, path, before)?;
                 return Ok(Looked::Now(entry));
             }
@@ -101,26 +104,6 @@ impl Visitor<'_> {
                 Ok(Looked::AsBefore)
             }
             result => Ok(result?.map_or(Looked::Absent, Looked::Now)),
-        }
-    }
-
-    /// A `lost+found` that is not the source file system's own and holds something cannot be
-    /// carried where the destination has one.
-    fn refuse_salvage(&self, visit: &Visit, name: &Name, stat: &Stat) {
-        if self.shared.volume.is_own(name, stat) {
-            return;
-        }
-        let holds = dir::open(&visit.dir, name)
-            .and_then(dir::list)
-            .is_ok_and(|names| !names.is_empty());
-        if holds {
-            let path = visit.scope.path.child(name).unwrap_or_default();
-            self.note(fault::named(
-                Side::Source,
-                FaultCode::Unsupported,
-                &path,
-                "source: the destination's file system keeps a directory of this name for itself",
-            ));
         }
     }
 
@@ -169,7 +152,10 @@ impl Visitor<'_> {
         before: Option<&Entry>,
     ) -> Result<Entry, Fault> {
         let existed = before.is_some_and(|before| before.kept == Kept::Directory);
-        if !existed {
+        // What was left as it is may hold anything.
+        let apart = before.is_some_and(|before| before.kept == Kept::Apart);
+        let keeps = self.shared.keeps_lost_and_found(&visit.scope.path, name);
+        if !existed || keeps {
             self.begin(&mut visit.scope)?;
             self.lane
                 .push(&Op::Directory { name: name.clone() }, name.as_bytes().len())?;
@@ -180,10 +166,10 @@ impl Visitor<'_> {
             self.shared.queue.push([Job {
                 path,
                 from: Some((Arc::clone(&visit.dir), name.clone())),
-                baseline: if existed {
-                    Baseline::Remembered
-                } else {
-                    Baseline::Absent
+                baseline: match (existed, apart) {
+                    (true, _) => Baseline::Remembered,
+                    (false, true) => Baseline::Unknown,
+                    (false, false) => Baseline::Absent,
                 },
                 deep: true,
             }]);
@@ -214,7 +200,7 @@ impl Visitor<'_> {
                 links.remember_single(path.clone(), kept.clone());
                 0
             }
-            Some(Kept::Directory) | None => 0,
+            Some(Kept::Directory | Kept::Apart) | None => 0,
         };
         links.add(stat, path);
         drop(links);

@@ -10,6 +10,7 @@
 //! earlier pass or asked of the destination ([`remote`]). What of it is believed without reading is
 //! decided by [`mod@proof`]. How fast and how politely a live pass goes is up to [`load`].
 
+pub mod apart;
 pub mod content;
 pub mod delta;
 pub mod entry;

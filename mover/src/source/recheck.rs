@@ -14,6 +14,7 @@ use livmig_proto::{
 use rustix::io::Errno;
 
 use super::{
+    apart::Standing,
     queue::{Baseline, Job, Queue},
     shared::{Faults, Shared},
 };
@@ -109,13 +110,17 @@ fn directory(
             Err(Errno::NOENT) => return Err(changed(&path())),
             Err(errno) => return Err(failed(errno)),
         };
-        let own = shared.is_own(&job.path, name, &stat);
-        if own || stat.device != shared.volume.stat().device {
+        let standing = shared.standing(&job.path, name, &stat)?;
+        if standing == Standing::Nobodys {
             continue;
         }
         match seen.next() {
-            Some(entry) if entry.name == *name && is_same(entry, &stat, links) => {
-                if stat.kind == Kind::Directory {
+            Some(entry)
+                if entry.name == *name
+                    && matches!(standing, Standing::Apart(_)) == (entry.kept == Kept::Apart)
+                    && is_same(entry, &stat, links) =>
+            {
+                if entry.kept == Kept::Directory {
                     let path = job.path.child(name);
                     let path = path.map_err(|_| failed(Errno::NAMETOOLONG))?;
                     children.push(child(&dir, entry, path));
@@ -143,6 +148,8 @@ fn is_same(entry: &Entry, stat: &Stat, links: &HashMap<u64, Identity>) -> bool {
     match entry.kept {
         // Its own segment says what it was.
         Kept::Directory => stat.kind == Kind::Directory,
+        // What is mounted there may be in use by others.
+        Kept::Apart => true,
         Kept::Link { .. } => links.get(&stat.identity.ino) == Some(&stat.identity),
         Kept::File(_) | Kept::Other { .. } => entry
             .seen

@@ -104,7 +104,9 @@ pub fn need(before: Option<&Kept>, size: u64) -> Need {
     match before {
         Some(Kept::File(KeptFile { size: kept, .. })) if size <= *kept => Need::None,
         None | Some(Kept::File(_)) => Need::Room,
-        Some(Kept::Directory | Kept::Link { .. } | Kept::Other { .. }) => Need::RoomAndReplaces,
+        Some(Kept::Directory | Kept::Link { .. } | Kept::Other { .. } | Kept::Apart) => {
+            Need::RoomAndReplaces
+        }
     }
 }
 

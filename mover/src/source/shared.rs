@@ -1,7 +1,7 @@
 //! What the threads of one pass share.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -14,17 +14,14 @@ use livmig_proto::{
         Fault, FaultCode, IoPriority, LeftOut, PassKind, Progress, Reason, Reasons, Side, Stage,
     },
     limits::LISTED_MAX,
-    name::{Name, RelPath},
+    name::RelPath,
 };
 
 use super::{links::LinkTable, load::Limiter, proof::Proof, queue::Queue, room::Room};
 use crate::{
     catalog::{store::Store, tags::TagsRef},
     fault,
-    fs::{
-        stat::{Kind, Stat},
-        volume::{LOST_AND_FOUND, Volume},
-    },
+    fs::volume::Volume,
     stop::Stop,
     transport::link::Link,
 };
@@ -102,6 +99,8 @@ pub struct Counts {
     /// The most expensive file.
     largest: Mutex<Option<(RelPath, u64)>>,
     left_out: Mutex<BTreeMap<Reason, LeftOut>>,
+    /// The names under which something was left as it is.
+    apart: Mutex<BTreeSet<RelPath>>,
 }
 
 /// Ends a connection.
@@ -155,6 +154,16 @@ impl Counts {
             .add(path.to_string(), detail.into());
     }
 
+    /// What stands at `path` was left as it is at either end.
+    pub fn set_apart(&self, path: RelPath) {
+        lock(&self.apart).insert(path);
+    }
+
+    /// The names under which something was left as it is.
+    pub fn apart(&self) -> BTreeSet<RelPath> {
+        lock(&self.apart).clone()
+    }
+
     /// What is not carried, grave reasons first.
     pub fn left_out(&self) -> Vec<LeftOut> {
         lock(&self.left_out).values().cloned().collect()
@@ -183,6 +192,7 @@ impl Counts {
             counter.store(0, Ordering::Relaxed);
         }
         lock(&self.left_out).clear();
+        lock(&self.apart).clear();
     }
 
     /// From here on [`Counts::abandon`] calls this.
@@ -262,13 +272,6 @@ impl Shared<'_> {
         for reason in left.iter() {
             self.counts.leave(path, reason, "");
         }
-    }
-
-    /// Whether `name` in `directory` is a file system's own at one end or the other.
-    pub fn is_own(&self, directory: &RelPath, name: &Name, stat: &Stat) -> bool {
-        let reserved = self.reserved && stat.kind == Kind::Directory;
-        directory.is_root()
-            && (self.volume.is_own(name, stat) || reserved && name.as_bytes() == LOST_AND_FOUND)
     }
 
     /// Whether room is or was short in this pass.

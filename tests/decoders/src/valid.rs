@@ -16,7 +16,7 @@ use livmig_mover::{
 use livmig_proto::{
     control::{self, Listening, Request, Response},
     entry::{Meta, Node, Xattr},
-    frame::{FrameBuilder, Op, OpenMode, decode_frame},
+    frame::{ApartKind, FrameBuilder, Op, OpenMode, decode_frame},
     identity::PrivateKey,
     name::{Name, RelPath},
     session::{Listed, Query, ToDestination, ToSource},
@@ -165,6 +165,11 @@ fn frame() -> Vec<u8> {
         Op::Link {
             name: named(b"l"),
             target: RelPath::new(b"a/b/f").unwrap(),
+        },
+        Op::Apart {
+            name: named(b"m"),
+            meta: meta(),
+            kind: ApartKind::Directory,
         },
         Op::DirectoryMeta {
             meta: meta(),

@@ -18,7 +18,7 @@ mod op;
 
 use bytes::Bytes;
 
-pub use self::op::{FileOp, Op, OpenMode};
+pub use self::op::{ApartKind, FileOp, Op, OpenMode};
 use crate::{
     limits::{FRAME_CONTENT_MAX, FRAME_MAX},
     tree::Digest,

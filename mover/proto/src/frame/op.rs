@@ -52,6 +52,17 @@ pub enum Op {
         /// What it is; never a file or directory.
         node: Node,
     },
+    /// This name stands for what this pass leaves as it is, whatever it is: at the source something
+    /// is mounted there, or the file system keeps it for itself. Where nothing is, an empty entry
+    /// is made. Said in every pass, because nobody remembers it.
+    Apart {
+        /// Its name.
+        name: Name,
+        /// The metadata of what is made.
+        meta: Meta,
+        /// What is made.
+        kind: ApartKind,
+    },
     /// This name, which exists, has this metadata.
     Meta {
         /// Its name.
@@ -142,6 +153,15 @@ pub enum OpenMode {
     Rebuild,
 }
 
+/// What is made under the name of an [`Op::Apart`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ApartKind {
+    /// An empty directory.
+    Directory,
+    /// An empty file.
+    File,
+}
+
 /// An [`Op::File`] of which nothing is owned: small files are most of what is sent.
 #[derive(Clone, Copy, Debug)]
 pub struct FileOp<'a> {
@@ -210,6 +230,12 @@ impl Op {
                 out.name(name);
                 meta.encode(out);
                 node.encode(out);
+            }
+            Self::Apart { name, meta, kind } => {
+                out.u8(15);
+                out.name(name);
+                meta.encode(out);
+                out.u8(kind.number());
             }
             Self::Meta { name, meta } => {
                 out.u8(6);
@@ -351,8 +377,30 @@ impl Op {
                 meta: Meta::decode(input)?,
                 member: input.digest()?,
             },
+            15 => Self::Apart {
+                name: input.name()?,
+                meta: Meta::decode(input)?,
+                kind: ApartKind::from_number(input.u8()?)?,
+            },
             _ => return Err(DecodeError::Invalid("op")),
         })
+    }
+}
+
+impl ApartKind {
+    fn number(self) -> u8 {
+        match self {
+            Self::Directory => 0,
+            Self::File => 1,
+        }
+    }
+
+    fn from_number(number: u8) -> Result<Self, DecodeError> {
+        match number {
+            0 => Ok(Self::Directory),
+            1 => Ok(Self::File),
+            _ => Err(DecodeError::Invalid("kind of an entry left apart")),
+        }
     }
 }
 

@@ -35,6 +35,7 @@ fn ops() -> impl Strategy<Value = Op> {
         Just(OpenMode::Replace),
         Just(OpenMode::Rebuild)
     ];
+    let apart = prop_oneof![Just(ApartKind::Directory), Just(ApartKind::File)];
     prop_oneof![
         paths().prop_map(|path| Op::Enter { path }),
         names().prop_map(|name| Op::Remove { name }),
@@ -56,6 +57,7 @@ fn ops() -> impl Strategy<Value = Op> {
             })
         }),
         (names(), metas()).prop_map(|(name, meta)| Op::Meta { name, meta }),
+        (names(), metas(), apart).prop_map(|(name, meta, kind)| Op::Apart { name, meta, kind }),
         (names(), mode, any::<bool>(), digest()).prop_map(|(name, mode, sparse, base)| Op::Open {
             name,
             mode,

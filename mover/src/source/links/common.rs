@@ -38,7 +38,7 @@ impl Common {
                 out.u8(2);
                 out.digest(digest);
             }
-            Kept::Directory | Kept::Link { .. } => out.u8(0),
+            Kept::Directory | Kept::Link { .. } | Kept::Apart => out.u8(0),
         }
         out.into_bytes().into()
     }

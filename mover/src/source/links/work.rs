@@ -153,7 +153,7 @@ impl<'w, 'a> Work<'w, 'a> {
                 file.digest
             }
             Kept::Other { digest } => *digest,
-            Kept::Directory | Kept::Link { .. } => return Ok(Some(number)),
+            Kept::Directory | Kept::Link { .. } | Kept::Apart => return Ok(Some(number)),
         };
         summary.members.push(group_member(&group.paths, &digest));
         Ok(Some(number))

@@ -7,11 +7,12 @@ mod resume;
 mod rounds;
 mod run;
 
-use std::{sync::Mutex, time::Instant};
+use std::{collections::BTreeSet, sync::Mutex, time::Instant};
 
 use livmig_proto::{
     control::{Fault, ManifestReport, PassReport, PassRequest, PassSeconds, Transport},
     ids::Epoch,
+    name::RelPath,
 };
 use tokio::runtime::Handle;
 
@@ -36,6 +37,8 @@ pub struct Source {
     /// What carries the data; measured when it is first needed.
     transport: Mutex<Option<Transport>>,
     limiter: Limiter,
+    /// The names that the last pass left as they are.
+    apart: Mutex<BTreeSet<RelPath>>,
 }
 
 impl Source {
@@ -62,6 +65,7 @@ impl Source {
             identity,
             transport: Mutex::new(transport),
             limiter: Limiter::default(),
+            apart: Mutex::default(),
         })
     }
 
@@ -83,6 +87,11 @@ impl Source {
     /// What the last pass proved of the source; nothing when it was not complete.
     pub fn manifest(&self) -> Option<ManifestReport> {
         lock(&self.proven).clone()
+    }
+
+    /// The names that the last pass left as they are.
+    pub fn apart(&self) -> BTreeSet<RelPath> {
+        lock(&self.apart).clone()
     }
 
     /// The last report that was not acknowledged.
@@ -130,6 +139,7 @@ impl Source {
         report.complete &= report.faults_total == 0;
         report::require_proof(&mut report);
         run.account(&mut report);
+        *lock(&self.apart) = counts.apart();
         *lock(&self.proven) =
             (report.complete && !report.digest_source.is_empty()).then(|| ManifestReport {
                 level: request.verify,

@@ -7,3 +7,45 @@ mod destination;
 mod flags;
 mod identity;
 mod mounts;
+
+use anyhow::{Context as _, Result, ensure};
+use livmig_proto::control::{LeftEntry, Reason};
+use livmig_tests::run::Finished;
+use serde_json::Value;
+
+/// The paths that a `sync --json` says were left out because of `reason`, sorted.
+fn left_out(finished: &Finished, reason: Reason) -> Result<Vec<String>> {
+    let mut paths: Vec<String> = listed(finished, reason)?
+        .into_iter()
+        .map(|entry| entry.path)
+        .collect();
+    paths.sort_unstable();
+    Ok(paths)
+}
+
+/// What a `sync --json` says was left out because of `reason`, with its details.
+fn listed(finished: &Finished, reason: Reason) -> Result<Vec<LeftEntry>> {
+    let report = finished.json()?;
+    let all = report.get("leftOut").and_then(Value::as_array);
+    let found = all
+        .context("no list of what is left out")?
+        .iter()
+        .find(|left| left.get("reason").and_then(Value::as_str) == Some(reason.name()));
+    let Some(found) = found else {
+        return Ok(Vec::new());
+    };
+    let listed = found.get("listed").cloned().context("no paths")?;
+    Ok(serde_json::from_value(listed)?)
+}
+
+/// Fails unless the run says that nothing was left out.
+fn expect_nothing_left_out(finished: &Finished) -> Result<()> {
+    let report = finished.json()?;
+    let left = report.get("leftOut").and_then(Value::as_array);
+    ensure!(
+        left.is_some_and(Vec::is_empty),
+        "left out: {:?}",
+        report.get("leftOut")
+    );
+    Ok(())
+}

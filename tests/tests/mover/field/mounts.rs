@@ -1,1 +1,266 @@
 //! Mounts, subvolumes, overlays and lost+found below the root.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    path::Path,
+    process::Command,
+};
+
+use anyhow::{Result, ensure};
+use livmig_proto::{
+    control::{PassKind, Reason, Side},
+    ids::Epoch,
+};
+use livmig_tests::{
+    compare,
+    control::{Keys, Mover},
+    mounts::{self, Mount},
+    require,
+    run::run,
+    scratch::Scratch,
+    skip,
+};
+
+use super::{expect_nothing_left_out, left_out};
+use crate::{
+    serve::{pass_to, report},
+    sync::try_sync,
+};
+
+const EXT4: u64 = 64 << 20;
+const XFS: u64 = 320 << 20;
+const BTRFS: u64 = 256 << 20;
+
+fn write(path: &Path, content: &str) -> Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    Ok(fs::write(path, content)?)
+}
+
+/// Consent to mounts.
+const MOUNTS: &[&str] = &["--leave-out", "mount"];
+
+#[test]
+fn an_overlay_over_two_file_systems_is_carried_whole() -> Result<()> {
+    require!(mounts::available("mkfs.xfs"));
+    let scratch = Scratch::new()?;
+    let lower = Mount::xfs(scratch.path(), "lower", XFS)?;
+    let upper = Mount::ext4(scratch.path(), "upper", EXT4, &[])?;
+    write(&lower.path().join("etc/app.conf"), "base")?;
+    write(&lower.path().join("db"), "data")?;
+    write(&lower.path().join("deep/down/file"), "lower")?;
+    let u = upper.dir("u")?;
+    let a = Mount::overlay(scratch.path(), "a", lower.path(), &u)?;
+    write(&a.path().join("etc/new.conf"), "new")?;
+    fs::write(a.path().join("etc/app.conf"), "changed")?;
+    let b = scratch.dir("b")?;
+    for flags in [&[][..], &["--verify", "full"]] {
+        let finished = try_sync(a.path(), &b, flags)?.expect(0)?;
+        expect_nothing_left_out(&finished)?;
+        compare::expect_equal(a.path(), &b)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn subvolumes_and_snapshots_become_directories_and_that_is_said() -> Result<()> {
+    require!(mounts::available("mkfs.btrfs"));
+    let scratch = Scratch::new()?;
+    let a = Mount::btrfs(scratch.path(), "a", BTRFS)?;
+    let subvolume = |args: &[&str]| -> Result<()> {
+        let mut command = Command::new("btrfs");
+        command.arg("subvolume").args(args).current_dir(a.path());
+        run(&mut command)?.expect(0).map(drop)
+    };
+    subvolume(&["create", "data"])?;
+    write(&a.path().join("data/f"), "also")?;
+    // Before there is one within: in a snapshot that is a stub, whose times are made up.
+    subvolume(&["snapshot", "-r", "data", "snap"])?;
+    subvolume(&["create", "data/inner"])?;
+    write(&a.path().join("data/inner/f"), "precious")?;
+    // The same inode number in another subvolume, with another content.
+    fs::write(a.path().join("data/f"), "something else")?;
+    let b = scratch.dir("b")?;
+    // What an earlier copy by something else has brought stays.
+    write(&b.join("data/inner/f"), "older")?;
+    for flags in [&[][..], &["--verify", "full"]] {
+        let finished = try_sync(a.path(), &b, flags)?.expect(0)?;
+        ensure!(left_out(&finished, Reason::Subvolume)? == ["data", "data/inner", "snap"]);
+        compare::expect_equal(a.path(), &b)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_mount_needs_consent_and_its_mount_point_is_carried() -> Result<()> {
+    require!(skip::root());
+    let scratch = Scratch::new()?;
+    let (a, b, c) = (scratch.dir("a")?, scratch.dir("b")?, scratch.dir("c")?);
+    write(&a.join("real/file"), "real")?;
+    write(&a.join("d/deep/bound/hidden"), "below the mount")?;
+    write(&a.join("file"), "mounted over another")?;
+    write(&a.join("mounted"), "hidden too")?;
+    let directory = Mount::bind(&a.join("real"), &a.join("d/deep/bound"))?;
+    let file = Mount::bind(&a.join("file"), &a.join("mounted"))?;
+    fs::set_permissions(a.join("real"), fs::Permissions::from_mode(0o710))?;
+    for flags in [&[][..], &["--verify", "full"], &["--verify", "wire"]] {
+        let finished = try_sync(&a, &b, flags)?.expect(1)?;
+        ensure!(left_out(&finished, Reason::Mount)? == ["d/deep/bound", "mounted"]);
+        finished.says(&["left out: mount (2)", "--leave-out mount"])?;
+        let finished = try_sync(&a, &b, &[flags, MOUNTS].concat())?.expect(0)?;
+        ensure!(left_out(&finished, Reason::Mount)? == ["d/deep/bound", "mounted"]);
+        let point = fs::metadata(b.join("d/deep/bound"))?;
+        ensure!(point.is_dir() && point.mode() & 0o7777 == 0o710);
+        ensure!(fs::read_dir(b.join("d/deep/bound"))?.next().is_none());
+        ensure!(fs::metadata(b.join("mounted"))?.len() == 0);
+    }
+    drop((directory, file));
+    for b in [b, c] {
+        expect_nothing_left_out(&try_sync(&a, &b, &[])?.expect(0)?)?;
+        compare::expect_equal(&a, &b)?;
+    }
+    Ok(())
+}
+
+/// With and without a memory of earlier runs.
+#[test]
+fn what_the_destination_has_under_a_mount_point_stays_as_it_is() -> Result<()> {
+    require!(skip::root());
+    for remembers in [false, true] {
+        let scratch = Scratch::new()?;
+        let (a, b, state) = (scratch.dir("a")?, scratch.dir("b")?, scratch.dir("state")?);
+        let state = state.to_str().unwrap_or_default();
+        let flags = if remembers {
+            vec!["--state", state]
+        } else {
+            Vec::new()
+        };
+        write(&a.join("d/data/one"), "one")?;
+        write(&a.join("d/beside"), "beside")?;
+        write(&a.join("f"), "f")?;
+        try_sync(&a, &b, &flags)?.expect(0)?;
+        let before = livmig_tests::snapshot::Snapshot::of(&b.join("d/data"))?;
+        let mount = Mount::tmpfs_over(&a.join("d/data"))?;
+        fs::set_permissions(mount.path(), fs::Permissions::from_mode(0o700))?;
+        write(&mount.path().join("elsewhere"), "on the tmpfs")?;
+        write(&a.join("d/new"), "new")?;
+        for _ in 0..2 {
+            let finished = try_sync(&a, &b, &flags)?.expect(1)?;
+            ensure!(left_out(&finished, Reason::Mount)? == ["d/data"]);
+            compare::expect_unchanged(&before, &b.join("d/data"))?;
+            ensure!(fs::read(b.join("d/new"))? == b"new");
+        }
+        drop(mount);
+        write(&a.join("d/data/two"), "two")?;
+        expect_nothing_left_out(&try_sync(&a, &b, &flags)?.expect(0)?)?;
+        compare::expect_equal(&a, &b)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn final_passes_agree_on_what_is_mounted() -> Result<()> {
+    require!(skip::root());
+    let scratch = Scratch::new()?;
+    let (a, b) = (scratch.dir("a")?, scratch.dir("b")?);
+    write(&a.join("d/mounted/hidden"), "hidden")?;
+    write(&a.join("d/file"), "file")?;
+    let mount = Mount::tmpfs_over(&a.join("d/mounted"))?;
+    write(&mount.path().join("busy"), "busy")?;
+    let keys = Keys::generate(1)?;
+    let source = Mover::start(Side::Source, &a, scratch.path(), &keys)?;
+    let destination = Mover::start(Side::Destination, &b, scratch.path(), &keys)?;
+    for (number, kind) in [
+        (1, PassKind::Live),
+        (2, PassKind::Live),
+        (3, PassKind::Final),
+    ] {
+        let mut client = source.connect(&keys.coordinator, Epoch(1))?;
+        let report = report(client.ask(pass_to(destination.data()?, number, kind))?)?;
+        ensure!(report.complete, "{report:?}");
+        ensure!(report.digest_source == report.digest_destination);
+        let left: Vec<_> = report.left_out.iter().map(|left| left.reason).collect();
+        ensure!(left == [Reason::Mount], "{left:?}");
+        // Others go on using it.
+        write(&mount.path().join("busy"), &format!("pass {number}"))?;
+    }
+    Ok(())
+}
+
+fn rescue(root: &Path) -> Result<()> {
+    write(&root.join("lost+found/#1234"), "rescued")?;
+    write(&root.join("lost+found/#99/x"), "and this")
+}
+
+#[test]
+fn what_was_rescued_is_carried_where_the_name_is_free() -> Result<()> {
+    require!(mounts::available("mkfs.ext4"));
+    let scratch = Scratch::new()?;
+    let a = Mount::ext4(scratch.path(), "a", EXT4, &[])?;
+    let b = scratch.dir("b")?;
+    write(&a.path().join("keep"), "keep")?;
+    // An empty one is nobody's content.
+    expect_nothing_left_out(&try_sync(a.path(), &b, &[])?.expect(0)?)?;
+    ensure!(!b.join("lost+found").exists());
+    rescue(a.path())?;
+    for flags in [&[][..], &["--verify", "full"]] {
+        expect_nothing_left_out(&try_sync(a.path(), &b, flags)?.expect(0)?)?;
+        compare::expect_equal(a.path(), &b)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn what_was_rescued_is_grave_where_the_destination_keeps_the_name() -> Result<()> {
+    require!(mounts::available("mkfs.ext4"));
+    let scratch = Scratch::new()?;
+    let a = Mount::ext4(scratch.path(), "a", EXT4, &[])?;
+    let b = Mount::ext4(scratch.path(), "b", EXT4, &[])?;
+    write(&a.path().join("keep"), "keep")?;
+    try_sync(a.path(), b.path(), &[])?.expect(0)?;
+    ensure!(
+        b.path().join("lost+found").exists(),
+        "it is the file system's"
+    );
+    rescue(a.path())?;
+    for flags in [&[][..], &["--verify", "full"]] {
+        let finished = try_sync(a.path(), b.path(), flags)?.expect(1)?;
+        ensure!(left_out(&finished, Reason::LostFound)? == ["lost+found"]);
+        let consent = [flags, &["--leave-out", "lost-found"]].concat();
+        try_sync(a.path(), b.path(), &consent)?.expect(0)?;
+    }
+    Ok(())
+}
+
+/// Made anew it gets the inode that `mke2fs` gave the first one.
+#[test]
+fn a_user_s_own_lost_and_found_is_a_directory() -> Result<()> {
+    require!(mounts::available("mkfs.ext4"));
+    let scratch = Scratch::new()?;
+    let a = Mount::ext4(scratch.path(), "a", EXT4, &[])?;
+    let (tree, b) = (scratch.dir("tree")?, scratch.dir("b")?);
+    let reserved = Mount::ext4(scratch.path(), "reserved", EXT4, &[])?;
+    for root in [a.path(), &tree] {
+        let _ = fs::remove_dir(root.join("lost+found"));
+        fs::create_dir(root.join("lost+found"))?;
+        fs::set_permissions(root.join("lost+found"), fs::Permissions::from_mode(0o700))?;
+        for held in [false, true] {
+            if held {
+                write(&root.join("lost+found/user's"), "mine")?;
+                fs::set_permissions(root.join("lost+found"), fs::Permissions::from_mode(0o755))?;
+            }
+            for b in [b.as_path(), reserved.path()] {
+                for flags in [&[][..], &[], &["--verify", "full"]] {
+                    expect_nothing_left_out(&try_sync(root, b, flags)?.expect(0)?)?;
+                    compare::expect_equal(root, b)?;
+                }
+            }
+        }
+        fs::remove_dir_all(root.join("lost+found"))?;
+        write(&root.join("another"), "so that it is not empty")?;
+        try_sync(root, reserved.path(), &[])?.expect(0)?;
+    }
+    Ok(())
+}
