@@ -52,6 +52,24 @@ impl Mount {
         Self::image(dir, name, bytes, "mkfs.btrfs", &["-q", "-f"])
     }
 
+    /// An xfs of `bytes` bytes that counts and limits projects.
+    pub fn xfs_with_projects(dir: &Path, name: &str, bytes: u64) -> Result<Self> {
+        let image = dir.join(format!("{name}.img"));
+        File::create(&image)?.set_len(bytes)?;
+        command("mkfs.xfs", &["-q", "-f"], &image)?;
+        let at = mount_point(dir, name)?;
+        let source = image.to_str().context("a path that is text")?;
+        command("mount", &["-o", "loop,prjquota", source], &at)?;
+        Ok(Self { at })
+    }
+
+    /// The image of a mount that is gone, at the directory that is left of it.
+    pub fn again(image: &Path, at: &Path) -> Result<Self> {
+        let source = image.to_str().context("a path that is text")?;
+        command("mount", &["-o", "loop", source], at)?;
+        Ok(Self { at: at.to_owned() })
+    }
+
     /// A tmpfs of its own on the existing directory `at`.
     pub fn tmpfs_over(at: &Path) -> Result<Self> {
         command("mount", &["-t", "tmpfs", "tmpfs"], at)?;

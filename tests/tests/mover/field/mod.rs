@@ -5,6 +5,7 @@ mod attributes;
 mod bounds;
 mod destination;
 mod flags;
+mod held;
 mod identity;
 mod mounts;
 
