@@ -57,6 +57,12 @@ impl Name {
     }
 }
 
+impl AsRef<Self> for Name {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
 impl fmt::Debug for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\"{}\"", escape(&self.0))

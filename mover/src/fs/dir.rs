@@ -91,6 +91,12 @@ pub struct Listed {
     pub is_directory: Option<bool>,
 }
 
+impl AsRef<Name> for Listed {
+    fn as_ref(&self) -> &Name {
+        &self.name
+    }
+}
+
 /// The names in the directory `dir`, sorted by their bytes. `dir` must be freshly opened.
 ///
 /// # Errors
@@ -122,7 +128,7 @@ pub fn list_inodes_at_most(dir: impl AsFd, max: usize) -> Result<Vec<Listed>, Er
     })
 }
 
-fn collect<T: Ord>(
+fn collect<T: Ord + AsRef<Name>>(
     dir: impl AsFd,
     max: usize,
     listed: impl Fn(Name, &RawDirEntry<'_>) -> T,
@@ -140,7 +146,14 @@ fn collect<T: Ord>(
         }
     }
     all.sort_unstable();
+    once(&mut all);
     Ok(all)
+}
+
+/// Leaves each name once: an entry that is removed and made anew while the directory is read may be
+/// listed in both places.
+fn once<T: AsRef<Name>>(sorted: &mut Vec<T>) {
+    sorted.dedup_by(|one, other| one.as_ref() == other.as_ref());
 }
 
 #[cfg(test)]
@@ -157,6 +170,24 @@ mod tests {
         let names: Vec<Name> = [b"a", b"b", b"c"].map(|n| Name::new(n).unwrap()).into();
         assert_eq!(list(3), Ok(names));
         assert_eq!(list(2), Err(Errno::OVERFLOW));
+    }
+
+    #[test]
+    fn a_name_that_is_listed_twice_is_one_name() {
+        let listed = |name: &[u8], ino| Listed {
+            name: Name::new(name).unwrap(),
+            ino,
+            is_directory: None,
+        };
+        let mut all = vec![
+            listed(b"a", 1),
+            listed(b"b", 2),
+            listed(b"b", 7),
+            listed(b"c", 3),
+        ];
+        once(&mut all);
+        let names: Vec<&[u8]> = all.iter().map(|listed| listed.name.as_bytes()).collect();
+        assert_eq!(names, [b"a", b"b", b"c"]);
     }
 
     #[test]
