@@ -10,12 +10,13 @@ use std::{
 pub(crate) type Program = (&'static str, &'static str, &'static str);
 
 /// Programs that tests compare with or make file systems with, and the Debian package of each.
-const PROGRAMS: [Program; 9] = [
+const PROGRAMS: [Program; 10] = [
     ("rsync", "rsync", "a second opinion on copied trees"),
     ("getfattr", "attr", "looking at attributes by hand"),
     ("setfacl", "acl", "looking at ACLs by hand"),
     ("mkfs.ext4", "e2fsprogs", "full and small file systems"),
     ("mkfs.xfs", "xfsprogs", "copies between unlike file systems"),
+    ("mkfs.btrfs", "btrfs-progs", "subvolumes and snapshots"),
     ("setpriv", "util-linux", "movers without root's rights"),
     (
         "containerd",
