@@ -3,25 +3,41 @@
 use std::{collections::BTreeSet, io, path::Path};
 
 use livmig_proto::{
-    control::{Fault, ManifestReport, VerifyLevel},
-    ids::MigrationUid,
+    attributes::{Carry, Kind},
+    control::{Fault, ManifestReport, Side, VerifyLevel},
     name::RelPath,
 };
 
-use crate::{destination::state::Destination, fs::volume::Volume};
+use crate::{
+    destination::state::Destination,
+    fs::{attributes, volume::Volume},
+};
 
 /// The manifest of `volume`, all content read again: from the device at level `full`, else from
 /// wherever the kernel has it. Needs room for temporary files in the directory `state`.
-/// What stands at the paths `apart` is passed over, as by the pass that left it as it is.
 pub fn inspect(
     volume: Volume,
     state: &Path,
     level: VerifyLevel,
-    apart: BTreeSet<RelPath>,
+    scope: Scope,
 ) -> io::Result<Inspection> {
     // Nothing is remembered, so everything is surveyed as if the process had just started.
-    let reader = Destination::for_reading(volume, state, MigrationUid([0; 16]), apart)?;
+    let Scope { side, carry, apart } = scope;
+    let carry =
+        carry.unwrap_or_else(|| Carry::among(attributes::seen(&volume).without(Kind::Label)));
+    let reader = Destination::for_reading(volume, state, side, carry, apart)?;
     Ok(Inspection { reader, level })
+}
+
+/// What of a volume is summed up.
+#[derive(Debug)]
+pub struct Scope {
+    /// Which end of a pass it is.
+    pub side: Side,
+    /// The attributes that the pass carried. Without a pass, all that this process can see but labels.
+    pub carry: Option<Carry>,
+    /// What the pass left as it is: passed over.
+    pub apart: BTreeSet<RelPath>,
 }
 
 /// An inspection that is ready to run.

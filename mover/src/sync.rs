@@ -10,6 +10,7 @@ use std::{
 };
 
 use livmig_proto::{
+    attributes::Carry,
     control::{
         Fault, FaultCode, Load, PassKind, PassReport, PassRequest, Side, Transport, VerifyLevel,
     },
@@ -24,7 +25,7 @@ use crate::{
     destination::{self, state::Destination},
     fault,
     fs::volume::Volume,
-    inspect,
+    inspect::{self, Scope},
     random::random,
     source::{
         pass::{self, Source},
@@ -205,7 +206,7 @@ pub fn run(
     };
     let mut report = origin.run(runtime.handle(), Epoch(0), &request, counts);
     if report.complete && options.verify == VerifyLevel::Full {
-        read_everything(options, &counts.apart(), &mut report)?;
+        read_everything(options, origin.carry(), &counts.apart(), &mut report)?;
     }
     runtime.block_on(listener.close());
     runtime.shutdown_timeout(Duration::from_secs(5));
@@ -215,17 +216,22 @@ pub fn run(
 /// Level `full`: both ends read again, from the device, and compared.
 fn read_everything(
     options: &SyncOptions,
+    carry: Option<Carry>,
     apart: &BTreeSet<RelPath>,
     report: &mut PassReport,
 ) -> Result<(), SyncError> {
-    let read = |path: &Path, what| -> Result<String, SyncError> {
-        let volume = open_directory(path, what)?;
-        let inspection =
-            inspect::inspect(volume, &options.state, VerifyLevel::Full, apart.clone())?;
+    let read = |path: &Path, side: Side| -> Result<String, SyncError> {
+        let volume = open_directory(path, &side.to_string())?;
+        let scope = Scope {
+            side,
+            carry,
+            apart: apart.clone(),
+        };
+        let inspection = inspect::inspect(volume, &options.state, VerifyLevel::Full, scope)?;
         Ok(inspection.run()?.digest)
     };
-    report.digest_source = read(&options.source, "source")?;
-    report.digest_destination = read(&options.destination, "destination")?;
+    report.digest_source = read(&options.source, Side::Source)?;
+    report.digest_destination = read(&options.destination, Side::Destination)?;
     if report.digest_source != report.digest_destination {
         report.complete = false;
         report.faults_total += 1;

@@ -1,7 +1,7 @@
 //! Entries: what a volume holds besides content, and their canonical bytes.
 
 use crate::{
-    limits::{SYMLINK_MAX, XATTR_NAME_MAX, XATTR_TOTAL_MAX, XATTR_VALUE_MAX},
+    limits::{SYMLINK_MAX, XATTR_COUNT_MAX, XATTR_NAME_MAX, XATTR_TOTAL_MAX, XATTR_VALUE_MAX},
     tree::Digest,
     wire::{DecodeError, Decoder, Encoder},
 };
@@ -100,7 +100,7 @@ impl Meta {
         }
         let mut xattrs: Vec<Xattr> = Vec::new();
         let mut total = 0;
-        for _ in 0..input.count(XATTR_TOTAL_MAX)? {
+        for _ in 0..input.count(XATTR_COUNT_MAX)? {
             let xattr = Xattr {
                 name: input.bytes(XATTR_NAME_MAX)?.to_vec(),
                 value: input.bytes(XATTR_VALUE_MAX)?.to_vec(),

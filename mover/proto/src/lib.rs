@@ -6,12 +6,13 @@
 //! migration and pinned on every connection ([`identity`], feature `tls`).
 //!
 //! The crate also owns what both ends must compute alike: names ([`name`]), the metadata of an
-//! entry ([`entry`]), the hash tree of a file's content ([`tree`]) and the digest of a whole
+//! entry ([`entry`]), which attributes are carried ([`attributes`]), the hash tree of a file's content ([`tree`]) and the digest of a whole
 //! volume ([`manifest`]).
 //!
 //! Nothing here performs I/O or reads a clock; every decoder is total and bounds what it
 //! allocates by the constants in [`limits`].
 
+pub mod attributes;
 pub mod control;
 pub mod entry;
 pub mod frame;

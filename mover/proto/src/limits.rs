@@ -23,8 +23,17 @@ pub const XATTR_NAME_MAX: usize = 255;
 /// Bytes of an extended attribute's value (Linux `XATTR_SIZE_MAX`).
 pub const XATTR_VALUE_MAX: usize = 65_536;
 
-/// Bytes of all attributes of one entry, names and values (a file system's own limit is lower).
-pub const XATTR_TOTAL_MAX: usize = 4 * 65_536;
+/// Bytes of all attributes of one entry, names and values. The kernel lists up to 64 KiB of names, so
+/// xfs could hold hundreds of megabytes. They travel and are remembered with the entry as a whole: as
+/// much as a frame ([`FRAME_MAX`]) takes beside content, and their lengths.
+pub const XATTR_TOTAL_MAX: usize = 3 << 20;
+
+/// Attributes of one entry: the shortest names that a list of 64 KiB takes.
+pub const XATTR_COUNT_MAX: usize = 65_536 / 4;
+
+const _: () = assert!(
+    XATTR_TOTAL_MAX + 8 * XATTR_COUNT_MAX + 2 * FRAME_CONTENT_MAX + 2 * PATH_BYTES_MAX < FRAME_MAX
+);
 
 /// Bytes of one control message.
 pub const CONTROL_MESSAGE_MAX: usize = 4 << 20;

@@ -21,6 +21,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    attributes::Kinds,
     control::{Fault, PassKind, VerifyLevel},
     entry::{Meta, Node},
     hex,
@@ -77,6 +78,9 @@ pub struct Begin {
     /// Whether a first copy may be read back after the pass.
     #[serde(default)]
     pub may_leave_read_back: bool,
+    /// The attributes that the source can see.
+    #[serde(default = "Kinds::plain")]
+    pub sees: Kinds,
     /// The key of the block tags that queries are answered with.
     #[serde(with = "hex::array")]
     pub tag_key: [u8; 32],
@@ -123,6 +127,13 @@ pub struct Ready {
     /// Whether the name `lost+found` in the root is taken by the file system itself.
     #[serde(default)]
     pub lost_and_found: bool,
+    /// The attributes that the destination can store.
+    #[serde(default = "Kinds::plain")]
+    pub stores: Kinds,
+    /// Whether entries that the migration did not write may have `trusted.*` attributes there, which
+    /// the destination could not see.
+    #[serde(default)]
+    pub unlisted: bool,
 }
 
 /// What a settled pass left at the destination.

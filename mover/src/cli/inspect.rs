@@ -2,11 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use livmig_proto::control::VerifyLevel;
+use livmig_proto::control::{Side, VerifyLevel};
 use serde_json::json;
 
 use super::{Exit, InspectArgs, print, tell};
-use crate::{fs::confine, fs::volume::Volume, inspect, scratch::Scratch};
+use crate::{
+    fs::{confine, volume::Volume},
+    inspect::{self, Scope},
+    scratch::Scratch,
+};
 
 /// Carries the command out.
 pub fn run(args: &InspectArgs) -> anyhow::Result<Exit> {
@@ -22,16 +26,21 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<Exit> {
     };
     let state = Scratch::new("livmig-inspect-")?;
     confine::confine(&[&args.directory], &[state.path()]);
-    let report =
-        match inspect::inspect(volume, state.path(), VerifyLevel::Wire, BTreeSet::new())?.run() {
-            Ok(report) => report,
-            Err(mut fault) => {
-                fault.message = fault.message.replace("destination: ", "");
-                tell(&format!("error: {fault}"));
-                tell("state: nothing was changed; there is no digest of a part");
-                return Ok(Exit::Failed);
-            }
-        };
+    let all = Scope {
+        // Of a tree for itself nothing may be passed over that is there.
+        side: Side::Destination,
+        carry: None,
+        apart: BTreeSet::new(),
+    };
+    let report = match inspect::inspect(volume, state.path(), VerifyLevel::Wire, all)?.run() {
+        Ok(report) => report,
+        Err(mut fault) => {
+            fault.message = fault.message.replace("destination: ", "");
+            tell(&format!("error: {fault}"));
+            tell("state: nothing was changed; there is no digest of a part");
+            return Ok(Exit::Failed);
+        }
+    };
     if args.json {
         let document = json!({
             "digest": report.digest,

@@ -23,7 +23,7 @@ use crate::{
     destination::state::Destination,
     fault,
     fs::volume::{self, Volume},
-    inspect,
+    inspect::{self, Scope},
     source::{pass::Source, shared::Counts},
 };
 
@@ -270,11 +270,12 @@ impl Mover {
             let volume = Volume::open(&self.root)
                 .map_err(|errno| failed(errno.to_string()))?
                 .with_foreign_root(self.volume().has_foreign_root());
-            let apart = match &self.end {
-                End::Source(source) => source.apart(),
-                End::Destination(destination, _) => destination.apart(),
+            let (carry, apart) = match &self.end {
+                End::Source(source) => (source.carry(), source.apart()),
+                End::Destination(destination, _) => (destination.carry(), destination.apart()),
             };
-            return inspect::inspect(volume, &self.state, level, apart)
+            let scope = Scope { side, carry, apart };
+            return inspect::inspect(volume, &self.state, level, scope)
                 .map_err(|error| failed(error.to_string()))?
                 .run();
         }

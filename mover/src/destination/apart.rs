@@ -103,7 +103,7 @@ impl Destination {
             Err(errno) => return Err(failed("look at the entry", errno)),
         };
         if made.map_err(|errno| failed("make the mount point", errno))? {
-            metadata::to_entry(dir, name, &path, meta)?;
+            metadata::to_entry(dir, name, &path, meta, self.view())?;
         }
         self.forget(&path)?;
         self.apart.insert(path);

@@ -254,6 +254,7 @@ impl<'a> Applier<'a> {
         let Some(current) = &mut self.current else {
             return Err(out_of_order());
         };
+        let view = self.destination.view();
         let at = |name: &Name| current.path.child(name).unwrap_or_default();
         let failed =
             |path: &RelPath, what: &str, errno| fault::at(Side::Destination, path, what, errno);
@@ -280,7 +281,7 @@ impl<'a> Applier<'a> {
                 content,
             } => {
                 let path = at(&name);
-                file::write_whole(&current.dir, &name, &path, replace, &content, &meta)?;
+                file::write_whole(&current.dir, &name, &path, replace, (&content, &meta), view)?;
                 let size = u64::try_from(content.len()).unwrap_or(0);
                 self.destination.written.fetch_add(size, Ordering::Relaxed);
                 let digest = entry_digest(&meta, &Node::File { size, root });
@@ -293,7 +294,7 @@ impl<'a> Applier<'a> {
             }
             Op::Node { name, meta, node } => {
                 let path = at(&name);
-                make::node(&current.dir, &name, &path, &meta, &node)?;
+                make::node(&current.dir, &name, &path, (&meta, &node), view)?;
                 let digest = entry_digest(&meta, &node);
                 current.wrote(Written {
                     name,
@@ -309,7 +310,7 @@ impl<'a> Applier<'a> {
             }
             Op::Meta { name, meta } => {
                 let path = at(&name);
-                metadata::to_entry(&current.dir, &name, &path, &meta)?;
+                metadata::to_entry(&current.dir, &name, &path, &meta, view)?;
                 let digest = Digest([0; 32]);
                 current.wrote(Written {
                     name,
@@ -335,9 +336,9 @@ impl<'a> Applier<'a> {
             }
             Op::DirectoryMeta { meta, member } => {
                 if current.path.is_root() && self.destination.volume.has_foreign_root() {
-                    metadata::to_foreign(&current.dir, &current.path, &meta)?;
+                    metadata::to_foreign(&current.dir, &current.path, &meta, view)?;
                 } else {
-                    metadata::to_fd(&current.dir, &current.path, &meta)?;
+                    metadata::to_fd(&current.dir, &current.path, &meta, view)?;
                 }
                 current.is_to_be(member);
                 Ok(())
@@ -374,7 +375,7 @@ impl<'a> Applier<'a> {
                 let Some(writing) = self.writing.take() else {
                     return Err(out_of_order());
                 };
-                let written = writing.close(size, root, &meta)?;
+                let written = writing.close(size, root, &meta, self.destination.view())?;
                 if let Some(current) = &mut self.current {
                     current.wrote(written);
                 }

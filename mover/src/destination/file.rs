@@ -23,6 +23,7 @@ use crate::{
     fs::{
         dir, file, remove,
         stat::{Kind, Stat},
+        xattr::View,
     },
 };
 
@@ -191,10 +192,16 @@ impl Writing {
     }
 
     /// Cuts the file to `size`, gives it its metadata, and says what was written.
-    pub fn close(mut self, size: u64, root: Digest, meta: &Meta) -> Result<Written, Fault> {
+    pub fn close(
+        mut self,
+        size: u64,
+        root: Digest,
+        meta: &Meta,
+        view: View,
+    ) -> Result<Written, Fault> {
         rustix::fs::ftruncate(&self.fd, size)
             .map_err(|errno| self.failed("set the size of the file", errno))?;
-        metadata::to_fd(&self.fd, &self.path, meta)?;
+        metadata::to_fd(&self.fd, &self.path, meta, view)?;
         let digest = entry_digest(meta, &Node::File { size, root });
         let content = match self.ranges.take() {
             Some(mut ranges) => {
@@ -236,8 +243,8 @@ pub fn write_whole(
     name: &Name,
     path: &RelPath,
     replace: bool,
-    content: &[u8],
-    meta: &Meta,
+    (content, meta): (&[u8], &Meta),
+    view: View,
 ) -> Result<(), Fault> {
     let dir = dir.as_fd();
     let failed = |what: &str, errno| fault::at(Side::Destination, path, what, errno);
@@ -272,7 +279,7 @@ pub fn write_whole(
         rustix::fs::ftruncate(&fd, size)
             .map_err(|errno| failed("set the size of the file", errno))?;
     }
-    metadata::to_fd(&fd, path, meta)
+    metadata::to_fd(&fd, path, meta, view)
 }
 
 fn unlike(path: &RelPath) -> Fault {

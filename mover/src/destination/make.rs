@@ -18,7 +18,7 @@ use crate::{
     fs::{
         dir, file, remove,
         stat::{Kind, Stat},
-        xattr,
+        xattr::{self, View},
     },
 };
 
@@ -84,8 +84,8 @@ pub fn node(
     dir: &OwnedFd,
     name: &Name,
     path: &RelPath,
-    meta: &Meta,
-    node: &Node,
+    (meta, node): (&Meta, &Node),
+    view: View,
 ) -> Result<(), Fault> {
     let failed = |what: &str, errno| fault::at(Side::Destination, path, what, errno);
     remove::remove(dir, name).map_err(|errno| failed("remove what the entry replaces", errno))?;
@@ -102,5 +102,5 @@ pub fn node(
         Node::File { .. } | Node::Directory => Err(Errno::INVAL),
     };
     made.map_err(|errno| failed("make the entry", errno))?;
-    metadata::to_entry(dir, name, path, meta)
+    metadata::to_made(dir, name, path, meta, view)
 }

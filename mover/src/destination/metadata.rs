@@ -2,7 +2,7 @@
 //! later one survives those before it and no other order does: a change of owner clears set-id
 //! bits and capabilities, a change of mode rewrites the mask of an access control list.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use livmig_proto::{
     control::{Fault, FaultCode, Side},
@@ -20,12 +20,13 @@ use crate::{
         entry::meta_of,
         file,
         stat::{Kind, Stat},
-        volume, xattr,
+        volume,
+        xattr::{self, View, WriteError},
     },
 };
 
 /// Applies `meta` to the open file or directory `fd`.
-pub fn to_fd(fd: impl AsFd, path: &RelPath, meta: &Meta) -> Result<(), Fault> {
+pub fn to_fd(fd: impl AsFd, path: &RelPath, meta: &Meta, view: View) -> Result<(), Fault> {
     let fd = fd.as_fd();
     let stat = Stat::of_fd(fd).map_err(|errno| failed(path, "look at the entry", errno))?;
     let owner_differs = owner_differs(&stat, meta);
@@ -37,7 +38,7 @@ pub fn to_fd(fd: impl AsFd, path: &RelPath, meta: &Meta) -> Result<(), Fault> {
     if owner_differs || stat.identity.mode & 0o7777 != meta.mode {
         rustix::fs::fchmod(fd, mode(meta)).map_err(|errno| failed(path, "set the mode", errno))?;
     }
-    attributes(fd, false, path, meta)?;
+    attributes(fd, false, path, meta, view)?;
     // Attributes of a list may have touched the mode's bits; what came out is checked later.
     rustix::fs::futimens(fd, &times(meta.mtime))
         .map_err(|errno| failed(path, "set the modification time", errno))
@@ -45,7 +46,7 @@ pub fn to_fd(fd: impl AsFd, path: &RelPath, meta: &Meta) -> Result<(), Fault> {
 
 /// Brings the open directory `fd`, which belongs to somebody else, to `meta` but for its time. What
 /// is as it should be already is left alone: its owner alone may set it, even to what it is.
-pub fn to_foreign(fd: impl AsFd, path: &RelPath, meta: &Meta) -> Result<(), Fault> {
+pub fn to_foreign(fd: impl AsFd, path: &RelPath, meta: &Meta, view: View) -> Result<(), Fault> {
     let fd = fd.as_fd();
     let stat = Stat::of_fd(fd).map_err(|errno| failed(path, "look at the entry", errno))?;
     if owner_differs(&stat, meta) {
@@ -59,60 +60,96 @@ pub fn to_foreign(fd: impl AsFd, path: &RelPath, meta: &Meta) -> Result<(), Faul
             failed(path, &what, errno)
         })?;
     }
-    attributes(fd, false, path, meta)
+    attributes(fd, false, path, meta, view)
 }
 
 /// Applies `meta` to the entry `name` in `dir`, which may be of any kind.
-pub fn to_entry(dir: impl AsFd, name: &Name, path: &RelPath, meta: &Meta) -> Result<(), Fault> {
+pub fn to_entry(
+    dir: impl AsFd,
+    name: &Name,
+    path: &RelPath,
+    meta: &Meta,
+    view: View,
+) -> Result<(), Fault> {
     let dir = dir.as_fd();
     let stat =
         Stat::of_entry(dir, name).map_err(|errno| failed(path, "look at the entry", errno))?;
     match stat.kind {
         Kind::File => {
             let file = open_for_metadata(dir, name, path)?;
-            to_fd(&file, path, meta)
+            to_fd(&file, path, meta, view)
         }
         Kind::Directory => {
             let dir = crate::fs::dir::open(dir, name)
                 .map_err(|errno| failed(path, "open the directory", errno))?;
-            to_fd(&dir, path, meta)
+            to_fd(&dir, path, meta, view)
         }
-        _ => to_special(dir, name, path, meta, &stat),
+        _ => Special { dir, name, stat }.to(path, meta, view),
     }
 }
 
-/// What cannot be opened is reached through a handle (`O_PATH`), and by name only where the
-/// kernel offers nothing else.
-fn to_special(
+/// Applies `meta` to the entry `name` in `dir`, which is none that can be opened and was made just now.
+pub fn to_made(
     dir: impl AsFd,
     name: &Name,
     path: &RelPath,
     meta: &Meta,
-    stat: &Stat,
+    view: View,
 ) -> Result<(), Fault> {
     let dir = dir.as_fd();
-    if owner_differs(stat, meta) {
-        let flags = AtFlags::SYMLINK_NOFOLLOW;
+    let stat =
+        Stat::of_entry(dir, name).map_err(|errno| failed(path, "look at the entry", errno))?;
+    let special = Special { dir, name, stat };
+    // A new link has no attributes, and seldom gets some.
+    if stat.kind == Kind::Symlink && meta.xattrs.is_empty() {
+        special.own(path, meta)?;
+        special.date(path, meta)
+    } else {
+        special.to(path, meta, view)
+    }
+}
+
+/// What cannot be opened: it is reached through a handle (`O_PATH`), and by name only where the
+/// kernel offers nothing else.
+struct Special<'e> {
+    dir: BorrowedFd<'e>,
+    name: &'e Name,
+    stat: Stat,
+}
+
+impl Special<'_> {
+    fn to(&self, path: &RelPath, meta: &Meta, view: View) -> Result<(), Fault> {
+        self.own(path, meta)?;
+        let handle = file::open_handle(self.dir, self.name)
+            .map_err(|errno| failed(path, "open the entry", errno))?;
+        if self.stat.kind != Kind::Symlink {
+            // fchmod refuses such a handle; its entry in /proc leads to the same inode.
+            rustix::fs::chmod(xattr::proc_link(&handle), mode(meta))
+                .map_err(|errno| failed(path, "set the mode", errno))?;
+        }
+        attributes(&handle, true, path, meta, view)?;
+        self.date(path, meta)
+    }
+
+    fn own(&self, path: &RelPath, meta: &Meta) -> Result<(), Fault> {
+        if !owner_differs(&self.stat, meta) {
+            return Ok(());
+        }
         rustix::fs::chownat(
-            dir,
-            name.as_os_str(),
+            self.dir,
+            self.name.as_os_str(),
             Some(uid(meta)),
             Some(gid(meta)),
-            flags,
+            AtFlags::SYMLINK_NOFOLLOW,
         )
-        .map_err(|errno| owner_failed(path, meta, errno))?;
+        .map_err(|errno| owner_failed(path, meta, errno))
     }
-    if stat.kind != Kind::Symlink {
-        let handle =
-            file::open_handle(dir, name).map_err(|errno| failed(path, "open the entry", errno))?;
-        // fchmod refuses such a handle; its entry in /proc leads to the same inode.
-        rustix::fs::chmod(xattr::proc_link(&handle), mode(meta))
-            .map_err(|errno| failed(path, "set the mode", errno))?;
-        attributes(&handle, true, path, meta)?;
+
+    fn date(&self, path: &RelPath, meta: &Meta) -> Result<(), Fault> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        rustix::fs::utimensat(self.dir, self.name.as_os_str(), &times(meta.mtime), flags)
+            .map_err(|errno| failed(path, "set the modification time", errno))
     }
-    let flags = AtFlags::SYMLINK_NOFOLLOW;
-    rustix::fs::utimensat(dir, name.as_os_str(), &times(meta.mtime), flags)
-        .map_err(|errno| failed(path, "set the modification time", errno))
 }
 
 fn open_for_metadata(dir: impl AsFd, name: &Name, path: &RelPath) -> Result<OwnedFd, Fault> {
@@ -136,39 +173,40 @@ pub fn allow_owner(dir: impl AsFd, name: &Name, path: &RelPath) -> Result<(), Fa
         .map_err(|errno| failed(path, "get access to the file", errno))
 }
 
-fn attributes(fd: impl AsFd, is_path: bool, path: &RelPath, meta: &Meta) -> Result<(), Fault> {
+fn attributes(
+    fd: impl AsFd,
+    is_path: bool,
+    path: &RelPath,
+    meta: &Meta,
+    view: View,
+) -> Result<(), Fault> {
     let fd = fd.as_fd();
-    let present = xattr::read(fd, is_path)
-        .map_err(|errno| failed(path, "read the extended attributes", errno))?
+    let present = xattr::read(fd, is_path, view)
+        .map_err(|error| error.fault(Side::Destination, path))?
         .carried;
-    for capabilities in [false, true] {
-        let written = xattr::write(fd, is_path, &present, &meta.xattrs, capabilities);
-        written.map_err(|(errno, name)| {
-            // Nothing can be stored where nothing is asked for: fine.
-            let mut fault = failed(
-                path,
-                &format!("set the extended attribute {}", fault::shown(&name)),
+    xattr::write(fd, is_path, &present, &meta.xattrs).map_err(|failure| {
+        let WriteError { what, name, errno } = failure;
+        let name = fault::shown(&name);
+        let mut fault = failed(
+            path,
+            &format!("{what} the extended attribute {name}"),
+            errno,
+        );
+        // One attribute that does not fit is no full disk, unless the disk is full.
+        let full = errno == Errno::NOSPC && volume::is_full(fd);
+        if !full
+            && matches!(
                 errno,
+                Errno::NOSPC | Errno::OPNOTSUPP | Errno::TOOBIG | Errno::RANGE
+            )
+        {
+            fault.code = FaultCode::Unsupported;
+            fault.message = format!(
+                "destination: the file system cannot hold the extended attribute {name} ({errno})"
             );
-            // One attribute that does not fit is no full disk, unless the disk is full.
-            let full = errno == Errno::NOSPC && volume::is_full(fd);
-            if !full
-                && matches!(
-                    errno,
-                    Errno::NOSPC | Errno::OPNOTSUPP | Errno::TOOBIG | Errno::RANGE
-                )
-            {
-                fault.code = FaultCode::Unsupported;
-                fault.message = format!(
-                    "destination: the file system cannot hold the extended attribute {} \
-                         ({errno})",
-                    fault::shown(&name)
-                );
-            }
-            fault
-        })?;
-    }
-    Ok(())
+        }
+        fault
+    })
 }
 
 fn owner_differs(stat: &Stat, meta: &Meta) -> bool {
@@ -217,12 +255,14 @@ fn failed(path: &RelPath, what: &str, errno: Errno) -> Fault {
 }
 
 /// The metadata of what `fd` holds, as the destination has it; `is_path` for an `O_PATH` handle.
-pub fn read(fd: impl AsFd, path: &RelPath, stat: &Stat, is_path: bool) -> Result<Meta, Fault> {
-    // Links carry no attributes that are ours to carry, and cannot be asked through /proc.
-    if stat.kind == Kind::Symlink {
-        return Ok(meta_of(stat, Vec::new()));
-    }
-    let attributes = xattr::read(fd, is_path)
-        .map_err(|errno| failed(path, "read the extended attributes", errno))?;
+pub fn read(
+    fd: impl AsFd,
+    path: &RelPath,
+    stat: &Stat,
+    is_path: bool,
+    view: View,
+) -> Result<Meta, Fault> {
+    let attributes =
+        xattr::read(fd, is_path, view).map_err(|error| error.fault(Side::Destination, path))?;
     Ok(meta_of(stat, attributes.carried))
 }

@@ -82,7 +82,7 @@ impl Destination {
         }
         let names = dir::list_at_most(dir.as_fd(), DIRECTORY_ENTRIES_MAX)
             .map_err(|errno| fault::listing(Side::Destination, path, errno))?;
-        let meta = metadata::read(&dir, path, &stat, false)?;
+        let meta = metadata::read(&dir, path, &stat, false, self.view())?;
         let meta = self.volume.carried(path, meta);
         records.push(Listed::Directory { meta: meta.clone() }.to_frame())?;
         let mut listing = Listing {
@@ -239,7 +239,7 @@ impl Listing<'_> {
                 let fd =
                     file::open_read(dir, name).map_err(|errno| failed("open the file", errno))?;
                 let hashed = self.content(&fd, path, stat, records)?;
-                let meta = metadata::read(&fd, path, stat, false)?;
+                let meta = metadata::read(&fd, path, stat, false, self.destination.view())?;
                 let Hashed { size, root } = hashed;
                 let digest = file_digest(&meta, &hashed);
                 let kept = Kept::File(KeptFile {
@@ -256,7 +256,7 @@ impl Listing<'_> {
                 let node = entry::node(&handle, stat)
                     .map_err(|errno| failed("read the link", errno))?
                     .ok_or_else(|| failed("look at the entry", Errno::IO))?;
-                let meta = metadata::read(&handle, path, stat, true)?;
+                let meta = metadata::read(&handle, path, stat, true, self.destination.view())?;
                 let digest = livmig_proto::entry::entry_digest(&meta, &node);
                 (meta, node, Kept::Other { digest })
             }

@@ -6,11 +6,12 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering},
     },
 };
 
 use livmig_proto::{
+    attributes::Carry,
     control::{Fault, FaultCode, Side},
     hex,
     ids::{Epoch, MigrationUid},
@@ -24,7 +25,11 @@ use super::{apart::Apart, early::Early, links::DestinationLinks, touched::Touche
 use crate::{
     catalog::{log::Key, store::Store},
     fault,
-    fs::volume::{self, Volume},
+    fs::{
+        attributes,
+        volume::{self, Volume},
+        xattr::View,
+    },
     random::random,
 };
 
@@ -49,6 +54,10 @@ pub struct Destination {
     /// believe this volume again.
     pub(super) poisoned: AtomicBool,
     pub(super) written: AtomicU64,
+    /// The attributes that are carried, as [`Carry::bits`].
+    carry: AtomicU16,
+    /// Whose tree it is.
+    side: Side,
     migration: MigrationUid,
     state: PathBuf,
     token: Mutex<Option<Token>>,
@@ -63,6 +72,12 @@ struct Token {
     boot: String,
     #[serde(with = "hex::array")]
     instance: [u8; 16],
+    /// The attributes that were carried.
+    #[serde(default)]
+    carry: Carry,
+    /// Whether there were entries before the first pass.
+    #[serde(default)]
+    adopted: bool,
 }
 
 impl Destination {
@@ -74,6 +89,7 @@ impl Destination {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
+        let token = token.filter(|token| token.migration == migration);
         Ok(Self {
             volume,
             catalog: Store::ephemeral(state)?,
@@ -88,22 +104,43 @@ impl Destination {
             written: AtomicU64::new(0),
             migration,
             state: state.to_owned(),
-            token: Mutex::new(token.filter(|token| token.migration == migration)),
+            carry: AtomicU16::new(token.as_ref().map_or(0, |token| token.carry.bits())),
+            side: Side::Destination,
+            token: Mutex::new(token),
             epoch: AtomicU64::new(0),
         })
     }
 
-    /// A volume that is only read, with what stands at the paths `apart` passed over.
+    /// A volume that is only read, of either `side`: the attributes that `carry` says, and not what
+    /// stands at the paths `apart`.
     pub fn for_reading(
         volume: Volume,
         state: &Path,
-        migration: MigrationUid,
+        side: Side,
+        carry: Carry,
         apart: BTreeSet<RelPath>,
     ) -> io::Result<Self> {
-        let mut reader = Self::new(volume, state, migration)?;
+        let mut reader = Self::new(volume, state, MigrationUid([0; 16]))?;
         reader.complete.store(false, Ordering::SeqCst);
+        reader.carry = AtomicU16::new(carry.bits());
+        reader.side = side;
         reader.apart = Apart::of(apart);
         Ok(reader)
+    }
+
+    /// The attributes that the last pass carried; nothing before the first.
+    pub fn carry(&self) -> Option<Carry> {
+        let token = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        token.as_ref().map(|token| token.carry)
+    }
+
+    /// The attributes that count.
+    pub(super) fn view(&self) -> View {
+        let carry = Carry::from_bits(self.carry.load(Ordering::Relaxed));
+        match self.side {
+            Side::Source => View::Source(carry),
+            Side::Destination => View::Destination(carry),
+        }
     }
 
     /// The names that the last pass left as they are.
@@ -183,15 +220,23 @@ impl Destination {
         }
         self.apart.clear();
         let boot = volume::boot_id();
+        let carry = Carry {
+            sees: begin.sees,
+            stores: attributes::storable(&self.volume, begin.sees),
+        };
+        let adopted = token.as_ref().map_or(!empty, |token| token.adopted);
         let instance = match &*token {
-            // What was applied since the boot still counts; after one, only what is on disk.
-            Some(token) if token.boot == boot => token.instance,
+            // What was applied since the boot still counts; after one, only what is on disk. Nor does
+            // it when other attributes were carried.
+            Some(token) if token.boot == boot && token.carry == carry => token.instance,
             _ => random(),
         };
         let fresh = Token {
             migration: self.migration,
             boot,
             instance,
+            carry,
+            adopted,
         };
         store(&self.state, &fresh).map_err(|error| {
             fault::plain(
@@ -200,12 +245,15 @@ impl Destination {
                 format!("destination: could not write to the state directory: {error}"),
             )
         })?;
+        self.carry.store(carry.bits(), Ordering::Relaxed);
         *token = Some(fresh);
         let lost_and_found = self.volume.has_lost_and_found();
         Ok(Ready {
             instance,
             empty,
             lost_and_found,
+            stores: carry.stores,
+            unlisted: adopted && attributes::hides_trusted(&self.volume),
         })
     }
 

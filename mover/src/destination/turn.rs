@@ -76,6 +76,7 @@ pub(super) fn may_leave_read_back(begin: &Begin, ready: &Ready, before: bool) ->
 #[cfg(test)]
 mod tests {
     use livmig_proto::{
+        attributes::Kinds,
         ids::{Epoch, MigrationUid, PassNumber},
         session::VERSION,
     };
@@ -94,6 +95,7 @@ mod tests {
             verify: VerifyLevel::Readback,
             adopt: false,
             may_leave_read_back: true,
+            sees: Kinds::plain(),
             tag_key: [0; 32],
         }
     }
@@ -114,6 +116,8 @@ mod tests {
             instance: [0; 16],
             empty,
             lost_and_found: false,
+            stores: Kinds::plain(),
+            unlisted: false,
         };
         assert!(may_leave_read_back(&begin(1, false), &ready(true), false));
         assert!(may_leave_read_back(&begin(1, true), &ready(false), true));

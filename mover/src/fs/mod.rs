@@ -1,6 +1,7 @@
 //! The file system, by directory handles: every name is a single component resolved below a
 //! handle that is already held, so nothing that happens to the tree meanwhile can lead outside.
 
+pub mod attributes;
 pub mod confine;
 pub mod dir;
 pub mod entry;

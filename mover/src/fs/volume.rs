@@ -112,6 +112,12 @@ impl Volume {
         matches!(self.magic, EXT | XFS | BTRFS)
     }
 
+    /// Whether all of `trusted.*` are attributes like others here. On xfs some of them are access control
+    /// lists once more, and so they are on what lies on top of one.
+    pub fn has_plain_trusted(&self) -> bool {
+        matches!(self.magic, EXT | BTRFS | TMPFS)
+    }
+
     /// Whether there is no device: what is read back can come from memory alone.
     pub fn is_in_memory(&self) -> bool {
         self.magic == TMPFS

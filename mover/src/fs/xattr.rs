@@ -1,41 +1,76 @@
-//! Extended attributes: what is carried, what is not, and how both ends reach those of an entry
-//! that cannot be opened.
+//! Extended attributes: how both ends read and write those of an entry, also of one that cannot be
+//! opened.
 
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 
 use livmig_proto::{
+    attributes::{Carry, Treatment, is_plain_nfs4_acl, rank},
+    control::{Fault, FaultCode, Reason, Side},
     entry::Xattr,
     limits::{XATTR_NAME_MAX, XATTR_TOTAL_MAX, XATTR_VALUE_MAX},
+    name::RelPath,
 };
 use rustix::{fs::XattrFlags, io::Errno};
 
-/// The attribute that holds a file's capabilities. Any write to the file removes it, so it is
-/// set after everything else.
-pub const CAPABILITY: &[u8] = b"security.capability";
-
-const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
-const ACL_DEFAULT: &[u8] = b"system.posix_acl_default";
+use crate::fault;
 
 /// What was read of an entry's attributes.
 #[derive(Debug, Default)]
 pub struct Attributes {
-    /// Those that are carried, sorted by name.
+    /// Those that count, sorted by name.
     pub carried: Vec<Xattr>,
-    /// The names of the others.
-    pub left: Vec<Vec<u8>>,
+    /// At a source, the names of those that are left out, and why.
+    pub left: Vec<(Reason, Vec<u8>)>,
 }
 
-/// Whether an attribute is carried: users' own, access control lists, file capabilities. The
-/// others belong to the system that made them (labels, signatures) or cannot be seen by all.
-pub fn is_carried(name: &[u8]) -> bool {
-    name.starts_with(b"user.") || [CAPABILITY, ACL_ACCESS, ACL_DEFAULT].contains(&name)
+/// Which attributes of an entry count.
+#[derive(Clone, Copy, Debug)]
+pub enum View {
+    /// Of one that is to be carried.
+    Source(Carry),
+    /// Of one that is to be like the source's.
+    Destination(Carry),
+}
+
+/// Why the attributes of an entry could not be read.
+#[derive(Debug)]
+pub enum ReadError {
+    /// They could not be listed.
+    List(Errno),
+    /// This one could not be read.
+    Value(Vec<u8>, Errno),
+    /// They are more than one entry may have.
+    TooMuch,
+}
+
+impl ReadError {
+    /// As a fault of `side` at `path`.
+    pub fn fault(self, side: Side, path: &RelPath) -> Fault {
+        let unsupported = |message| fault::named(side, FaultCode::Unsupported, path, message);
+        match self {
+            Self::List(Errno::TOOBIG) => unsupported(format!(
+                "{side}: the names of the entry's extended attributes take more than 64 KiB together, \
+                 and the kernel lists no more"
+            )),
+            Self::List(errno) => fault::at(side, path, "list the extended attributes", errno),
+            Self::Value(name, errno) => {
+                let what = format!("read the extended attribute {}", fault::shown(&name));
+                fault::at(side, path, &what, errno)
+            }
+            Self::TooMuch => unsupported(format!(
+                "{side}: the entry's extended attributes take more than {} MiB together, which is more \
+                 than livmig carries of one entry",
+                XATTR_TOTAL_MAX >> 20
+            )),
+        }
+    }
 }
 
 /// How the attributes of an entry are reached.
 enum Reach<'f> {
     Descriptor(BorrowedFd<'f>),
     /// With `O_PATH` handles through /proc, whose entry for a descriptor leads to exactly what it
-    /// holds, without resolving a name.
+    /// holds, a symbolic link too, without resolving a name.
     Link(String),
 }
 
@@ -45,6 +80,14 @@ impl<'f> Reach<'f> {
             Self::Link(proc_link(fd))
         } else {
             Self::Descriptor(fd)
+        }
+    }
+
+    /// What the kernel lists.
+    fn names(&self) -> Result<Vec<u8>, ReadError> {
+        match grown(|buffer| self.list(buffer)) {
+            Err(Errno::OPNOTSUPP) => Ok(Vec::new()),
+            listed => listed.map_err(ReadError::List),
         }
     }
 
@@ -79,77 +122,111 @@ impl<'f> Reach<'f> {
 }
 
 /// The attributes of what `fd` refers to, which `is_path` if it was opened with `O_PATH`.
-pub fn read(fd: impl AsFd, is_path: bool) -> Result<Attributes, Errno> {
+pub fn read(fd: impl AsFd, is_path: bool, view: View) -> Result<Attributes, ReadError> {
     let reach = Reach::of(fd.as_fd(), is_path);
-    let list = grown(|buffer| reach.list(buffer));
-    let list = match list {
-        Ok(list) => list,
-        Err(Errno::OPNOTSUPP) => return Ok(Attributes::default()),
-        Err(errno) => return Err(errno),
-    };
+    let list = reach.names()?;
     let mut attributes = Attributes::default();
-    for name in list
-        .split(|byte| *byte == 0)
-        .filter(|name| !name.is_empty())
-    {
-        if !is_carried(name) {
-            attributes.left.push(name.to_vec());
+    let mut total = 0;
+    for name in names(&list) {
+        let treatment = match view {
+            View::Source(carry) => carry.treatment(name, &list),
+            View::Destination(carry) if carry.counts(name) => Treatment::Carried,
+            View::Destination(_) => Treatment::Spared,
+        };
+        let mut leave = |reason| attributes.left.push((reason, name.to_vec()));
+        match treatment {
+            Treatment::Carried | Treatment::Nfs4Acl => {}
+            Treatment::Left(reason) => {
+                leave(reason);
+                continue;
+            }
+            Treatment::Spared => continue,
+        }
+        let value = match (grown(|buffer| reach.get(name, buffer)), view) {
+            (Ok(value), _) => value,
+            // Gone since it was listed, which the change time tells the next pass. Or there, and this
+            // process has no right to know.
+            (Err(Errno::NODATA), View::Source(_)) => {
+                if names(&reach.names()?).any(|listed| listed == name) {
+                    leave(Reason::AttributesUnreadable);
+                }
+                continue;
+            }
+            (Err(Errno::NODATA), View::Destination(_)) => continue,
+            (Err(Errno::ACCESS | Errno::PERM), View::Source(_)) => {
+                leave(Reason::AttributesUnreadable);
+                continue;
+            }
+            (Err(errno), _) => return Err(ReadError::Value(name.to_vec(), errno)),
+        };
+        if treatment == Treatment::Nfs4Acl {
+            if !is_plain_nfs4_acl(&value) {
+                leave(Reason::AttributesUnsupported);
+            }
             continue;
         }
-        let value = grown(|buffer| reach.get(name, buffer));
-        match value {
-            Ok(value) => attributes.carried.push(Xattr {
-                name: name.to_vec(),
-                value,
-            }),
-            // Gone since it was listed: the change time tells the next pass.
-            Err(Errno::NODATA) => {}
-            Err(errno) => return Err(errno),
+        total += name.len() + value.len();
+        if total > XATTR_TOTAL_MAX || name.len() > XATTR_NAME_MAX {
+            return Err(ReadError::TooMuch);
         }
-    }
-    let total: usize = attributes
-        .carried
-        .iter()
-        .map(|x| x.name.len() + x.value.len())
-        .sum();
-    let fits = attributes
-        .carried
-        .iter()
-        .all(|x| x.name.len() <= XATTR_NAME_MAX && x.value.len() <= XATTR_VALUE_MAX);
-    if total > XATTR_TOTAL_MAX || !fits {
-        return Err(Errno::TOOBIG);
+        attributes.carried.push(Xattr {
+            name: name.to_vec(),
+            value,
+        });
     }
     attributes.carried.sort_unstable();
     Ok(attributes)
 }
 
-/// Makes the carried attributes of what `fd` refers to, which are `present`, exactly `wanted`;
-/// `capabilities` chooses between [`CAPABILITY`] and all others. On failure, also the attribute.
+/// Makes the attributes of what `fd` refers to, of which `present` count, exactly `wanted`. On failure,
+/// also the attribute.
 pub fn write(
     fd: impl AsFd,
     is_path: bool,
     present: &[Xattr],
     wanted: &[Xattr],
-    capabilities: bool,
-) -> Result<(), (Errno, Vec<u8>)> {
+) -> Result<(), WriteError> {
     let reach = Reach::of(fd.as_fd(), is_path);
-    let ours = |name: &[u8]| (name == CAPABILITY) == capabilities;
-    for old in present.iter().filter(|old| ours(&old.name)) {
+    for old in present {
         if wanted.iter().all(|new| new.name != old.name) {
-            reach
-                .remove(&old.name)
-                .map_err(|errno| (errno, old.name.clone()))?;
+            match reach.remove(&old.name) {
+                Ok(()) | Err(Errno::NODATA) => {}
+                Err(errno) => return Err(WriteError::new("remove", &old.name, errno)),
+            }
         }
     }
-    for new in wanted
-        .iter()
-        .filter(|new| ours(&new.name) && !present.contains(new))
-    {
+    let mut missing: Vec<&Xattr> = wanted.iter().filter(|new| !present.contains(new)).collect();
+    missing.sort_by_key(|new| rank(&new.name));
+    for new in missing {
         reach
             .set(&new.name, &new.value)
-            .map_err(|errno| (errno, new.name.clone()))?;
+            .map_err(|errno| WriteError::new("set", &new.name, errno))?;
     }
     Ok(())
+}
+
+/// An attribute could not be set or removed.
+#[derive(Debug)]
+pub struct WriteError {
+    /// Which of the two.
+    pub what: &'static str,
+    /// Its name.
+    pub name: Vec<u8>,
+    /// Why.
+    pub errno: Errno,
+}
+
+impl WriteError {
+    fn new(what: &'static str, name: &[u8], errno: Errno) -> Self {
+        let name = name.to_vec();
+        Self { what, name, errno }
+    }
+}
+
+/// The names in what the kernel lists.
+fn names(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    list.split(|byte| *byte == 0)
+        .filter(|name| !name.is_empty())
 }
 
 /// The path that leads to what a descriptor of this process holds.

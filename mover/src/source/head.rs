@@ -1,6 +1,6 @@
 //! What a source remembers of itself beside its catalog.
 
-use livmig_proto::{control::PassReport, hex, ids::PassNumber};
+use livmig_proto::{attributes::Carry, control::PassReport, hex, ids::PassNumber};
 use serde::{Deserialize, Serialize};
 
 use crate::{fs::volume, random::random};
@@ -22,6 +22,9 @@ pub struct Head {
     /// Whether the wall clock was stepped since a pass last looked at everything.
     #[serde(default)]
     pub stepped: bool,
+    /// The attributes that the last pass carried.
+    #[serde(default)]
+    pub carry: Option<Carry>,
     /// Entries in the last complete pass, for progress.
     pub entries: Option<u64>,
     /// The last report, until the coordinator has stored it.
@@ -43,6 +46,7 @@ impl Head {
             tag_key: random(),
             clock_offset: clock_offset(),
             stepped: false,
+            carry: None,
             entries: None,
             report: None,
             last_pass: None,

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use livmig_proto::{
-    control::{Fault, FaultCode, Reason, Reasons, Side},
+    control::{Fault, FaultCode, Reasons, Side},
     entry::{Meta, Node, Xattr},
     name::{Name, RelPath},
 };
@@ -16,7 +16,8 @@ use crate::{
         entry::{meta_of, node},
         file, footprint,
         stat::{Kind, Stat},
-        sys, xattr,
+        sys,
+        xattr::{self, View},
     },
     hash,
 };
@@ -129,15 +130,12 @@ pub fn attributes(
     path: &RelPath,
     is_path: bool,
 ) -> Result<(Vec<Xattr>, Reasons), Fault> {
-    let mut left = Reasons::NONE;
-    let attributes = xattr::read(fd, is_path)
-        .map_err(|errno| fault::at(Side::Source, path, "read the extended attributes", errno))?;
-    for name in &attributes.left {
-        shared
-            .counts
-            .leave(path, Reason::AttributesUnsupported, fault::shown(name));
-        left.insert(Reason::AttributesUnsupported);
+    let attributes = xattr::read(fd, is_path, View::Source(shared.carry))
+        .map_err(|error| error.fault(Side::Source, path))?;
+    for (reason, name) in &attributes.left {
+        shared.counts.leave(path, *reason, fault::shown(name));
     }
+    let left = attributes.left.iter().map(|(reason, _)| *reason).collect();
     Ok((attributes.carried, left))
 }
 
@@ -173,12 +171,7 @@ pub fn special(
     let Some(node) = node else {
         return Ok(Attempt::Gone);
     };
-    // Links carry no attributes that are ours to carry, and cannot be asked through /proc.
-    let (meta, left) = if stat.kind == Kind::Symlink {
-        (meta_of(&stat, Vec::new()), Reasons::NONE)
-    } else {
-        meta(shared, &handle, path, &stat, true)?
-    };
+    let (meta, left) = meta(shared, &handle, path, &stat, true)?;
     Ok(Attempt::Read(Special {
         meta,
         node,

@@ -10,6 +10,7 @@ use std::{
 };
 
 use livmig_proto::{
+    attributes::Carry,
     control::{
         Fault, FaultCode, IoPriority, LeftOut, PassKind, Progress, Reason, Reasons, Side, Stage,
     },
@@ -40,6 +41,10 @@ pub struct Shared<'a> {
     pub reserved: bool,
     /// Whether an empty source may empty the destination.
     pub allow_empty: bool,
+    /// The attributes that are carried.
+    pub carry: Carry,
+    /// Where nobody could look for `trusted.*` ones.
+    pub unseen: Vec<Side>,
     /// The key of block tags.
     pub tag_key: [u8; 32],
     /// What was proven and when it was.

@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use livmig_proto::{
+    attributes::Kinds,
     control::{self, PassKind, Request, RequestBody, VerifyLevel},
     frame::{FrameBuilder, Op},
     identity::{PrivateKey, SERVER_NAME, client_config},
@@ -222,6 +223,7 @@ fn frames_of_tiny_ops() -> Result<()> {
             verify: VerifyLevel::Readback,
             adopt: false,
             may_leave_read_back: false,
+            sees: Kinds::plain(),
             tag_key: [0; 32],
         });
         // A token, and that it begins a session.

@@ -3,12 +3,14 @@
 use std::sync::{Mutex, atomic::AtomicBool};
 
 use livmig_proto::{
-    control::{Fault, PassReport},
+    attributes::{Carry, Kinds},
+    control::{Fault, PassReport, Side},
     session::Ready,
 };
 
 use super::{report, resume, rounds::disappeared, run::Run};
 use crate::{
+    fs::{attributes, volume::Volume},
     source::{
         links::LinkTable,
         proof::{Flush, Proof},
@@ -60,10 +62,15 @@ impl Run<'_> {
         &mut self,
         link: &Link,
         ready: &Ready,
+        sees: Kinds,
         flush: Flush,
         report: &mut PassReport,
     ) -> Result<Attempt, Fault> {
-        let (baseline, stepped) = self.baseline(ready.instance, ready.empty)?;
+        let carry = Carry {
+            sees,
+            stores: ready.stores,
+        };
+        let (baseline, stepped) = self.baseline(ready, carry)?;
         self.store.compact().map_err(Shared::state_fault)?;
         let shared = Shared {
             volume: self.volume,
@@ -72,6 +79,8 @@ impl Run<'_> {
             kind: self.request.kind,
             reserved: ready.lost_and_found,
             allow_empty: self.request.allow_empty,
+            carry,
+            unseen: unseen(self.volume, ready),
             tag_key: lock(self.head).tag_key,
             proof: Proof::new(self.volume.proves_unchanged(), !stepped, flush),
             room: Room::default(),
@@ -105,4 +114,11 @@ impl Run<'_> {
             total: total + remote_total,
         })
     }
+}
+
+/// Where nobody could look for `trusted.*` attributes.
+fn unseen(volume: &Volume, ready: &Ready) -> Vec<Side> {
+    let source = attributes::hides_trusted(volume).then_some(Side::Source);
+    let destination = ready.unlisted.then_some(Side::Destination);
+    source.into_iter().chain(destination).collect()
 }

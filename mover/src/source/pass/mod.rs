@@ -10,6 +10,7 @@ mod run;
 use std::{collections::BTreeSet, sync::Mutex, time::Instant};
 
 use livmig_proto::{
+    attributes::Carry,
     control::{Fault, ManifestReport, PassReport, PassRequest, PassSeconds, Transport},
     ids::Epoch,
     name::RelPath,
@@ -72,6 +73,11 @@ impl Source {
     /// The volume.
     pub fn volume(&self) -> &Volume {
         &self.volume
+    }
+
+    /// The attributes that the last pass carried.
+    pub fn carry(&self) -> Option<Carry> {
+        lock(&self.head).carry
     }
 
     /// The limits of live passes.

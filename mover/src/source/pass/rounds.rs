@@ -3,7 +3,7 @@
 use std::{sync::atomic::Ordering, time::Instant};
 
 use livmig_proto::{
-    control::{Fault, FaultCode, Side},
+    control::{Fault, FaultCode, Reason, Side},
     name::RelPath,
 };
 
@@ -77,6 +77,10 @@ impl Run<'_> {
     fn round(&mut self, shared: &Shared<'_>, baseline: Baseline) -> Result<LinkSummary, Fault> {
         let begun = Instant::now();
         shared.store.begin_round();
+        for side in &shared.unseen {
+            let (root, place) = (&RelPath::ROOT, format!("at the {side}"));
+            self.counts.leave(root, Reason::AttributesUnseen, place);
+        }
         shared.queue.push([Job {
             path: RelPath::ROOT,
             from: None,

@@ -6,13 +6,14 @@ use std::{
 };
 
 use livmig_proto::{
+    attributes::Carry,
     control::{Fault, FaultCode, PassReport, PassRequest, PassSeconds, Side, Stage, Transport},
     frame::Op,
     identity::{PrivateKey, PublicKey},
     ids::{Epoch, MigrationUid},
     manifest::manifest_digest,
     name::RelPath,
-    session::{Begin, Settled, VERSION},
+    session::{Begin, Ready, Settled, VERSION},
 };
 use tokio::runtime::Handle;
 
@@ -20,7 +21,7 @@ use super::resume::Losses;
 use crate::{
     catalog::store::Store,
     fault,
-    fs::volume::Volume,
+    fs::{attributes, volume::Volume},
     random::random,
     source::{
         head::Head,
@@ -85,7 +86,7 @@ impl Run<'_> {
         let mut losses = Losses::default();
         loop {
             report.transport = Some(link.transport());
-            let attempt = self.attempt(&link, &ready, flush, report);
+            let attempt = self.attempt(&link, &ready, begin.sees, flush, report);
             let (sent, received) = link.traffic();
             report.bytes_sent += sent;
             report.bytes_received += received;
@@ -121,6 +122,7 @@ impl Run<'_> {
             adopt: self.request.adopt,
             // Once: what comes later is no first copy, whatever the destination says of itself.
             may_leave_read_back: self.request.may_leave_read_back && head.entries.is_none(),
+            sees: attributes::seen(self.volume),
             tag_key: head.tag_key,
         }
     }
@@ -133,15 +135,15 @@ impl Run<'_> {
     }
 
     /// Whether what is remembered still holds, and what to begin with where it does not.
-    pub(super) fn baseline(
-        &self,
-        instance: [u8; 16],
-        empty: bool,
-    ) -> Result<(Baseline, bool), Fault> {
+    pub(super) fn baseline(&self, ready: &Ready, carry: Carry) -> Result<(Baseline, bool), Fault> {
+        let Ready {
+            instance, empty, ..
+        } = *ready;
         let store = self.store;
         let mut head = lock(self.head);
         let stepped = head.clock_was_stepped();
-        let forgotten = head.instance != instance;
+        let forgotten = head.instance != instance || head.carry != Some(carry);
+        head.carry = Some(carry);
         // A destination that was emptied behind our back is as good as a new one.
         let emptied = empty && store.totals().entries > 1;
         if forgotten || emptied {
