@@ -20,6 +20,7 @@ pub mod hex;
 #[cfg(feature = "tls")]
 pub mod identity;
 pub mod ids;
+pub mod lately;
 pub mod limits;
 pub mod manifest;
 pub mod name;

@@ -17,6 +17,10 @@ pub const PATH_BYTES_MAX: usize = 65_536;
 /// Components of a path. A deeper tree is refused by name, not walked for ever.
 pub const DEPTH_MAX: usize = 4096;
 
+/// Paths that a stream refers back to. More than there are lanes, so that as many ways down a deep
+/// tree may alternate in one of them.
+pub const LATELY_MAX: usize = 16;
+
 /// Bytes of an extended attribute's name (Linux `XATTR_NAME_MAX`).
 pub const XATTR_NAME_MAX: usize = 255;
 

@@ -37,12 +37,17 @@ impl Name {
     /// # Errors
     /// When they are not a single, ordinary component.
     pub fn new(bytes: &[u8]) -> Result<Self, NameError> {
+        Self::check(bytes)?;
+        Ok(Self(bytes.into()))
+    }
+
+    fn check(bytes: &[u8]) -> Result<(), NameError> {
         match bytes {
             [] => Err(NameError::Empty),
             b"." | b".." => Err(NameError::Dots),
             _ if bytes.len() > NAME_MAX => Err(NameError::TooLong),
             _ if bytes.iter().any(|byte| matches!(byte, b'/' | 0)) => Err(NameError::Forbidden),
-            _ => Ok(Self(bytes.into())),
+            _ => Ok(()),
         }
     }
 
@@ -98,7 +103,7 @@ impl RelPath {
             if depth >= DEPTH_MAX {
                 return Err(NameError::TooDeep);
             }
-            Name::new(component)?;
+            Name::check(component)?;
         }
         Ok(Self(bytes.to_vec()))
     }
@@ -109,9 +114,7 @@ impl RelPath {
     /// When the path would exceed its bounds.
     pub fn child(&self, name: &Name) -> Result<Self, NameError> {
         let separator = usize::from(!self.is_root());
-        if self.0.len() + separator + name.0.len() > PATH_BYTES_MAX
-            || self.components().count() >= DEPTH_MAX
-        {
+        if self.0.len() + separator + name.0.len() > PATH_BYTES_MAX || self.is_deepest() {
             return Err(NameError::TooDeep);
         }
         let mut bytes = Vec::with_capacity(self.0.len() + separator + name.0.len());
@@ -128,6 +131,89 @@ impl RelPath {
             None => (&[][..], self.0.as_slice()),
         };
         Some((Self(parent.to_vec()), Name::new(name).ok()?))
+    }
+
+    /// Whether it is as deep as a path may be. A short one is not, without counting.
+    fn is_deepest(&self) -> bool {
+        self.0.len() + 1 >= 2 * DEPTH_MAX && self.depth() >= DEPTH_MAX
+    }
+
+    /// How many names it has.
+    pub fn depth(&self) -> usize {
+        if self.is_root() {
+            0
+        } else {
+            1 + slashes(&self.0)
+        }
+    }
+
+    /// Whether it has more than `names` names.
+    pub fn is_deeper_than(&self, names: usize) -> bool {
+        // A name takes two bytes at least, its slash included.
+        self.0.len() + 1 >= 2 * names && self.components().nth(names).is_some()
+    }
+
+    /// The directory that `up` names taken off its end leave; nothing where it has fewer.
+    pub fn ancestor(&self, up: usize) -> Option<Self> {
+        let mut left = self.0.as_slice();
+        for _ in 0..up {
+            if left.is_empty() {
+                return None;
+            }
+            let end = left.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+            left = left.get(..end)?;
+        }
+        Some(Self(left.to_vec()))
+    }
+
+    /// The path of `below`, names joined by slashes or nothing, in this directory.
+    ///
+    /// # Errors
+    /// When those are no names, or the path would exceed its bounds.
+    pub fn join(&self, below: &[u8]) -> Result<Self, NameError> {
+        let below = Self::new(below)?;
+        if below.is_root() {
+            return Ok(self.clone());
+        }
+        if self.is_root() {
+            return Ok(below);
+        }
+        let len = self.0.len() + 1 + below.0.len();
+        if len > PATH_BYTES_MAX
+            || len + 1 >= 2 * DEPTH_MAX && self.depth() + below.depth() > DEPTH_MAX
+        {
+            return Err(NameError::TooDeep);
+        }
+        let mut bytes = Vec::with_capacity(len);
+        bytes.extend_from_slice(&self.0);
+        bytes.push(b'/');
+        bytes.extend_from_slice(&below.0);
+        Ok(Self(bytes))
+    }
+
+    /// Bytes of the longest path that leads to both this and `other`: an end of a name in each.
+    pub fn common(&self, other: &Self) -> usize {
+        let same = same_bytes(&self.0, &other.0);
+        let is_end = |path: &Self| matches!(path.0.get(same), None | Some(b'/'));
+        if is_end(self) && is_end(other) {
+            return same;
+        }
+        let shared = self.0.get(..same).unwrap_or_default();
+        shared.iter().rposition(|byte| *byte == b'/').unwrap_or(0)
+    }
+
+    /// Its names after the first `bytes`, an end of a name, as a path.
+    pub fn beyond(&self, bytes: usize) -> &[u8] {
+        let beyond = self.0.get(bytes..).unwrap_or_default();
+        beyond.strip_prefix(b"/").unwrap_or(beyond)
+    }
+
+    /// How many names those are.
+    pub fn depth_beyond(&self, bytes: usize) -> usize {
+        match self.beyond(bytes) {
+            [] => 0,
+            beyond => 1 + slashes(beyond),
+        }
     }
 
     /// Its names, outermost first.
@@ -162,6 +248,24 @@ impl fmt::Display for RelPath {
             f.write_str(&escape(&self.0))
         }
     }
+}
+
+/// How many bytes `one` and `other` begin alike with. Most of two neighbours is, so it is compared in
+/// pieces.
+fn same_bytes(one: &[u8], other: &[u8]) -> usize {
+    const PIECE: usize = 256;
+    let pieces = one.chunks(PIECE).zip(other.chunks(PIECE));
+    let same = PIECE * pieces.take_while(|(one, other)| one == other).count();
+    // The last pieces of both may have been alike and short.
+    let same = same.min(one.len()).min(other.len());
+    let (one, other) = (one.get(same..), other.get(same..));
+    let rest = one.unwrap_or_default().iter();
+    let rest = rest.zip(other.unwrap_or_default());
+    same + rest.take_while(|(one, other)| one == other).count()
+}
+
+fn slashes(bytes: &[u8]) -> usize {
+    bytes.split(|byte| *byte == b'/').count() - 1
 }
 
 /// `bytes` as text that is safe on a terminal and in a log: valid, printable text stays, every
@@ -215,6 +319,50 @@ mod tests {
             assert!(RelPath::new(bad).is_err(), "{bad:?}");
         }
         assert!(RelPath::new(&b"a/".repeat(DEPTH_MAX + 1)).is_err());
+    }
+
+    #[test]
+    fn the_deepest_path_has_no_child_whatever_its_names() {
+        for name in [&b"a"[..], b"several"] {
+            let name = Name::new(name).unwrap();
+            let mut path = RelPath::ROOT;
+            for depth in 0..DEPTH_MAX {
+                assert_eq!(path.depth(), depth);
+                assert!(path.is_deeper_than(depth.saturating_sub(1)) || depth == 0);
+                assert!(!path.is_deeper_than(depth));
+                path = path.child(&name).unwrap();
+            }
+            assert_eq!(path.child(&name), Err(NameError::TooDeep));
+            assert_eq!(path.join(b"x"), Err(NameError::TooDeep));
+            let parent = path.ancestor(1).unwrap();
+            assert_eq!(parent.join(name.as_bytes()).unwrap(), path);
+            assert_eq!(path.ancestor(DEPTH_MAX), Some(RelPath::ROOT));
+            assert_eq!(path.ancestor(DEPTH_MAX + 1), None);
+        }
+        let long = Name::new(&[b'n'; NAME_MAX]).unwrap();
+        let mut path = RelPath::ROOT;
+        while let Ok(below) = path.child(&long) {
+            path = below;
+        }
+        assert_eq!(path.as_bytes().len(), PATH_BYTES_MAX - 1);
+    }
+
+    #[test]
+    fn what_two_paths_share_ends_with_a_name() {
+        let path = |text: &str| RelPath::new(text.as_bytes()).unwrap();
+        for (one, other, shared) in [
+            ("a/b", "a/b", 3),
+            ("a/b", "a/b/c", 3),
+            ("a/b", "a/bc", 1),
+            ("a", "b", 0),
+            ("", "a", 0),
+        ] {
+            let (one, other) = (path(one), path(other));
+            assert_eq!((one.common(&other), other.common(&one)), (shared, shared));
+        }
+        assert_eq!(path("a/b/c").beyond(1), b"b/c");
+        assert_eq!(path("a/b/c").depth_beyond(1), 2);
+        assert_eq!(path("a").depth_beyond(1), 0);
     }
 
     #[test]

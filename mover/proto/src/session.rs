@@ -26,6 +26,7 @@ use crate::{
     entry::{Meta, Node},
     hex,
     ids::{Epoch, MigrationUid, PassNumber},
+    lately::Relative,
     limits::FRAME_MAX,
     name::Name,
     tree::Digest,
@@ -166,16 +167,14 @@ pub struct Settled {
 pub enum Query {
     /// Everything in this directory, content included. Answered by [`Listed`] records.
     List {
-        /// The directory.
-        #[serde(with = "hex::vec")]
-        path: Vec<u8>,
+        /// The directory, as it differs from those that the stream asked about.
+        path: Relative,
     },
     /// Rolling checksums of some blocks of this file. Answered by one length-prefixed list of
     /// them, 4 bytes each, little-endian.
     Sums {
-        /// Its directory.
-        #[serde(with = "hex::vec")]
-        path: Vec<u8>,
+        /// Its directory, as above.
+        path: Relative,
         /// Its name.
         #[serde(with = "hex::vec")]
         name: Vec<u8>,

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use livmig_proto::{
     control::{Fault, FaultCode, Side, VerifyLevel},
-    name::{Name, RelPath},
+    lately::Lately,
+    name::Name,
     session::Query,
 };
 use tokio::sync::mpsc;
@@ -13,6 +14,7 @@ use tokio::sync::mpsc;
 use super::{query::Records, state::Destination};
 use crate::{
     fault,
+    fs::way::Way,
     transport::{
         messages,
         stream::{RecvStream, SendStream},
@@ -33,6 +35,13 @@ pub struct Answering {
     pub tag_key: [u8; 32],
 }
 
+/// What one stream was asked about.
+#[derive(Default)]
+struct Asked {
+    lately: Lately,
+    way: Way,
+}
+
 /// Why a query has no answer.
 enum QueryError {
     /// Nobody listens any more.
@@ -50,8 +59,9 @@ impl Answering {
         mut receive: RecvStream,
         tell: impl Fn(Fault) + Send,
     ) {
+        let mut asked = Asked::default();
         while let Ok(Some((query, _))) = messages::read_json::<Query>(&mut receive).await {
-            match self.query(query, &mut send).await {
+            match self.query(query, &mut asked, &mut send).await {
                 Ok(()) => {}
                 Err(QueryError::Gone) => return,
                 Err(QueryError::Failed(fault)) => {
@@ -63,10 +73,18 @@ impl Answering {
         send.finish().await;
     }
 
-    async fn query(&self, query: Query, send: &mut SendStream) -> Result<(), QueryError> {
+    async fn query(
+        &self,
+        query: Query,
+        asked: &mut Asked,
+        send: &mut SendStream,
+    ) -> Result<(), QueryError> {
         let (records, mut outgoing) = mpsc::channel::<Bytes>(2);
-        let own = self.clone();
-        let thread = tokio::task::spawn_blocking(move || own.answer(&query, records));
+        let (own, mut before) = (self.clone(), std::mem::take(asked));
+        let thread = tokio::task::spawn_blocking(move || {
+            let answered = own.answer(&query, &mut before, records);
+            (answered, before)
+        });
         let mut gone = false;
         while let Some(record) = outgoing.recv().await {
             if send.write_bytes(record).await.is_err() {
@@ -77,7 +95,10 @@ impl Answering {
         drop(outgoing);
         match thread.await {
             _ if gone => Err(QueryError::Gone),
-            Ok(answered) => answered.map_err(QueryError::Failed),
+            Ok((answered, after)) => {
+                *asked = after;
+                answered.map_err(QueryError::Failed)
+            }
             Err(_) => Err(QueryError::Failed(fault::plain(
                 Side::Destination,
                 FaultCode::Internal,
@@ -86,8 +107,13 @@ impl Answering {
         }
     }
 
-    fn answer(&self, query: &Query, records: mpsc::Sender<Bytes>) -> Result<(), Fault> {
-        let bad = |_| {
+    fn answer(
+        &self,
+        query: &Query,
+        asked: &mut Asked,
+        records: mpsc::Sender<Bytes>,
+    ) -> Result<(), Fault> {
+        let bad = || {
             fault::plain(
                 Side::Destination,
                 FaultCode::Protocol,
@@ -97,9 +123,10 @@ impl Answering {
         let mut records = Queue::new(records);
         match query {
             Query::List { path } => {
-                let path = RelPath::new(path).map_err(bad)?;
+                let path = asked.lately.resolve(path).map_err(|_| bad())?;
+                let way = &mut asked.way;
                 self.destination
-                    .list(&path, &self.tag_key, self.level, &mut records)?;
+                    .list(&path, way, (&self.tag_key, self.level), &mut records)?;
             }
             Query::Sums {
                 path,
@@ -107,10 +134,8 @@ impl Answering {
                 block,
                 every,
             } => {
-                let (path, name) = (
-                    RelPath::new(path).map_err(bad)?,
-                    Name::new(name).map_err(bad)?,
-                );
+                let path = asked.lately.resolve(path).map_err(|_| bad())?;
+                let name = Name::new(name).map_err(|_| bad())?;
                 records.push(self.destination.sums(&path, &name, *block, *every)?)?;
             }
         }

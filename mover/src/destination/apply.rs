@@ -9,6 +9,7 @@ use livmig_proto::{
     control::{Fault, FaultCode, Side},
     entry::{Node, entry_digest},
     frame::Op,
+    lately::Lately,
     name::{Name, RelPath},
     tree::Digest,
 };
@@ -25,14 +26,19 @@ use super::{
 use crate::{
     fault,
     fs::{
-        dir, remove,
+        remove,
         stat::{Kind, Stat},
+        way::Way,
     },
 };
 
 /// The applying end of one lane.
 pub struct Applier<'a> {
     destination: &'a Destination,
+    /// What the lane spoke of lately.
+    lately: Lately,
+    /// How it got to where it is, and to where it found the target of a link last.
+    ways: (Way, Way),
     /// The directory that ops are about.
     current: Option<Current>,
     /// The file that content is for.
@@ -67,6 +73,8 @@ impl<'a> Applier<'a> {
     pub fn new(destination: &'a Destination) -> Self {
         Self {
             destination,
+            lately: Lately::new(),
+            ways: (Way::new(), Way::new()),
             current: None,
             writing: None,
             skip: Skip::Nothing,
@@ -76,13 +84,16 @@ impl<'a> Applier<'a> {
 
     /// Applies one op.
     pub fn apply(&mut self, op: Op) -> Result<(), Failure> {
-        let directory = match &op {
-            Op::Enter { path } => path.clone(),
-            _ => self
-                .current
-                .as_ref()
-                .map(|current| current.path.clone())
-                .unwrap_or_default(),
+        // Also of what is passed over: what comes later refers to it.
+        let spoken_of = match &op {
+            Op::Enter { path }
+            | Op::Link {
+                directory: path, ..
+            } => Some(self.lately.resolve(path).map_err(|_| Failure {
+                fault: out_of_order(),
+                directory: self.directory(),
+            })?),
+            _ => None,
         };
         let is_content = matches!(
             op,
@@ -111,9 +122,12 @@ impl<'a> Applier<'a> {
             matches!(op, Op::Open { .. }),
         );
         let gives_room = matches!(op, Op::Remove { .. });
+        let entered = spoken_of.clone().filter(|_| is_enter);
         let result = match op {
-            Op::Enter { path } => self.enter(path),
-            op => self.refuse_new(&op).and_then(|()| self.in_directory(op)),
+            Op::Enter { .. } => self.enter(spoken_of.unwrap_or_default()),
+            op => self
+                .refuse_new(&op)
+                .and_then(|()| self.in_directory(op, spoken_of)),
         };
         if result.is_err() && is_enter {
             self.skip = Skip::Directory;
@@ -129,8 +143,17 @@ impl<'a> Applier<'a> {
                 self.room.ran_out();
                 room::tell(&self.destination.volume, &mut fault);
             }
-            Failure { fault, directory }
+            Failure {
+                fault,
+                directory: entered.unwrap_or_else(|| self.directory()),
+            }
         })
+    }
+
+    /// Where it is.
+    fn directory(&self) -> RelPath {
+        let current = self.current.as_ref();
+        current.map_or(RelPath::ROOT, |current| current.path.clone())
     }
 
     /// Right after room has run out, what would be made anew is not tried: each attempt would
@@ -207,33 +230,28 @@ impl<'a> Applier<'a> {
     }
 
     /// The directory at `path`, made where it is missing.
-    fn ensure(&self, path: &RelPath) -> Result<OwnedFd, Fault> {
+    fn ensure(&mut self, path: &RelPath) -> Result<OwnedFd, Fault> {
+        let way = &mut self.ways.0;
         let root = self.destination.volume.root();
         let failed = |what: &str, errno| fault::at(Side::Destination, path, what, errno);
-        match dir::open_path(root, path) {
+        match way.open(root, path) {
             Ok(dir) => return Ok(dir),
             Err(Errno::NOENT) if self.room.is_out() => return Err(room::refused(path)),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => {}
             Err(errno) => return Err(failed("open the directory", errno)),
         }
-        let mut at = dir::open_path(root, &RelPath::ROOT)
-            .map_err(|errno| failed("open the root directory", errno))?;
-        for component in path.components() {
-            let name =
-                Name::new(component).map_err(|_| failed("open the directory", Errno::INVAL))?;
-            at =
-                make::directory(&at, &name).map_err(|errno| failed("make the directory", errno))?;
-        }
-        Ok(at)
+        way.make(root, path, make::directory)
+            .map_err(|errno| failed("make the directory", errno))
     }
 
-    fn in_directory(&mut self, op: Op) -> Result<(), Fault> {
+    /// `spoken_of` is the directory of the target of a link.
+    fn in_directory(&mut self, op: Op, spoken_of: Option<RelPath>) -> Result<(), Fault> {
         let Some(current) = &mut self.current else {
             return Err(out_of_order());
         };
         let complete = current.begin(&op);
         let replaced = replaced_by(&op).cloned();
-        let changed = self.change(op);
+        let changed = self.change(op, spoken_of);
         let Some(current) = &mut self.current else {
             return changed;
         };
@@ -250,7 +268,7 @@ impl<'a> Applier<'a> {
         changed
     }
 
-    fn change(&mut self, op: Op) -> Result<(), Fault> {
+    fn change(&mut self, op: Op, spoken_of: Option<RelPath>) -> Result<(), Fault> {
         let Some(current) = &mut self.current else {
             return Err(out_of_order());
         };
@@ -330,9 +348,9 @@ impl<'a> Applier<'a> {
                 self.writing = Some(Writing::open(&current.dir, name, path, mode, sparse, base)?);
                 Ok(())
             }
-            Op::Link { name, target } => {
+            Op::Link { name, target, .. } => {
                 let path = at(&name);
-                self.link(&name, &path, &target)
+                self.link(&name, &path, &spoken_of.unwrap_or_default(), &target)
             }
             Op::DirectoryMeta { meta, member } => {
                 if current.path.is_root() && self.destination.volume.has_foreign_root() {
@@ -394,20 +412,23 @@ impl<'a> Applier<'a> {
         result
     }
 
-    fn link(&self, name: &Name, path: &RelPath, target: &RelPath) -> Result<(), Fault> {
+    fn link(
+        &mut self,
+        name: &Name,
+        path: &RelPath,
+        parent: &RelPath,
+        target_name: &Name,
+    ) -> Result<(), Fault> {
         let Some(current) = &self.current else {
             return Err(out_of_order());
         };
         let failed = |what: &str, errno| fault::at(Side::Destination, path, what, errno);
-        let Some((parent, target_name)) = target.split() else {
-            return Err(out_of_order());
-        };
         let target_dir = self
-            .destination
-            .volume
-            .dir(&parent)
+            .ways
+            .1
+            .open(self.destination.volume.root(), parent)
             .map_err(|errno| failed("open the directory of the link's target", errno))?;
-        let stat = match Stat::of_entry(&target_dir, &target_name) {
+        let stat = match Stat::of_entry(&target_dir, target_name) {
             // It is missing because there was no room for it.
             Err(Errno::NOENT) if self.room.has_run_out() => return Err(room::refused(path)),
             looked => looked.map_err(|errno| failed("look at the link's target", errno))?,
@@ -424,12 +445,12 @@ impl<'a> Applier<'a> {
             .map_err(|errno| failed("remove what the link replaces", errno))?;
         // An entry that had one link has more now, and another directory may hold it.
         let touch = || {
-            if parent == current.path {
+            if *parent == current.path {
                 return Ok(());
             }
             let touched = &self.destination.touched;
             touched
-                .push(&parent, &Touch::default())
+                .push(parent, &Touch::default())
                 .map_err(Destination::state_fault)
         };
         touch()?;

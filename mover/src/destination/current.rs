@@ -113,6 +113,7 @@ mod tests {
         entry::Meta,
         frame::OpenMode,
         ids::MigrationUid,
+        lately::Relative,
         name::Name,
         tree::{leaf, root_of},
     };
@@ -143,7 +144,9 @@ mod tests {
     }
 
     fn enter(text: &str) -> Op {
-        Op::Enter { path: path(text) }
+        Op::Enter {
+            path: Relative::whole(&path(text)),
+        }
     }
 
     fn file(text: &str) -> Op {
@@ -185,10 +188,11 @@ mod tests {
         Op::Remove { name: name(text) }
     }
 
-    fn link(text: &str, target: &str) -> Op {
+    fn link(text: &str, directory: &str, target: &str) -> Op {
         Op::Link {
             name: name(text),
-            target: path(target),
+            directory: Relative::whole(&path(directory)),
+            target: name(target),
         }
     }
 
@@ -231,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_link_leaves_both_directories_in_doubt() {
-        let linked = vec![enter("b"), file("f"), link("l", "a/old")];
+        let linked = vec![enter("b"), file("f"), link("l", "a", "old")];
         assert_eq!(complete_after(linked), [Some(false), Some(false)]);
         let written = vec![enter("a"), file("f"), enter("b"), file("g")];
         assert_eq!(complete_after(written), [Some(true), Some(true)]);

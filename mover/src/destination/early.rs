@@ -26,10 +26,13 @@ use super::{
     state::Destination,
     survey::Surveyor,
 };
-use crate::catalog::log::Key;
+use crate::{catalog::log::Key, fs::way::Way};
 
 /// Directories that one pass surveys early at most: their paths are remembered until its end.
 const EARLY_MAX: usize = 1 << 16;
+
+/// Bytes of those paths, from which on no more are taken: in a deep tree they are long.
+const PATH_BYTES: usize = 8 << 20;
 
 /// Directories between the lane that has left them and the thread that surveys them.
 #[derive(Debug, Default)]
@@ -75,11 +78,16 @@ struct State {
     busy: HashSet<Key>,
     /// Those that were surveyed.
     surveyed: Vec<RelPath>,
+    /// Bytes of their paths.
+    path_bytes: usize,
 }
 
 impl State {
     /// How many more directories may come.
     fn room(&self) -> usize {
+        if self.path_bytes > PATH_BYTES {
+            return 0;
+        }
         let taken = self.left.len() + self.durable.len() + self.surveyed.len();
         EARLY_MAX.saturating_sub(taken)
     }
@@ -138,7 +146,9 @@ impl Early {
 
     /// The directories that were surveyed since this was last asked.
     fn take_surveyed(&self) -> Vec<RelPath> {
-        std::mem::take(&mut self.lock().surveyed)
+        let mut state = self.lock();
+        state.path_bytes = 0;
+        std::mem::take(&mut state.surveyed)
     }
 
     /// The next directory; none once it is closed. Each is given back with [`Early::done`].
@@ -172,6 +182,7 @@ impl Early {
     fn done(&self, key: Key, surveyed: Option<RelPath>) {
         let mut state = self.lock();
         state.busy.remove(&key);
+        state.path_bytes += surveyed.as_ref().map_or(0, |path| path.as_bytes().len());
         state.surveyed.extend(surveyed);
         self.changed.notify_all();
     }
@@ -217,8 +228,10 @@ impl Destination {
     /// lane is at work.
     pub(super) fn settle_early(&self) -> Result<(), Fault> {
         self.early.close();
+        let mut way = Way::new();
         for path in self.early.take_surveyed() {
-            if let Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) = self.volume.dir(&path) {
+            let opened = way.open(self.volume.root(), &path);
+            if let Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) = opened {
                 self.forget(&path)?;
             }
         }

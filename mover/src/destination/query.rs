@@ -29,6 +29,7 @@ use crate::{
     fs::{
         dir, entry, file,
         stat::{Kind, Stat},
+        way::Way,
     },
     hash::{self, Hashed, Options, Piece, StreamError},
 };
@@ -45,8 +46,8 @@ const TAGS_PER_RECORD: usize = 1 << 16;
 impl Destination {
     /// The directory at `path`. Its owner may have to be let in first; the mode that this leaves is
     /// what the source is told, and sends its own.
-    fn dir_of_owner(&self, path: &RelPath) -> Result<OwnedFd, Errno> {
-        match (self.volume.dir(path), path.split()) {
+    fn dir_of_owner(&self, path: &RelPath, way: &mut Way) -> Result<OwnedFd, Errno> {
+        match (way.open(self.volume.root(), path), path.split()) {
             (Err(Errno::ACCESS), Some((parent, name))) => {
                 make::let_owner_in(&self.volume.dir(&parent)?, &name)?;
                 self.volume.dir(path)
@@ -59,12 +60,12 @@ impl Destination {
     pub fn list(
         &self,
         path: &RelPath,
-        tag_key: &[u8; 32],
-        level: VerifyLevel,
+        way: &mut Way,
+        (tag_key, level): (&[u8; 32], VerifyLevel),
         records: &mut impl Records,
     ) -> Result<(), Fault> {
         let failed = |what: &str, errno| fault::at(Side::Destination, path, what, errno);
-        let dir = match self.dir_of_owner(path) {
+        let dir = match self.dir_of_owner(path, way) {
             Ok(dir) => dir,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
                 return records.push(Listed::End.to_frame());

@@ -29,6 +29,7 @@ use crate::{
     fs::{
         dir,
         stat::{Kind, Stat},
+        way::Way,
     },
 };
 
@@ -293,7 +294,7 @@ impl Destination {
 
     /// Every directory of the volume of which nothing is proven.
     fn unknown_directories(&self) -> Result<Vec<RelPath>, Fault> {
-        let mut unknown = Vec::new();
+        let (mut unknown, mut way) = (Vec::new(), Way::new());
         let mut stack = vec![RelPath::ROOT];
         while let Some(path) = stack.pop() {
             let failed = |errno| {
@@ -314,7 +315,7 @@ impl Destination {
                 );
                 continue;
             }
-            let dir = match self.volume.dir(&path) {
+            let dir = match way.open(self.volume.root(), &path) {
                 Ok(dir) => dir,
                 // Removed since its parent was last surveyed.
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,

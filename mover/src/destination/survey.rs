@@ -33,6 +33,7 @@ use crate::{
         dir::{self, Listed},
         entry, file,
         stat::{Kind, Stat},
+        way::Way,
     },
     hash::{self, Hashed, Options},
 };
@@ -49,6 +50,8 @@ pub struct Surveyor<'a> {
     destination: &'a Destination,
     level: VerifyLevel,
     buffer: Vec<u8>,
+    /// How it got to where it was last.
+    way: Way,
     /// Whether all that was read came from the device.
     on_device: bool,
     /// What was found to differ.
@@ -62,6 +65,7 @@ impl<'a> Surveyor<'a> {
             destination,
             level,
             buffer: Vec::new(),
+            way: Way::new(),
             on_device: true,
             mismatches: Vec::new(),
         }
@@ -125,7 +129,7 @@ impl<'a> Surveyor<'a> {
         all: bool,
     ) -> Result<Option<Found>, Fault> {
         let failed = |what: &str, errno| fault::at(Side::Destination, path, what, errno);
-        let dir = match self.destination.volume.dir(path) {
+        let dir = match self.way.open(self.destination.volume.root(), path) {
             Ok(dir) => dir,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
             Err(errno) => return Err(failed("open the directory", errno)),
@@ -218,9 +222,8 @@ impl<'a> Surveyor<'a> {
             return Ok(true);
         };
         let dir = self
-            .destination
-            .volume
-            .dir(&parent)
+            .way
+            .open(self.destination.volume.root(), &parent)
             .map_err(|errno| failed("open the directory", errno))?;
         let stat =
             Stat::of_entry(&dir, &name).map_err(|errno| failed("look at the entry", errno))?;

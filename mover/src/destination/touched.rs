@@ -122,9 +122,18 @@ impl Touched {
         Ok(())
     }
 
-    /// The directories that were touched.
+    /// The directories that were touched, in the order in which they first were: neighbours come
+    /// together.
     pub fn keys(&self) -> Vec<Key> {
-        self.lock().index.keys().copied().collect()
+        let inner = self.lock();
+        let first = |places: &Vec<(u64, usize)>| places.first().map(|(offset, _)| *offset);
+        let mut keys: Vec<(Option<u64>, Key)> = inner
+            .index
+            .iter()
+            .map(|(key, places)| (first(places), *key))
+            .collect();
+        keys.sort_unstable();
+        keys.into_iter().map(|(_, key)| key).collect()
     }
 
     /// A touched directory and what was written in it, later writes last.

@@ -37,12 +37,13 @@ pub fn open(parent: impl AsFd, name: &Name) -> Result<OwnedFd, Errno> {
 
 /// The directory at `path` below `root`; the root itself is opened anew.
 pub fn open_path(root: impl AsFd, path: &RelPath) -> Result<OwnedFd, Errno> {
-    if path.as_bytes().len() <= STEP {
-        let path = if path.is_root() {
-            b"."
-        } else {
-            path.as_bytes()
-        };
+    open_below(root, path.as_bytes())
+}
+
+/// The directory at `path` below `root`, names joined by slashes; without any, `root` anew.
+pub(super) fn open_below(root: impl AsFd, path: &[u8]) -> Result<OwnedFd, Errno> {
+    if path.len() <= STEP {
+        let path = if path.is_empty() { b"." } else { path };
         return open_confined(root, path, DIRECTORY);
     }
     let mut step = Vec::new();
@@ -54,7 +55,7 @@ pub fn open_path(root: impl AsFd, path: &RelPath) -> Result<OwnedFd, Errno> {
         step.clear();
         Ok(())
     };
-    for component in path.components() {
+    for component in path.split(|byte| *byte == b'/') {
         if step.len() + component.len() > STEP {
             descend(&mut step)?;
         }

@@ -15,4 +15,5 @@ pub mod stat;
 #[allow(unsafe_code)]
 pub mod sys;
 pub mod volume;
+pub mod way;
 pub mod xattr;

@@ -130,13 +130,12 @@ fn ask(sink: &LaneSink<'_, '_, '_, '_>, kept: &KeptFile, tags: &TagsRef) -> Resu
     let block = 1_u32 << tags.block_log2;
     let sums_max = u64::try_from(SUMS_MAX).unwrap_or(u64::MAX);
     let every = (kept.size >> tags.block_log2).div_ceil(sums_max).max(1);
-    let query = Query::Sums {
-        path: sink.scope.path.as_bytes().to_vec(),
+    let mut answer = shared.link.query(&sink.scope.path, |path| Query::Sums {
+        path,
         name: sink.transfer.name.as_bytes().to_vec(),
         block,
         every,
-    };
-    let mut answer = shared.link.query(&query)?;
+    })?;
     let bytes = answer
         .next(|prefix| match usize::try_from(u32::from_le_bytes(prefix)) {
             Ok(length) if length <= 4 * SUMS_MAX => Ok(length),

@@ -1,6 +1,6 @@
 //! One listed name: what of it differs from what the destination holds, by its kind.
 
-use std::{os::fd::AsFd as _, sync::Arc};
+use std::os::fd::AsFd as _;
 
 use livmig_proto::{
     control::{Fault, FaultCode, Reason, Reasons, Side},
@@ -165,7 +165,6 @@ impl Visitor<'_> {
             // Whoever comes to it first at the destination makes it.
             self.shared.queue.push([Job {
                 path,
-                from: Some((Arc::clone(&visit.dir), name.clone())),
                 baseline: match (existed, apart) {
                     (true, _) => Baseline::Remembered,
                     (false, true) => Baseline::Unknown,

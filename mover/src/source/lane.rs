@@ -7,6 +7,7 @@ use bytes::Bytes;
 use livmig_proto::{
     control::{Fault, Side},
     frame::{FrameBuilder, Op},
+    lately::{Lately, Relative},
     name::RelPath,
 };
 use tokio::sync::mpsc;
@@ -27,6 +28,8 @@ pub struct Lane<'a> {
     sequence: u64,
     /// The directory that the destination is in, as far as this lane told it.
     entered: Option<RelPath>,
+    /// What it spoke of lately.
+    lately: Lately,
     /// What becomes known when the frame of that number is applied.
     pending: VecDeque<(u64, Segment)>,
     /// Ops so far.
@@ -44,6 +47,7 @@ impl<'a> Lane<'a> {
             frame: FrameBuilder::new(),
             sequence: 1,
             entered: None,
+            lately: Lately::new(),
             pending: VecDeque::new(),
             pushed: 0,
         })
@@ -59,10 +63,17 @@ impl<'a> Lane<'a> {
     /// Speaks of the directory at `path` from here on.
     pub fn enter(&mut self, path: &RelPath) -> Result<(), Fault> {
         if self.entered.as_ref() != Some(path) {
-            self.push(&Op::Enter { path: path.clone() }, path.as_bytes().len())?;
+            let path_now = self.refer(path);
+            let len = path_now.len();
+            self.push(&Op::Enter { path: path_now }, len)?;
             self.entered = Some(path.clone());
         }
         Ok(())
+    }
+
+    /// `path`, as the destination will understand it from the next op on this lane.
+    pub fn refer(&mut self, path: &RelPath) -> Relative {
+        self.lately.refer(path)
     }
 
     /// Sends an op that carries about `size` bytes.

@@ -3,20 +3,15 @@
 //! Last in, first out keeps it short: what waits is the siblings along the way down, not a whole
 //! level of the tree.
 
-use std::{
-    os::fd::OwnedFd,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use livmig_proto::name::{Name, RelPath};
+use livmig_proto::name::RelPath;
 
-/// A directory to visit.
+/// A directory to visit. It holds no handle: many may wait, in a deep tree some at every level.
 #[derive(Debug)]
 pub struct Job {
     /// Where it is.
     pub path: RelPath,
-    /// How to get there: a handle of its parent and its name; without, from the root.
-    pub from: Option<(Arc<OwnedFd>, Name)>,
     /// What is known of it at the destination.
     pub baseline: Baseline,
     /// Whether the directories in it are visited too. Off when only its own listing is in doubt.
@@ -112,7 +107,6 @@ mod tests {
     fn job(name: &[u8]) -> Job {
         Job {
             path: RelPath::new(name).unwrap(),
-            from: None,
             baseline: Baseline::Absent,
             deep: true,
         }

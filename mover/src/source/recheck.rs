@@ -1,11 +1,7 @@
 //! After a final pass: everything must still look as it did. A difference means that somebody
 //! wrote after all.
 
-use std::{
-    collections::HashMap,
-    os::fd::{AsFd as _, OwnedFd},
-    sync::Arc,
-};
+use std::{collections::HashMap, os::fd::AsFd as _};
 
 use livmig_proto::{
     control::{Fault, FaultCode, Side},
@@ -27,6 +23,7 @@ use crate::{
     fs::{
         dir,
         stat::{Identity, Kind, Stat},
+        way::Way,
     },
 };
 
@@ -41,15 +38,15 @@ pub(super) fn recheck(
     let faults = Faults::default();
     queue.push([Job {
         path: RelPath::ROOT,
-        from: None,
         baseline: Baseline::Remembered,
         deep: true,
     }]);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
+                let mut way = Way::new();
                 while let Some(job) = queue.take() {
-                    let result = directory(shared, links, &job);
+                    let result = directory(shared, links, &mut way, &job);
                     if let Ok(children) = result {
                         queue.push(children);
                     } else if let Err(fault) = result {
@@ -70,6 +67,7 @@ pub(super) fn recheck(
 fn directory(
     shared: &Shared<'_>,
     links: &HashMap<u64, Identity>,
+    way: &mut Way,
     job: &Job,
 ) -> Result<Vec<Job>, Fault> {
     let failed = |errno| {
@@ -84,12 +82,8 @@ fn directory(
         // In flight: an op in it failed, which is a fault of its own.
         return Ok(Vec::new());
     };
-    let opened = match &job.from {
-        None => shared.volume.dir(&job.path),
-        Some((parent, name)) => dir::open(parent.as_fd(), name),
-    };
-    let dir = match opened {
-        Ok(dir) => Arc::new(dir),
+    let dir = match way.open(shared.volume.root(), &job.path) {
+        Ok(dir) => dir,
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Err(changed(&job.path)),
         Err(errno) => return Err(failed(errno)),
     };
@@ -123,7 +117,7 @@ fn directory(
                 if entry.kept == Kept::Directory {
                     let path = job.path.child(name);
                     let path = path.map_err(|_| failed(Errno::NAMETOOLONG))?;
-                    children.push(child(&dir, entry, path));
+                    children.push(child(path));
                 }
             }
             _ => return Err(changed(&path())),
@@ -135,10 +129,9 @@ fn directory(
     Ok(children)
 }
 
-fn child(dir: &Arc<OwnedFd>, entry: &Entry, path: RelPath) -> Job {
+fn child(path: RelPath) -> Job {
     Job {
         path,
-        from: Some((Arc::clone(dir), entry.name.clone())),
         baseline: Baseline::Remembered,
         deep: true,
     }

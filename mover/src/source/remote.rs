@@ -20,9 +20,7 @@ use crate::{
 /// What the destination holds in the directory at `path`; nothing when it has none. Groups of
 /// hard links are noted in the link table.
 pub fn fetch(shared: &Shared<'_>, path: &RelPath) -> Result<Option<Segment>, Fault> {
-    let mut answer = shared.link.query(&Query::List {
-        path: path.as_bytes().to_vec(),
-    })?;
+    let mut answer = shared.link.query(path, |path| Query::List { path })?;
     let mut next = || -> Result<Listed, Fault> {
         let record = answer
             .next(Listed::frame_length)?

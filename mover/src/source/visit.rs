@@ -29,13 +29,15 @@ use crate::{
         store::{Change, Known},
     },
     fault,
-    fs::{dir, stat::Stat},
+    fs::{dir, stat::Stat, way::Way},
 };
 
 /// A worker: visits directories, one after the other.
 pub struct Visitor<'a> {
     pub(super) shared: &'a Shared<'a>,
     pub(super) lane: Lane<'a>,
+    /// How it got to where it was last.
+    pub(super) way: Way,
     /// Content on its way through; one allocation for all files.
     pub(super) buffer: Vec<u8>,
     /// The priority of the reads of a thread that has nothing else to do.
@@ -96,6 +98,7 @@ impl<'a> Visitor<'a> {
         Ok(Self {
             shared,
             lane: Lane::open(shared)?,
+            way: Way::new(),
             buffer: Vec::new(),
             priority: None,
         })
@@ -138,7 +141,6 @@ impl<'a> Visitor<'a> {
     pub fn visit_again(&mut self, path: RelPath, deep: bool) -> Result<(), Fault> {
         self.visit(&Job {
             path,
-            from: None,
             baseline: Baseline::Remembered,
             deep,
         })?;
@@ -158,11 +160,7 @@ impl<'a> Visitor<'a> {
             self.shared.room.defer(&path);
             return Ok(());
         }
-        let opened = match &job.from {
-            None => self.shared.volume.dir(&path),
-            Some((parent, name)) => dir::open(parent.as_fd(), name),
-        };
-        let dir = match opened {
+        let dir = match self.way.open(self.shared.volume.root(), &path) {
             Ok(dir) => Arc::new(dir),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
                 lock(&self.shared.vanished).push(path);
@@ -192,7 +190,9 @@ impl<'a> Visitor<'a> {
         if !job.deep {
             lock(&self.shared.links).forget_directory(&path);
         }
-        self.shared.store.stamp(&path);
+        if job.baseline != Baseline::Absent {
+            self.shared.store.speak_of(&path);
+        }
         let (known, fresh) = self.known(job)?;
         self.refuse_emptied(&path, &names, known.as_ref())?;
         let mut visit = Visit {

@@ -15,6 +15,8 @@ use std::{
 use bytes::Bytes;
 use livmig_proto::{
     control::{Fault, FaultCode, Side, Transport},
+    lately::{Lately, Relative},
+    name::RelPath,
     session::{Begin, Query, Ready, ToDestination, ToSource},
     wire::DecodeError,
 };
@@ -56,14 +58,21 @@ pub struct Link {
     runtime: Handle,
     connection: Arc<Outgoing>,
     /// Streams for queries that nobody uses now.
-    idle: Mutex<Vec<(SendStream, Answers)>>,
+    idle: Mutex<Vec<Streams>>,
     control: mpsc::UnboundedSender<ToDestination>,
     acks: Arc<Acks>,
     traffic: Arc<Traffic>,
 }
 
-/// Where answers come from, one after the other: their records are small, and many arrive together.
-type Answers = BufReader<RecvStream>;
+/// Where questions go and answers come from, one after the other: their records are small, and many
+/// arrive together.
+#[derive(Debug)]
+struct Streams {
+    send: SendStream,
+    receive: BufReader<RecvStream>,
+    /// What was asked about lately.
+    lately: Lately,
+}
 
 /// Bytes of answers that are taken in together.
 const TOGETHER: usize = 32 << 10;
@@ -171,27 +180,35 @@ impl Link {
         Ok((number, queue))
     }
 
-    /// Asks the destination; the answer is read with [`Answer::next`].
-    pub fn query(&self, query: &Query) -> Result<Answer<'_>, Fault> {
+    /// Asks the destination about the directory at `path`; the answer is read with [`Answer::next`].
+    pub fn query(
+        &self,
+        path: &RelPath,
+        query: impl FnOnce(Relative) -> Query,
+    ) -> Result<Answer<'_>, Fault> {
         let lost =
             |error: &dyn std::error::Error| fault::disconnected(Side::Source, &error.to_string());
         let idle = lock(&self.idle).pop();
         self.runtime.block_on(async {
-            let (mut send, receive) = if let Some(streams) = idle {
+            let mut streams = if let Some(streams) = idle {
                 streams
             } else {
                 let opened = self.connection.open_bi().await;
                 let (send, receive) = opened.map_err(|error| lost(&error))?;
-                (send, BufReader::with_capacity(TOGETHER, receive))
+                Streams {
+                    send,
+                    receive: BufReader::with_capacity(TOGETHER, receive),
+                    lately: Lately::new(),
+                }
             };
-            let sent = messages::write_json(&mut send, query)
+            let query = query(streams.lately.refer(path));
+            let sent = messages::write_json(&mut streams.send, &query)
                 .await
                 .map_err(|error| lost(&error))?;
             self.traffic.sent.fetch_add(sent, Ordering::Relaxed);
             Ok(Answer {
                 link: self,
-                send,
-                receive,
+                streams,
             })
         })
     }
@@ -237,15 +254,14 @@ impl Link {
 #[derive(Debug)]
 pub struct Answer<'a> {
     link: &'a Link,
-    send: SendStream,
-    receive: Answers,
+    streams: Streams,
 }
 
 impl Answer<'_> {
     /// All of it was read: the next query may use its stream. Without this the stream ends, and
     /// what was still to come of the answer with it.
     pub fn end(self) {
-        lock(&self.link.idle).push((self.send, self.receive));
+        lock(&self.link.idle).push(self.streams);
     }
 
     /// The next record, its length checked by `check`; nothing at the end.
@@ -254,7 +270,7 @@ impl Answer<'_> {
         check: impl Fn([u8; 4]) -> Result<usize, DecodeError>,
     ) -> Result<Option<Bytes>, Fault> {
         let runtime = self.link.runtime.clone();
-        match runtime.block_on(messages::read_frame(&mut self.receive, check)) {
+        match runtime.block_on(messages::read_frame(&mut self.streams.receive, check)) {
             Ok(Some(frame)) => {
                 let received = u64::try_from(frame.len() + 4).unwrap_or(0);
                 self.link

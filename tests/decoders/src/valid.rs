@@ -18,6 +18,7 @@ use livmig_proto::{
     entry::{Meta, Node, Xattr},
     frame::{ApartKind, FrameBuilder, Op, OpenMode, decode_frame},
     identity::PrivateKey,
+    lately::{Lately, Relative},
     name::{Name, RelPath},
     session::{Listed, Query, ToDestination, ToSource},
     tree::Digest,
@@ -130,7 +131,7 @@ fn frame() -> Vec<u8> {
     let mut builder = FrameBuilder::new();
     let ops = [
         Op::Enter {
-            path: RelPath::new(b"a/b").unwrap(),
+            path: Relative::whole(&RelPath::new(b"a/b").unwrap()),
         },
         Op::Directory { name: named(b"d") },
         Op::Open {
@@ -164,7 +165,8 @@ fn frame() -> Vec<u8> {
         },
         Op::Link {
             name: named(b"l"),
-            target: RelPath::new(b"a/b/f").unwrap(),
+            directory: Lately::new().refer(&RelPath::new(b"a/b").unwrap()),
+            target: named(b"f"),
         },
         Op::Apart {
             name: named(b"m"),

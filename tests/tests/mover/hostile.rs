@@ -15,6 +15,7 @@ use livmig_proto::{
     frame::{FrameBuilder, Op},
     identity::{PrivateKey, SERVER_NAME, client_config},
     ids::{Epoch, MigrationUid, PassNumber},
+    lately::Relative,
     limits::FRAME_MAX,
     name::{Name, RelPath},
     session::{Begin, ToDestination, ToSource, VERSION},
@@ -24,7 +25,7 @@ use livmig_tests::rng::Rng;
 use super::serve::Pair;
 
 /// What the movers agree on over QUIC.
-const DATA: &[u8] = b"livmig-data/2";
+const DATA: &[u8] = b"livmig-data/3";
 
 /// Both movers still serve: a welcome each, a whole pass, an orderly end.
 fn expect_unharmed(pair: Pair) -> Result<()> {
@@ -195,7 +196,7 @@ fn frames_of_tiny_ops() -> Result<()> {
     let config = client_config(&pair.keys.source, &pair.keys.destination.public()?, DATA)?;
     let mut frame = FrameBuilder::new();
     frame.push(&Op::Enter {
-        path: RelPath::ROOT,
+        path: Relative::whole(&RelPath::ROOT),
     });
     let tiny = Op::Remove {
         name: Name::new(b"a")?,

@@ -11,8 +11,9 @@
 //! Ops stand for absolute facts ("this name is this file"), so applying one twice, or over what
 //! an interrupted pass left behind, ends in the same state. [`Op::Enter`] names the directory
 //! that the following ops speak of and [`Op::Open`] the file that the following content belongs
-//! to; both hold within one lane until the next of their kind. A path therefore travels once per
-//! directory and every other name is a single component.
+//! to; both hold within one lane until the next of their kind. Of a path only what differs from
+//! those before it travels ([`Relative`](crate::lately::Relative)), once per directory, and every
+//! other name is a single component.
 
 mod op;
 
@@ -26,7 +27,7 @@ use crate::{
 };
 
 /// The ALPN of the data protocol; its number is the major version.
-pub const ALPN: &[u8] = b"livmig-data/2";
+pub const ALPN: &[u8] = b"livmig-data/3";
 
 /// Frames and the ops in them, as they are built.
 #[derive(Debug)]

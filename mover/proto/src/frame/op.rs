@@ -4,8 +4,9 @@ use bytes::Bytes;
 
 use crate::{
     entry::{Meta, Node},
+    lately::Relative,
     limits::FRAME_CONTENT_MAX,
-    name::{Name, RelPath},
+    name::Name,
     tree::Digest,
     wire::{DecodeError, Decoder, Encoder},
 };
@@ -16,8 +17,8 @@ pub enum Op {
     /// What follows is in this directory, which exists at the source: whatever else stands at
     /// its path, or at a parent's, is removed and directories are made.
     Enter {
-        /// The directory.
-        path: RelPath,
+        /// The directory, as it differs from those that the lane spoke of.
+        path: Relative,
     },
     /// Nothing of this name exists: whatever is there goes, with all below it.
     Remove {
@@ -123,12 +124,15 @@ pub enum Op {
         /// The file's metadata.
         meta: Meta,
     },
-    /// This name is another link to the file at `target`.
+    /// This name is another link to the file `target` in `directory`.
     Link {
         /// Its name.
         name: Name,
-        /// A path that exists.
-        target: RelPath,
+        /// A directory that exists, as it differs from those that the lane spoke of, and one more of
+        /// those from here on.
+        directory: Relative,
+        /// A name in it that exists.
+        target: Name,
     },
     /// The directory itself has this metadata. Comes after everything below it.
     DirectoryMeta {
@@ -201,7 +205,7 @@ impl Op {
         match self {
             Self::Enter { path } => {
                 out.u8(1);
-                out.path(path);
+                path.encode(out);
             }
             Self::Remove { name } => {
                 out.u8(2);
@@ -281,10 +285,15 @@ impl Op {
                 out.digest(root);
                 meta.encode(out);
             }
-            Self::Link { name, target } => {
+            Self::Link {
+                name,
+                directory,
+                target,
+            } => {
                 out.u8(13);
                 out.name(name);
-                out.path(target);
+                directory.encode(out);
+                out.name(target);
             }
             Self::DirectoryMeta { meta, member } => {
                 out.u8(14);
@@ -302,7 +311,7 @@ impl Op {
     pub fn decode(input: &mut Decoder) -> Result<Self, DecodeError> {
         Ok(match input.u8()? {
             1 => Self::Enter {
-                path: input.path()?,
+                path: Relative::decode(input)?,
             },
             2 => Self::Remove {
                 name: input.name()?,
@@ -366,13 +375,11 @@ impl Op {
                 root: input.digest()?,
                 meta: Meta::decode(input)?,
             },
-            13 => {
-                let (name, target) = (input.name()?, input.path()?);
-                if target.is_root() {
-                    return Err(DecodeError::Invalid("link target"));
-                }
-                Self::Link { name, target }
-            }
+            13 => Self::Link {
+                name: input.name()?,
+                directory: Relative::decode(input)?,
+                target: input.name()?,
+            },
             14 => Self::DirectoryMeta {
                 meta: Meta::decode(input)?,
                 member: input.digest()?,

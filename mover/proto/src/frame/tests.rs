@@ -8,6 +8,7 @@ use crate::{
         Node,
         tests::{metas, nodes},
     },
+    lately::Relative,
     name::{Name, RelPath},
     tree::Digest,
 };
@@ -37,7 +38,9 @@ fn ops() -> impl Strategy<Value = Op> {
     ];
     let apart = prop_oneof![Just(ApartKind::Directory), Just(ApartKind::File)];
     prop_oneof![
-        paths().prop_map(|path| Op::Enter { path }),
+        paths().prop_map(|path| Op::Enter {
+            path: Relative::whole(&path)
+        }),
         names().prop_map(|name| Op::Remove { name }),
         names().prop_map(|name| Op::Directory { name }),
         (names(), any::<bool>(), metas(), digest(), content()).prop_map(
@@ -77,8 +80,10 @@ fn ops() -> impl Strategy<Value = Op> {
             root,
             meta
         }),
-        (names(), paths()).prop_filter_map("root", |(name, target)| {
-            (!target.is_root()).then_some(Op::Link { name, target })
+        (names(), paths(), names()).prop_map(|(name, directory, target)| Op::Link {
+            name,
+            directory: Relative::whole(&directory),
+            target
         }),
         (metas(), digest()).prop_map(|(meta, member)| Op::DirectoryMeta { meta, member }),
     ]

@@ -23,8 +23,8 @@ pub(super) struct Inner {
     /// What groups of hard links share; nothing for a group that is in flight.
     pub(super) groups: HashMap<u64, Option<(u64, usize)>>,
     pub(super) head: Option<Vec<u8>>,
-    /// Counts the passes of this process.
-    pub(super) round: u32,
+    /// How many directories were spoken of in this round.
+    pub(super) spoken_of: u32,
 }
 
 impl Inner {
@@ -76,7 +76,7 @@ impl Inner {
             index,
             groups,
             head,
-            round: 0,
+            spoken_of: 0,
         })
     }
 
@@ -87,6 +87,17 @@ impl Inner {
             .finalize_xof()
             .fill(&mut key);
         Key(key)
+    }
+
+    /// The place of the directory of `key` in the order of this round: that of its first word.
+    pub(super) fn order(&mut self, key: Key) -> u32 {
+        match self.index.get(&key) {
+            Some(place) if place.order > 0 => place.order,
+            _ => {
+                self.spoken_of = self.spoken_of.saturating_add(1);
+                self.spoken_of
+            }
+        }
     }
 
     pub(super) fn has(&self, path: &RelPath) -> bool {

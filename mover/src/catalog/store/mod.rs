@@ -150,11 +150,11 @@ impl Store {
         let mut inner = self.lock();
         let key = inner.key_of(path);
         inner.log.append(kind::BEGIN, key, &[])?;
-        let round = inner.round;
+        let order = inner.order(key);
         inner.index.insert(
             key,
             Place {
-                round,
+                order,
                 ..Place::in_flight()
             },
         );
@@ -182,40 +182,54 @@ impl Store {
             entries: u32::try_from(segment.entries.len()).unwrap_or(u32::MAX),
             bytes: segment.bytes(),
             member,
-            round: inner.round,
+            order: 0,
         };
         let body = place.encode(&encoded);
         let offset = inner.log.append(kind::PUT, key, &body)?;
         if let Some(place) = Place::decode(offset, body) {
-            let round = inner.round;
-            inner.index.insert(key, Place { round, ..place });
+            let order = inner.order(key);
+            inner.index.insert(key, Place { order, ..place });
         }
         Ok(())
     }
 
     /// Begins a round in which every directory that exists is spoken of.
     pub fn begin_round(&self) {
-        self.lock().round += 1;
+        let mut inner = self.lock();
+        inner.spoken_of = 0;
+        for place in inner.index.values_mut() {
+            place.order = 0;
+        }
     }
 
     /// The directory at `path` exists in this round.
     pub fn stamp(&self, path: &RelPath) {
         let mut inner = self.lock();
-        let (key, round) = (inner.key_of(path), inner.round);
+        let key = inner.key_of(path);
+        let order = inner.order(key);
         if let Some(place) = inner.index.get_mut(&key) {
-            place.round = round;
+            place.order = order;
         }
+    }
+
+    /// As [`Store::stamp`], also of a directory that nothing is known of: it must be asked, as what
+    /// is in flight. Said of each before it is of those in it.
+    pub fn speak_of(&self, path: &RelPath) {
+        let mut inner = self.lock();
+        let key = inner.key_of(path);
+        let order = inner.order(key);
+        let place = inner.index.entry(key).or_insert_with(Place::in_flight);
+        place.order = order;
     }
 
     /// Ends a round: forgets every directory that was not spoken of. A directory that was
     /// forgotten while in flight may have left some below it that nothing leads to any more.
     pub fn prune(&self) -> Result<(), Errno> {
         let mut inner = self.lock();
-        let round = inner.round;
         let gone: Vec<Key> = inner
             .index
             .iter()
-            .filter(|(_, place)| place.round != round)
+            .filter(|(_, place)| place.order == 0)
             .map(|(key, _)| *key)
             .collect();
         for key in gone {

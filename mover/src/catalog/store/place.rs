@@ -18,8 +18,8 @@ pub(super) struct Place {
     pub(super) entries: u32,
     pub(super) bytes: u64,
     pub(super) member: Digest,
-    /// The round in which it was last spoken of.
-    pub(super) round: u32,
+    /// The how manyth it was of those that were spoken of in this round; zero when it was not.
+    pub(super) order: u32,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -42,7 +42,7 @@ impl Place {
             entries: 0,
             bytes: 0,
             member: Digest([0; 32]),
-            round: 0,
+            order: 0,
         }
     }
 
@@ -73,7 +73,7 @@ impl Place {
             entries: input.u32().ok()?,
             bytes: input.u64().ok()?,
             member: input.digest().ok()?,
-            round: 0,
+            order: 0,
         })
     }
 }

@@ -24,18 +24,19 @@ pub struct Unfinished {
 const HEAD_GUESS: usize = 1024;
 
 impl Store {
-    /// The directories whose own metadata is still to be applied, deepest first, as keys for
-    /// [`Store::unfinished`].
+    /// The directories whose own metadata is still to be applied, each after those below it, as keys
+    /// for [`Store::unfinished`]. Those of this round come in the order in which they were spoken of,
+    /// the last first, so that it is not far from one to the next; others before them, deepest first.
     pub fn unfinished_keys(&self) -> Vec<Key> {
         let inner = self.lock();
-        let mut keys: Vec<(u16, Key)> = inner
+        let mut keys: Vec<(bool, u32, u16, Key)> = inner
             .index
             .iter()
             .filter(|(_, place)| place.state == State::Unfinished)
-            .map(|(key, place)| (place.depth, *key))
+            .map(|(key, place)| (place.order == 0, place.order, place.depth, *key))
             .collect();
         keys.sort_unstable_by(|one, other| other.cmp(one));
-        keys.into_iter().map(|(_, key)| key).collect()
+        keys.into_iter().map(|(_, _, _, key)| key).collect()
     }
 
     /// The unfinished directory with this key.

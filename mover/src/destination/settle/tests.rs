@@ -4,6 +4,7 @@ use livmig_proto::{
     entry::{Meta, Node},
     frame::{Op, OpenMode},
     ids::MigrationUid,
+    lately::Relative,
     tree::{leaf, root_of},
 };
 
@@ -29,6 +30,12 @@ fn file(name: Name, content: &[u8], replace: bool) -> Op {
     }
 }
 
+fn enter(path: &RelPath) -> Op {
+    Op::Enter {
+        path: Relative::whole(path),
+    }
+}
+
 /// Applies a file, leaves it unread, lets `between` happen, and settles.
 fn settled_after(between: impl FnOnce(&std::path::Path, &Destination)) -> Outcome {
     let (root, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -37,7 +44,7 @@ fn settled_after(between: impl FnOnce(&std::path::Path, &Destination)) -> Outcom
     let mut applier = Applier::new(&destination);
     let ops = [
         Op::Enter {
-            path: RelPath::ROOT,
+            path: Relative::whole(&RelPath::ROOT),
         },
         file(Name::new(b"f").unwrap(), b"content", false),
     ];
@@ -124,7 +131,7 @@ impl Rng {
             1 => {
                 let (path, back) = (directory.child(&name).unwrap(), directory.clone());
                 let made = Op::Directory { name };
-                vec![made, Op::Enter { path }, Op::Enter { path: back }]
+                vec![made, enter(&path), enter(&back)]
             }
             // Directories get theirs otherwise.
             2 => {
@@ -132,8 +139,13 @@ impl Rng {
                 vec![file(name.clone(), &content, false), Op::Meta { name, meta }]
             }
             3 => {
-                let target = self.directory().child(&self.name()).unwrap();
-                vec![Op::Link { name, target }]
+                let directory = Relative::whole(&self.directory());
+                let target = self.name();
+                vec![Op::Link {
+                    name,
+                    directory,
+                    target,
+                }]
             }
             4 => vec![Op::Node {
                 name,
@@ -178,7 +190,7 @@ fn what_is_known_after_many_passes_is_what_a_stranger_finds() {
         let mut applier = Applier::new(&destination);
         for path in ["", "x", "y", "x/y"] {
             let path = RelPath::new(path.as_bytes()).unwrap();
-            assert!(applier.apply(Op::Enter { path }).is_ok());
+            assert!(applier.apply(enter(&path)).is_ok());
         }
         assert!(applier.note().is_ok());
         drop(applier);
@@ -186,8 +198,7 @@ fn what_is_known_after_many_passes_is_what_a_stranger_finds() {
             let mut applier = Applier::new(&destination);
             for _ in 0..rng.below::<u8>(6) {
                 let path = rng.directory();
-                let enter = Op::Enter { path: path.clone() };
-                let _ = applier.apply(enter);
+                let _ = applier.apply(enter(&path));
                 for _ in 0..rng.below::<u8>(4) {
                     for op in rng.ops(&path) {
                         let _ = applier.apply(op);

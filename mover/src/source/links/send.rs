@@ -108,9 +108,13 @@ impl Work<'_, '_> {
     }
 
     /// The directory of `path`; nothing when it is gone.
-    fn dir(&self, path: &RelPath) -> Option<OwnedFd> {
+    fn dir(&mut self, path: &RelPath) -> Option<OwnedFd> {
         let (parent, _) = path.split()?;
-        let dir = self.visitor.shared.volume.dir(&parent).ok();
+        let dir = self
+            .visitor
+            .way
+            .open(self.visitor.shared.volume.root(), &parent)
+            .ok();
         if dir.is_none() {
             self.gone(path);
         }

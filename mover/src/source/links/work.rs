@@ -131,11 +131,17 @@ impl<'w, 'a> Work<'w, 'a> {
         for path in group.paths.iter().filter(|path| *path != base) {
             if group.present.binary_search(path).is_err() {
                 let name = self.enter(path)?;
+                let Some((directory, target)) = base.split() else {
+                    continue;
+                };
+                let directory = self.visitor.lane.refer(&directory);
+                let size = 600 + directory.len();
                 let op = Op::Link {
                     name,
-                    target: base.clone(),
+                    directory,
+                    target,
                 };
-                self.visitor.lane.push(&op, 300 + base.as_bytes().len())?;
+                self.visitor.lane.push(&op, size)?;
                 shared.room.free();
                 Counts::add(&shared.counts.changed, 1);
             }

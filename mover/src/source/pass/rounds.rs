@@ -83,7 +83,6 @@ impl Run<'_> {
         }
         shared.queue.push([Job {
             path: RelPath::ROOT,
-            from: None,
             baseline,
             deep: true,
         }]);

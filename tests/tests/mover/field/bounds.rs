@@ -1,1 +1,4 @@
 //! Depth, descriptors, sizes, reservations, and nothing sent that did not change.
+
+mod depth;
+mod tower;
