@@ -25,6 +25,9 @@ pub mod run;
 pub mod scratch;
 pub mod skip;
 pub mod snapshot;
+#[allow(unsafe_code)]
+pub mod sys;
 pub mod tree;
 pub mod tunnel;
+pub mod world;
 pub mod writer;

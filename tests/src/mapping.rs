@@ -1,5 +1,4 @@
-//! A file's pages as a database maps them: shared with the kernel, stored to without a call. The
-//! only module with `unsafe`.
+//! A file's pages as a database maps them: shared with the kernel, stored to without a call.
 
 use std::{fs::File, ptr::NonNull};
 

@@ -21,4 +21,5 @@ mod serve;
 mod strangers;
 mod sync;
 mod thrifty;
+mod worlds;
 mod writers;
