@@ -83,14 +83,14 @@ impl Mount {
         Ok(Self { at: at.to_owned() })
     }
 
-    /// An overlay of the directory `lower` and the empty directory `upper`, whose sibling `work`
-    /// is made, at the new directory `name`.
+    /// An overlay of the directory `lower` and the directory `upper`, whose sibling `work` is made,
+    /// at the new directory `name`. A directory that is renamed in it stays where it is, with a note.
     pub fn overlay(dir: &Path, name: &str, lower: &Path, upper: &Path) -> Result<Self> {
         let at = mount_point(dir, name)?;
         let work = upper.with_extension("work");
         std::fs::create_dir_all(&work)?;
         let options = format!(
-            "lowerdir={},upperdir={},workdir={}",
+            "redirect_dir=on,lowerdir={},upperdir={},workdir={}",
             lower.display(),
             upper.display(),
             work.display()

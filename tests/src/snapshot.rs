@@ -231,8 +231,14 @@ fn xattrs(fd: &OwnedFd) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
     }
     let mut attributes = BTreeMap::new();
     for name in list.split(|byte| *byte == 0) {
-        // Seen by root alone and not carried; xfs shows its ACLs there a second time.
-        if name.is_empty() || name.starts_with(b"trusted.") {
+        let has = |other: &[u8]| list.split(|byte| *byte == 0).any(|name| name == other);
+        // xfs shows its ACLs there a second time.
+        let is_twin = match name {
+            b"trusted.SGI_ACL_FILE" => has(b"system.posix_acl_access"),
+            b"trusted.SGI_ACL_DEFAULT" => has(b"system.posix_acl_default"),
+            _ => false,
+        };
+        if name.is_empty() || is_twin {
             continue;
         }
         let mut value = Vec::with_capacity(64 * 1024);

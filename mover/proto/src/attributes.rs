@@ -222,17 +222,6 @@ impl Carry {
         self.sees.with(Kind::Label).common(self.stores)
     }
 
-    /// The same for a tree that holds what was carried and nothing else.
-    #[must_use]
-    pub fn exactly(self) -> Self {
-        Self::among(self.carried())
-    }
-
-    /// Whether the attribute is carried.
-    pub fn carries(self, name: &[u8]) -> bool {
-        matches!(class(name), Class::Kind(kind) if self.carried().has(kind))
-    }
-
     /// What becomes of the attribute `name` of an entry of the source that has all of `names`.
     pub fn treatment(self, name: &[u8], names: &[u8]) -> Treatment {
         let kind = match class(name) {
@@ -255,21 +244,17 @@ impl Carry {
         }
     }
 
-    /// Whether an entry of the destination that has the attribute `name` differs from an entry of
-    /// the source that has not. Also what the destination could not have stored counts, so that
-    /// nothing is left of another tree without a word. But not what its system gives by itself, nor
-    /// what the source may have without being able to see it.
+    /// Whether the attribute `name` of an entry of the destination counts: if it is carried. What is not
+    /// stays there as it is, for the source may have the same.
     pub fn counts(self, name: &[u8]) -> bool {
-        let Class::Kind(kind) = class(name) else {
-            return false;
-        };
-        match kind {
-            _ if self.carried().has(kind) => true,
-            Kind::Label => false,
-            // The source's is its list, which says nothing against removing a copy of it.
-            Kind::AclTwin => self.stores.has(kind) && self.sees.has(Kind::Trusted),
-            Kind::Security if name == IMA || name == EVM => false,
-            _ => self.sees.has(kind),
+        match class(name) {
+            // The source has it as a list, which is carried, and a destination where it is an
+            // attribute has it of an older copy.
+            Class::Kind(Kind::AclTwin) => {
+                self.stores.has(Kind::AclTwin) && self.sees.has(Kind::Trusted)
+            }
+            Class::Kind(kind) => self.carried().has(kind),
+            _ => false,
         }
     }
 }
@@ -409,23 +394,29 @@ mod tests {
     }
 
     #[test]
-    fn a_destination_keeps_what_its_system_gives_and_what_nobody_could_see() {
+    fn what_is_not_carried_stays_at_the_destination() {
         let unseen = Carry {
             sees: unprivileged().with(Kind::Security),
             stores: everything(),
         };
         assert!(!unseen.counts(b"trusted.a"));
+        assert!(unseen.counts(b"security.NTACL"));
         let unset = Carry {
             sees: everything(),
             stores: unprivileged(),
         };
-        // Of another tree: it cannot be removed, so it must be said.
-        assert!(unset.counts(b"security.NTACL"));
-        for own in [SELINUX, IMA, EVM, b"system.nfs4_acl", b"ceph.dir.rbytes"] {
-            assert!(!unset.counts(own), "{own:?}");
+        for name in [
+            &b"security.NTACL"[..],
+            b"trusted.a",
+            SELINUX,
+            IMA,
+            b"system.nfs4_acl",
+        ] {
+            assert!(!unset.counts(name), "{name:?}");
         }
-        assert!(!unset.exactly().counts(b"security.NTACL"));
-        assert!(unset.exactly().counts(b"user.a"));
+        assert!(unset.counts(b"user.a"));
+        let bits = unset.bits();
+        assert_eq!(Carry::from_bits(bits), unset);
     }
 
     #[test]

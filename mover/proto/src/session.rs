@@ -131,8 +131,8 @@ pub struct Ready {
     /// The attributes that the destination can store.
     #[serde(default = "Kinds::plain")]
     pub stores: Kinds,
-    /// Whether entries that the migration did not write may have `trusted.*` attributes there, which
-    /// the destination could not see.
+    /// Whether entries that the migration did not write may have attributes there that only a process
+    /// with `CAP_SYS_ADMIN` could see and remove.
     #[serde(default)]
     pub unlisted: bool,
 }
