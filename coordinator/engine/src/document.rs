@@ -8,10 +8,10 @@ use serde::Serialize;
 use crate::{
     convergence::{Estimate, PassCost, Prediction, Term},
     downtime::measure,
-    left_out::left_out,
+    left_out::{LeftOutDocument, advice, left_out},
     machine::{Illegal, Machine},
     outcome::Outcome,
-    record::{Event, Record},
+    record::{Cause, Event, Record},
     result::{StepOutcome, Verification},
     spec::{MigrationSpec, VolumeName},
     time::Timestamp,
@@ -161,10 +161,10 @@ pub struct VolumeDocument {
     pub verify: Option<VerifyDocument>,
     /// What its last complete pass did not carry, by reason; counts.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub not_carried: BTreeMap<String, u64>,
-    /// Some of it by name.
+    pub not_carried: BTreeMap<&'static str, u64>,
+    /// The same with gravity, consent and some paths, grave reasons first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub not_carried_listed: Vec<String>,
+    pub left_out: Vec<LeftOutDocument>,
 }
 
 /// A verification.
@@ -213,7 +213,15 @@ fn status(machine: &Machine, records: &[Record], now: Timestamp) -> DocumentStat
     let outcome = machine.outcome();
     let (reason, hint) = outcome.as_ref().map_or_else(
         || (machine.trouble(), None),
-        |outcome| (outcome.reason(), outcome.hint()),
+        |outcome| match outcome {
+            Outcome::Failed {
+                cause: Cause::LeftOut { reasons },
+            }
+            | Outcome::RolledBack {
+                cause: Cause::LeftOut { reasons },
+            } => (outcome.reason(), Some(advice(machine.spec(), reasons))),
+            _ => (outcome.reason(), outcome.hint()),
+        },
     );
     let prediction = machine.prediction();
     let measured = measure(records, now);
@@ -276,8 +284,14 @@ fn volumes(spec: &MigrationSpec, records: &[Record]) -> Vec<VolumeDocument> {
                     .iter()
                     .find(|verification| verification.volume == target.volume)
                     .map(verify),
-                not_carried: left_out.by_reason,
-                not_carried_listed: left_out.listed,
+                not_carried: left_out
+                    .iter()
+                    .map(|left| (left.reason.name(), left.total))
+                    .collect(),
+                left_out: left_out
+                    .iter()
+                    .map(|left| LeftOutDocument::new(left, &spec.options.leave_out))
+                    .collect(),
                 claim: target.volume.to_string(),
                 source: target.source,
                 destination: provisioned.unwrap_or(target.destination),
@@ -327,7 +341,7 @@ mod tests {
         step::Step,
     };
 
-    /// Lets every pass of `records` leave out `count` sockets, the first of them by name.
+    /// Lets every pass of `records` leave out `count` mounts, the first of them by name.
     fn leave_out(records: &mut [Record], count: u64) {
         for record in records {
             if let Event::Outcome { outcome, .. }
@@ -368,17 +382,18 @@ mod tests {
         ) {
             leave_out(&mut records, count);
             let told = document(&records, Timestamp(2_000_000)).unwrap();
+            let consented = told.spec.options.leave_out.contains(&Reason::Mount);
             let complete = told.status.passes.iter().any(|pass| pass.complete);
             let volume = &serde_json::to_value(told).unwrap()["status"]["volumes"][0];
             if complete {
                 prop_assert_eq!(&volume["notCarried"], &serde_json::json!({ "mount": count }));
-                prop_assert_eq!(
-                    &volume["notCarriedListed"],
-                    &serde_json::json!(["run/s: mount"])
-                );
+                prop_assert_eq!(&volume["leftOut"], &serde_json::json!([{
+                    "reason": "mount", "gravity": "grave", "consented": consented, "total": count,
+                    "paths": ["run/s"], "listed": [{"path": "run/s"}],
+                }]));
             } else {
                 prop_assert!(volume.get("notCarried").is_none());
-                prop_assert!(volume.get("notCarriedListed").is_none());
+                prop_assert!(volume.get("leftOut").is_none());
             }
         }
     }

@@ -1,50 +1,29 @@
-//! What exists at a source and is not carried to the destination, as the passes reported it.
+//! What exists at a source and is not carried to the destination, as the passes reported it: what
+//! of it is told, and what nobody has consented to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use livmig_proto::control::{Gravity, LeftEntry, LeftOut, Reason, unconsented};
+use serde::Serialize;
 
 use crate::{
     record::{Event, Record},
     result::{Probe, StepOutcome, VolumePass},
-    spec::VolumeName,
+    spec::{MigrationSpec, MoverCapability, Target, VolumeName},
 };
-
-/// What one volume's last complete pass did not carry.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct LeftOut {
-    /// How many entries, by reason.
-    pub by_reason: BTreeMap<String, u64>,
-    /// Some of them by name, as shown to people.
-    pub listed: Vec<String>,
-}
 
 /// What the last complete pass over `volume` did not carry; nothing before there is one.
 ///
 /// The final pass comes after every live one, so its report decides once it is complete. An
 /// incomplete pass has not visited everything and would hide what it did not come to.
-pub fn left_out(records: &[Record], volume: &VolumeName) -> LeftOut {
+pub fn left_out<'r>(records: &'r [Record], volume: &VolumeName) -> &'r [LeftOut] {
     records
         .iter()
         .rev()
         .filter_map(|record| passed(&record.event))
         .flatten()
         .find(|pass| pass.volume == *volume && pass.report.complete)
-        .map(|pass| LeftOut {
-            by_reason: pass
-                .report
-                .left_out
-                .iter()
-                .map(|left| (left.reason.name().to_owned(), left.total))
-                .collect(),
-            listed: pass
-                .report
-                .left_out
-                .iter()
-                .flat_map(|left| {
-                    let entries = left.listed.iter();
-                    entries.map(|entry| format!("{}: {}", entry.path, left.reason))
-                })
-                .collect(),
-        })
+        .map(|pass| pass.report.left_out.as_slice())
         .unwrap_or_default()
 }
 
@@ -66,15 +45,118 @@ fn passed(event: &Event) -> Option<&[VolumePass]> {
     }
 }
 
+/// The grave reasons in `reports` that `consent` lacks, and of how many entries each is. A pass
+/// with one is complete and not acceptable.
+pub fn unaccepted(reports: &[VolumePass], consent: &BTreeSet<Reason>) -> BTreeMap<Reason, u64> {
+    let all = || reports.iter().flat_map(|volume| &volume.report.left_out);
+    unconsented(all(), consent)
+        .into_iter()
+        .map(|reason| {
+            let totals = all().filter(|left| left.reason == reason);
+            let sum = totals.fold(0, |sum: u64, left| sum.saturating_add(left.total));
+            (reason, sum)
+        })
+        .collect()
+}
+
+/// What a person can do about a migration that was given up because of `reasons`.
+pub fn advice(spec: &MigrationSpec, reasons: &BTreeMap<Reason, u64>) -> String {
+    let mut names: BTreeSet<Reason> = spec.options.leave_out.clone();
+    names.extend(reasons.keys());
+    let names: Vec<&str> = names.into_iter().map(Reason::name).collect();
+    let (adopt, mover) = match &spec.target {
+        // What was copied lies at the destination, and is used.
+        Target::Host(_) => ("--adopt ", "run livmig-coord as root"),
+        Target::Kubernetes(_) => ("", "add --mover-capabilities SYS_ADMIN"),
+    };
+    let has_all = spec.target.kubernetes().is_some_and(|target| {
+        let given = &target.mover.capabilities;
+        given.contains(&MoverCapability::SysAdmin)
+    });
+    let helps = |reason: &Reason| {
+        matches!(
+            reason,
+            Reason::AttributesUnreadable | Reason::AttributesUnsupported
+        )
+    };
+    let mend = if reasons.keys().any(helps) && !has_all {
+        format!("mend the source, or {mover}")
+    } else {
+        "mend the source".to_owned()
+    };
+    format!(
+        "{mend}; or run the same command again with {adopt}--leave-out {}",
+        names.join(",")
+    )
+}
+
+/// One reason as documents tell it.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeftOutDocument {
+    /// Why.
+    pub reason: Reason,
+    /// Whether it needs consent.
+    pub gravity: Gravity,
+    /// Whether it has it, or needs none.
+    pub consented: bool,
+    /// Entries, all of them.
+    pub total: u64,
+    /// Some of them by path.
+    pub paths: Vec<String>,
+    /// The same with what of them.
+    pub listed: Vec<LeftEntry>,
+}
+
+impl LeftOutDocument {
+    /// What `left` is under this consent.
+    pub fn new(left: &LeftOut, consent: &BTreeSet<Reason>) -> Self {
+        Self {
+            reason: left.reason,
+            gravity: left.reason.gravity(),
+            consented: unconsented([left], consent).is_empty(),
+            total: left.total,
+            paths: left.listed.iter().map(|entry| entry.path.clone()).collect(),
+            listed: left.listed.clone(),
+        }
+    }
+}
+
+/// Shortens the lists of `reports` to about `room` bytes in all, the same number of entries for
+/// each reason of each volume; the totals stay. For a journal whose records have an upper bound.
+pub fn bound(reports: &mut [VolumePass], room: usize) {
+    let mut lists: Vec<&mut LeftOut> = reports
+        .iter_mut()
+        .flat_map(|volume| &mut volume.report.left_out)
+        .collect();
+    let size = |entry: &LeftEntry| entry.path.len() + entry.detail.len() + 32;
+    loop {
+        let used: usize = lists
+            .iter()
+            .flat_map(|left| &left.listed)
+            .map(size)
+            .fold(0, usize::saturating_add);
+        let longest = lists.iter().map(|left| left.listed.len()).max();
+        let Some(longest) = longest.filter(|longest| used > room && *longest > 0) else {
+            return;
+        };
+        for left in &mut lists {
+            left.listed.truncate(longest / 2);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use livmig_proto::{
-        control::{FaultCode, LeftOut as Left, PassKind, Reason},
+        control::{FaultCode, PassKind},
         ids::{Epoch, PassNumber},
     };
 
     use super::*;
-    use crate::{machine::tests::report, record::SCHEMA, step::Step, time::Timestamp};
+    use crate::{
+        machine::tests::report, record::SCHEMA, spec::Options, step::Step, time::Timestamp,
+    };
 
     fn volume() -> VolumeName {
         VolumeName("/srv/data".to_owned())
@@ -98,11 +180,11 @@ mod tests {
         }
     }
 
-    fn pass(number: u32, kind: PassKind, fault: Option<FaultCode>, sockets: u64) -> VolumePass {
+    fn pass(number: u32, kind: PassKind, fault: Option<FaultCode>, mounts: u64) -> VolumePass {
         let mut report = report(PassNumber(number), kind, fault);
-        if sockets > 0 {
-            let mut left = Left::new(Reason::Mount);
-            for id in 0..sockets {
+        if mounts > 0 {
+            let mut left = LeftOut::new(Reason::Mount);
+            for id in 0..mounts {
                 left.add(id.to_string(), String::new());
             }
             report.left_out = vec![left];
@@ -124,19 +206,20 @@ mod tests {
                 event,
             })
             .collect();
-        let found = left_out(&records, volume);
-        let count = found.by_reason.get("mount").copied();
-        assert_eq!(
-            found.listed.len(),
-            usize::try_from(count.unwrap_or(0)).unwrap()
-        );
-        count
+        match left_out(&records, volume) {
+            [] => None,
+            [left] => {
+                assert_eq!(left.listed.len(), usize::try_from(left.total).unwrap());
+                Some(left.total)
+            }
+            several => panic!("{several:?}"),
+        }
     }
 
     #[test]
     fn the_last_complete_pass_decides() {
         let live = || ended(pass(1, PassKind::Live, None, 3));
-        let last = |sockets| ended(pass(2, PassKind::Final, None, sockets));
+        let last = |mounts| ended(pass(2, PassKind::Final, None, mounts));
         let broken = ended(pass(2, PassKind::Final, Some(FaultCode::Io), 1));
         assert_eq!(told(vec![], &volume()), None);
         assert_eq!(told(vec![live()], &volume()), Some(3));
@@ -171,5 +254,52 @@ mod tests {
         }];
         assert_eq!(told(events.clone(), &volume()), Some(3));
         assert_eq!(told(events, &other), Some(1));
+    }
+
+    #[test]
+    fn what_nobody_consented_to_is_summed_over_the_volumes() {
+        let of = |mounts| pass(1, PassKind::Live, None, mounts);
+        let mut slight = of(0);
+        slight.report.left_out = vec![LeftOut::new(Reason::Flags)];
+        let reports = [of(2), slight, of(3)];
+        assert_eq!(
+            unaccepted(&reports, &BTreeSet::new()),
+            BTreeMap::from([(Reason::Mount, 5)])
+        );
+        assert!(unaccepted(&reports, &BTreeSet::from([Reason::Mount])).is_empty());
+        let other = BTreeSet::from([Reason::LostFound]);
+        assert_eq!(unaccepted(&reports, &other).len(), 1);
+    }
+
+    #[test]
+    fn the_advice_names_what_is_missing_beside_what_was_given() {
+        let mut spec = crate::machine::tests::spec(Options::default());
+        spec.options.leave_out = BTreeSet::from([Reason::LostFound]);
+        let told = advice(&spec, &BTreeMap::from([(Reason::Mount, 1)]));
+        assert_eq!(
+            told,
+            "mend the source; or run the same command again with --adopt --leave-out \
+             mount,lost-found"
+        );
+        let told = advice(&spec, &BTreeMap::from([(Reason::AttributesUnsupported, 1)]));
+        assert!(told.contains("as root"), "{told}");
+    }
+
+    #[test]
+    fn lists_are_shortened_alike_and_totals_stay() {
+        let mut reports = vec![
+            pass(1, PassKind::Live, None, 80),
+            pass(1, PassKind::Live, None, 3),
+        ];
+        let whole = reports.clone();
+        bound(&mut reports, 1 << 20);
+        assert_eq!(reports, whole);
+        bound(&mut reports, 400);
+        let lists: Vec<_> = reports
+            .iter()
+            .flat_map(|volume| &volume.report.left_out)
+            .map(|left| (left.total, left.listed.len()))
+            .collect();
+        assert_eq!(lists, [(80, 5), (3, 3)]);
     }
 }

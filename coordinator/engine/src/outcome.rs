@@ -9,7 +9,8 @@ use crate::{record::Cause, result::StepFailure, step::Step};
 pub enum Outcome {
     /// The workload runs on the destination.
     Completed,
-    /// Given up before the workload was asked to stop; it never noticed.
+    /// Given up before the workload was asked to stop; it never noticed. Where something would have
+    /// been left out without consent, that is a refusal like one of the checks.
     Failed {
         /// Why.
         cause: Cause,
@@ -40,8 +41,11 @@ impl Outcome {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Completed => "completed",
+            Self::Refused { .. }
+            | Self::Failed {
+                cause: Cause::LeftOut { .. },
+            } => "refused",
             Self::Failed { .. } => "failed",
-            Self::Refused { .. } => "refused",
             Self::RolledBack { .. } => "rolledBack",
             Self::Halted { .. } => "halted",
             Self::Interrupted => "interrupted",
@@ -83,7 +87,10 @@ impl Outcome {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Completed => ExitCode::Done,
-            Self::Refused { .. } => ExitCode::Refused,
+            Self::Refused { .. }
+            | Self::Failed {
+                cause: Cause::LeftOut { .. },
+            } => ExitCode::Refused,
             Self::Failed {
                 cause: Cause::Interrupted,
             }
@@ -107,7 +114,7 @@ pub enum ExitCode {
     Failed,
     /// Wrong usage.
     Usage,
-    /// Refused by the checks; nothing was changed.
+    /// Refused before anything of the workload was changed.
     Refused,
     /// Rolled back after the workload had been stopped; it runs on its old volume.
     RolledBack,
@@ -158,6 +165,17 @@ impl fmt::Display for Cause {
                 seconds(*elapsed_ms),
                 seconds(*budget_ms)
             ),
+            Self::LeftOut { reasons } => {
+                let told: Vec<String> = reasons
+                    .iter()
+                    .map(|(reason, total)| format!("{reason} ({total})"))
+                    .collect();
+                write!(
+                    f,
+                    "{} would be left out, and nobody has said that it may",
+                    told.join(", ")
+                )
+            }
             Self::Requested => f.write_str("a rollback was asked for"),
             Self::Interrupted => f.write_str("it was interrupted during the downtime"),
         }

@@ -3,7 +3,12 @@
 //! A record is one line of JSON. Replaying all of them in order gives the machine's state, so
 //! nothing that decides about a migration may live anywhere else.
 
-use livmig_proto::ids::{Epoch, MigrationUid};
+use std::collections::BTreeMap;
+
+use livmig_proto::{
+    control::Reason,
+    ids::{Epoch, MigrationUid},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -176,6 +181,11 @@ pub enum Cause {
         /// The budget, in milliseconds.
         budget_ms: u64,
     },
+    /// A complete pass left out something grave, and nobody had said that it may.
+    LeftOut {
+        /// Each reason without consent, and of how many entries.
+        reasons: BTreeMap<Reason, u64>,
+    },
     /// A person asked for it.
     Requested,
     /// The coordinator was interrupted inside the downtime.
@@ -272,6 +282,28 @@ mod tests {
         assert!(matches!(error, RecordError::Newer { found: 2 }));
         assert!(error.to_string().contains("schema 2"), "{error}");
         assert!(Record::decode(r#"{"schema":18446744073709551615}"#).is_err());
+    }
+
+    #[test]
+    fn a_journal_of_before_there_were_reasons_is_read() {
+        let planned = r#"{"schema":1,"seq":0,"epoch":1,"at":0,"event":{"type":"planned","spec":{"name":"m","uid":"01010101010101010101010101010101","target":{"platform":"kubernetes","namespace":"shop","workload":{"kind":"StatefulSet","name":"db","uid":"u"},"claims":[],"mover":{"image":"i"}},"options":{"maxDowntimeMs":60000,"onOverrun":"abort","verify":"readback","adopt":false,"maxPasses":20,"switch":"whenReady"}}}}"#;
+        let Event::Planned { spec } = Record::decode(planned).unwrap().event else {
+            panic!("{planned}");
+        };
+        assert!(spec.options.leave_out.is_empty());
+        let passed = r#"{"schema":1,"seq":5,"epoch":1,"at":9,"event":{"type":"outcome","step":{"name":"pass","number":1,"kind":"live"},"outcome":{"type":"passed","reports":[{"volume":"/srv/data","report":{"pass":1,"kind":"live","complete":true,"entries":2,"directories":1,"bytesTotal":0,"bytesScanned":0,"bytesSent":0,"bytesReceived":0,"changed":0,"removed":0,"bytesHot":0,"largestRead":null,"seconds":{"total":0.1,"sourceFlush":0.0,"transfer":0.0,"scan":0.0,"read":0.0,"send":0.0,"finish":0.0,"destinationFlush":0.0,"verify":0.0},"verify":"readback","verifiedOnDevice":true,"digestSource":"aa","digestDestination":"aa","faults":[],"faultsTotal":0,"notCarried":{"another file system is mounted there":1},"notCarriedListed":["wal: another file system is mounted there"]}}]}}}"#;
+        let Event::Outcome {
+            outcome: StepOutcome::Passed { reports },
+            ..
+        } = Record::decode(passed).unwrap().event
+        else {
+            panic!("{passed}");
+        };
+        assert!(
+            reports
+                .iter()
+                .all(|volume| volume.report.left_out.is_empty())
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     convergence::combine,
+    left_out::unaccepted,
     record::{Cause, Decision, Event, Record},
     request::Request,
     result::{FailureKind, Probe, StepFailure, StepOutcome, pass_failure},
@@ -91,6 +92,8 @@ impl Machine {
                 .filter(|intended| intended.step.redo() == Redo::Probe),
         );
         self.history.movers_ready = false;
+        // Somebody may have mended the source; a pass comes first in any case.
+        self.history.unaccepted.clear();
         self.history.failures.clear();
         self.history.trouble = None;
         self.history.wishes.interrupt = false;
@@ -248,6 +251,12 @@ impl Machine {
             return None;
         };
         self.history.passes.extend(combine(reports, began, at));
+        // One that did not visit everything may have missed what the one before it reported, and
+        // what one beside the stop saw may be gone with the workload: the final pass looks again.
+        let decides = !matches!(self.state, State::Quiescing { .. });
+        if decides && reports.iter().all(|volume| volume.report.complete) {
+            self.history.unaccepted = unaccepted(reports, &self.spec.options.leave_out);
+        }
         pass_failure(reports).filter(|failure| {
             failure.code != Some(FaultCode::Stopped) || matches!(self.state, State::FinalPass(_))
         })

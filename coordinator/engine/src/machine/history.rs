@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use livmig_proto::ids::{Epoch, PassNumber};
+use livmig_proto::{
+    control::Reason,
+    ids::{Epoch, PassNumber},
+};
 
 use crate::{
     convergence::{PassCost, Prediction},
@@ -29,6 +32,8 @@ pub(super) struct History {
     pub(super) warnings: Vec<String>,
     /// Every pass that ended with a report.
     pub(super) passes: Vec<PassCost>,
+    /// What the last complete pass left out that is grave and that nobody consented to.
+    pub(super) unaccepted: BTreeMap<Reason, u64>,
     /// The highest pass number used.
     pub(super) last_pass: Option<PassNumber>,
     /// Which kinds of step were ever intended; a rollback undoes these.

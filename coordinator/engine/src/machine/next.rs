@@ -81,6 +81,9 @@ impl Machine {
         {
             return Next::Abandon(open.step);
         }
+        if let Some(decision) = self.unacceptable() {
+            return record(decision);
+        }
         match self.reaction() {
             Some(Reaction::Decide(decision)) => return record(decision),
             Some(Reaction::Retry(at)) if now < at => {
@@ -164,6 +167,24 @@ impl Machine {
                 elapsed_ms: millis(now.since(self.history.down_at?)),
                 budget_ms: millis(self.budget()),
             },
+        })
+    }
+
+    /// The end of a migration whose last complete pass left out something that nobody had said may
+    /// be. Before the workload is asked to stop that is any live pass, afterwards the final one: what
+    /// a pass beside the stop leaves out, it looks at again.
+    fn unacceptable(&self) -> Option<Decision> {
+        let decides = matches!(
+            self.state,
+            State::Precopy { .. } | State::FinalPass(_) | State::Verifying { proven: None, .. }
+        );
+        let reasons = &self.history.unaccepted;
+        (decides && !reasons.is_empty() && self.history.open.is_empty()).then(|| {
+            Decision::RollBack {
+                cause: Cause::LeftOut {
+                    reasons: reasons.clone(),
+                },
+            }
         })
     }
 

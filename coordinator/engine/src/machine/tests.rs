@@ -1,5 +1,6 @@
 //! Tests of the machine: every reachable state, random histories, and each rule by itself.
 
+mod consent;
 mod explore;
 mod properties;
 mod rules;
@@ -7,5 +8,5 @@ mod story;
 mod stuck;
 mod table;
 
-pub(crate) use explore::report;
+pub(crate) use explore::{report, spec};
 pub(crate) use properties::led;

@@ -1,7 +1,8 @@
 //! A workload of a Kubernetes cluster and the claims of it that move.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
+use livmig_proto::control::Side;
 use serde::{Deserialize, Serialize};
 
 use super::{VolumeName, VolumeTarget};
@@ -116,6 +117,73 @@ pub struct MoverPods {
     /// As whom they run where the namespace allows restricted pods only; none elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_as: Option<RunAs>,
+    /// What they may do beyond what every mover may.
+    #[serde(default)]
+    pub capabilities: BTreeSet<MoverCapability>,
+}
+
+/// A capability that movers get only when somebody says so: no namespace that enforces *baseline*
+/// admits it.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum MoverCapability {
+    /// Lists and carries `trusted.*` attributes, and sets those of `security.*` that are not file
+    /// capabilities.
+    SysAdmin,
+    /// Takes leases on files of other owners, by which a final pass finds who still writes.
+    Lease,
+}
+
+impl MoverCapability {
+    /// Each of them.
+    pub const ALL: [Self; 2] = [Self::SysAdmin, Self::Lease];
+
+    /// Its name in a container's security context. With `CAP_` in front, the API server refuses
+    /// the first one beside `allowPrivilegeEscalation: false`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SysAdmin => "SYS_ADMIN",
+            Self::Lease => "LEASE",
+        }
+    }
+
+    /// Whether the mover of that end has use for it.
+    pub fn serves(self, side: Side) -> bool {
+        match self {
+            Self::SysAdmin => true,
+            Self::Lease => side == Side::Source,
+        }
+    }
+}
+
+impl fmt::Display for MoverCapability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A text that names no capability that movers can be given.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("movers have no use for a capability {text:?}; they can be given {known}")]
+pub struct UnknownCapability {
+    text: String,
+    known: String,
+}
+
+impl FromStr for MoverCapability {
+    type Err = UnknownCapability;
+
+    fn from_str(text: &str) -> Result<Self, UnknownCapability> {
+        let upper = text.to_ascii_uppercase();
+        let name = upper.strip_prefix("CAP_").unwrap_or(&upper);
+        Self::ALL
+            .into_iter()
+            .find(|capability| capability.name() == name)
+            .ok_or_else(|| UnknownCapability {
+                text: text.to_owned(),
+                known: Self::ALL.map(Self::name).join(", "),
+            })
+    }
 }
 
 /// As whom the workload runs, and so movers that may do no more than it.
@@ -130,4 +198,30 @@ pub struct RunAs {
     /// The group that its volumes are given to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fs_group: Option<i64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_capability_is_known_by_its_name_with_and_without_a_prefix() {
+        for capability in MoverCapability::ALL {
+            let name = capability.name();
+            let spelled = [name.to_owned(), format!("CAP_{name}"), name.to_lowercase()];
+            for text in spelled {
+                assert_eq!(text.parse(), Ok(capability), "{text}");
+            }
+            let json = serde_json::to_string(&capability).unwrap();
+            assert_eq!(json, format!("\"{name}\""));
+        }
+        let refused = "NET_ADMIN".parse::<MoverCapability>().unwrap_err();
+        assert!(refused.to_string().contains("SYS_ADMIN"), "{refused}");
+    }
+
+    #[test]
+    fn movers_that_were_planned_before_there_were_capabilities_have_none() {
+        let stored: MoverPods = serde_json::from_str(r#"{"image":"i"}"#).unwrap();
+        assert!(stored.capabilities.is_empty());
+    }
 }

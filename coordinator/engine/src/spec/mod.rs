@@ -2,12 +2,15 @@
 
 mod kubernetes;
 
-pub use kubernetes::{ClaimTarget, KubernetesTarget, MoverPods, RunAs, WorkloadKind, WorkloadRef};
+pub use kubernetes::{
+    ClaimTarget, KubernetesTarget, MoverCapability, MoverPods, RunAs, UnknownCapability,
+    WorkloadKind, WorkloadRef,
+};
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, fmt, path::PathBuf, time::Duration};
 
 use livmig_proto::{
-    control::{Load, VerifyLevel},
+    control::{Load, Reason, VerifyLevel},
     ids::MigrationUid,
 };
 use serde::{Deserialize, Serialize};
@@ -183,6 +186,9 @@ pub struct Options {
     /// How much load live passes may be, until somebody changes it.
     #[serde(default)]
     pub load: Load,
+    /// The reasons for which something grave may be left out.
+    #[serde(default)]
+    pub leave_out: BTreeSet<Reason>,
     /// Live passes after which no more are tried.
     pub max_passes: u32,
     /// When to switch once that is possible.
@@ -197,6 +203,7 @@ impl Default for Options {
             verify: VerifyLevel::Readback,
             adopt: false,
             load: Load::default(),
+            leave_out: BTreeSet::new(),
             max_passes: 20,
             switch: SwitchMode::WhenReady,
         }

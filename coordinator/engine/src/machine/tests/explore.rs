@@ -1,12 +1,14 @@
 //! What can happen next to a machine, and walks through it.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{BTreeSet, HashSet, VecDeque},
     time::Duration,
 };
 
 use livmig_proto::{
-    control::{Fault, FaultCode, PassKind, PassReport, PassSeconds, Side, VerifyLevel},
+    control::{
+        Fault, FaultCode, LeftOut, PassKind, PassReport, PassSeconds, Reason, Side, VerifyLevel,
+    },
     ids::{Epoch, MigrationUid, PassNumber},
 };
 
@@ -37,7 +39,7 @@ const KINDS: [FailureKind; 3] = [
     FailureKind::Undecided,
 ];
 
-pub(super) fn spec(options: Options) -> MigrationSpec {
+pub(crate) fn spec(options: Options) -> MigrationSpec {
     MigrationSpec {
         name: MigrationName::try_from("m".to_owned()).unwrap(),
         uid: MigrationUid([1; 16]),
@@ -70,6 +72,10 @@ pub(super) fn all_options() -> Vec<Options> {
         overrun(OnOverrun::Ask),
         overrun(OnOverrun::Wait),
         overrun(OnOverrun::Proceed),
+        Options {
+            leave_out: BTreeSet::from([Reason::Mount]),
+            ..Options::default()
+        },
     ]
 }
 
@@ -146,6 +152,25 @@ fn passed(number: PassNumber, kind: PassKind, fault: Option<FaultCode>) -> StepO
         reports: vec![VolumePass {
             volume: volume(),
             report: report(number, kind, fault),
+        }],
+    }
+}
+
+/// A complete pass that leaves out what each of `reasons` names.
+pub(super) fn leaving(number: PassNumber, kind: PassKind, reasons: &[Reason]) -> StepOutcome {
+    let mut report = report(number, kind, None);
+    report.left_out = reasons
+        .iter()
+        .map(|reason| {
+            let mut left = LeftOut::new(*reason);
+            left.add("a/b".to_owned(), String::new());
+            left
+        })
+        .collect();
+    StepOutcome::Passed {
+        reports: vec![VolumePass {
+            volume: volume(),
+            report,
         }],
     }
 }
@@ -233,6 +258,7 @@ pub(super) fn possible(machine: &Machine) -> Vec<(Timestamp, Event)> {
                 for fault in [FaultCode::Stopped, FaultCode::Disconnected, FaultCode::Io] {
                     events.push(outcome(passed(number, kind, Some(fault))));
                 }
+                events.push(outcome(leaving(number, kind, &[Reason::Mount])));
             }
             Step::Verify => events.push(outcome(verified("bb"))),
             _ => {}
@@ -303,12 +329,13 @@ fn situation(machine: &Machine) -> String {
     });
     let complete = history.passes.iter().filter(|pass| pass.complete).count();
     format!(
-        "{state} {:?} {:?} {:?} {} {trouble:?} {wishes:?} {}",
+        "{state} {:?} {:?} {:?} {} {trouble:?} {wishes:?} {} {:?}",
         steps(&history.open),
         steps(&history.doubt),
         history.intended,
         history.movers_ready,
         complete.min(3),
+        history.unaccepted,
     )
 }
 

@@ -1,9 +1,9 @@
 //! What holds of every history.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use livmig_proto::{
-    control::PassKind,
+    control::{PassKind, unconsented},
     ids::{Epoch, PassNumber},
 };
 use proptest::{collection::vec, prelude::*, sample::Index};
@@ -139,6 +139,43 @@ fn assert_order(records: &[Record]) {
     }
 }
 
+/// The workload is asked to stop, and a commit recorded, only after a complete pass that left out
+/// nothing but what was consented to or is slight.
+fn assert_consent(records: &[Record]) {
+    let Event::Planned { spec } = &records[0].event else {
+        panic!("{records:#?}");
+    };
+    let mut missing = BTreeSet::new();
+    for record in records {
+        match &record.event {
+            Event::Outcome {
+                outcome: StepOutcome::Passed { reports },
+                ..
+            }
+            | Event::Probed {
+                found:
+                    Probe::Done {
+                        outcome: StepOutcome::Passed { reports },
+                    },
+                ..
+            } if reports.iter().all(|volume| volume.report.complete) => {
+                let left = reports.iter().flat_map(|volume| &volume.report.left_out);
+                missing = unconsented(left, &spec.options.leave_out);
+            }
+            Event::Intent {
+                step: Step::Quiesce,
+            } if !records
+                .iter()
+                .any(|earlier| earlier.seq < record.seq && earlier.event == record.event) =>
+            {
+                assert!(missing.is_empty(), "{missing:?}: {records:#?}");
+            }
+            Event::Commit { .. } => assert!(missing.is_empty(), "{missing:?}: {records:#?}"),
+            _ => {}
+        }
+    }
+}
+
 /// Goes on with nothing but successes until the machine is at rest for good.
 fn finish(mut machine: Machine) -> Outcome {
     for _ in 0..300 {
@@ -211,6 +248,7 @@ proptest! {
             }
         }
         assert_order(&records);
+        assert_consent(&records);
     }
 
     #[test]
@@ -290,6 +328,30 @@ fn from_every_reachable_situation_successes_lead_to_an_end() {
             finish(machine);
         }
     }
+}
+
+#[test]
+fn no_situation_leads_past_something_that_nobody_said_may_be_left_out() {
+    let mut refused = 0;
+    for options in all_options().into_iter().rev().take(2) {
+        explore(options, |from, event, to| {
+            if from.history.unaccepted.is_empty() {
+                return;
+            }
+            let stops = from.state().is_before_quiesce() && !to.state().is_before_quiesce();
+            let ends = matches!(
+                to.state(),
+                State::RollingBack { .. }
+                    | State::RolledBack { .. }
+                    | State::Interrupted { .. }
+                    | State::Halted { .. }
+            );
+            assert!(!stops || ends, "{event:?}");
+            assert!(!matches!(event, Event::Commit { .. }), "{event:?}");
+            refused += u32::from(ends);
+        });
+    }
+    assert!(refused > 100, "{refused}");
 }
 
 #[test]
