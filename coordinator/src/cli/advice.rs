@@ -21,6 +21,10 @@ impl MadeBy {
         match cause {
             Cause::Overrun { .. } | Cause::Late { .. } => Some(self.more_time()),
             Cause::Failed { failure, .. } => failure.code.and_then(|code| self.against(code)),
+            // The demonstration takes no consent: its data has nothing to leave out.
+            Cause::LeftOut { .. } => {
+                (self == Self::Demo).then_some("choose a folder on another file system with --dir")
+            }
             Cause::Requested | Cause::Interrupted => None,
         }
     }
@@ -101,9 +105,11 @@ impl MadeBy {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use clap::Args as _;
     use livmig_engine::{result::StepFailure, step::Step};
-    use livmig_proto::control::{Fault, Side};
+    use livmig_proto::control::{Fault, Reason, Side};
 
     use super::*;
     use crate::cli::{demo, migrate, migrate_dir};
@@ -141,7 +147,10 @@ mod tests {
             elapsed_ms: 9,
             budget_ms: 8,
         };
-        failed.into_iter().chain([late]).collect()
+        let left_out = Cause::LeftOut {
+            reasons: BTreeMap::from([(Reason::Mount, 1)]),
+        };
+        failed.into_iter().chain([late, left_out]).collect()
     }
 
     /// The flags that the advice of a command names, each without its dashes.

@@ -2,7 +2,7 @@
 //! and prints the result.
 
 use std::{
-    io::{self, BufRead as _},
+    io::{self, BufRead as _, Write as _},
     path::PathBuf,
     sync::PoisonError,
     thread,
@@ -122,7 +122,12 @@ where
 /// Prints the result; the exit code says it too.
 pub(super) fn conclude(driven: &Driven, output: Output) -> Result<ExitCode, Trouble> {
     match output {
-        Output::Json => out::json(&driven.document)?,
+        Output::Json => {
+            out::json(&driven.document)?;
+            // What refuses a migration is for people too, whatever the output at the end is.
+            let refused = summary::unaccepted(&driven.document.status);
+            let _ = write!(io::stderr(), "{refused}");
+        }
         Output::Text => out::text(&format!(
             "{}{}",
             summary::text(&driven.document),

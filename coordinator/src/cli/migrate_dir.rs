@@ -7,9 +7,11 @@ use std::{
 };
 
 use livmig_engine::{
+    left_out::LeftOutDocument,
     outcome::ExitCode,
     spec::{HostTarget, MigrationSpec, OnOverrun, Options},
 };
+use livmig_proto::control::{LeftOut, Reason};
 
 use super::{
     advice::MadeBy,
@@ -18,6 +20,7 @@ use super::{
     load_args::LoadArgs,
     out,
     report::Trouble,
+    summary::consent,
     values::{Output, Overrun, Verify, duration},
 };
 use crate::{
@@ -25,7 +28,8 @@ use crate::{
     failure::chain,
     host::{
         platform::HostPlatform,
-        registration::{Planned, Wish, plan, register},
+        preflight::Refusal,
+        registration::{PlanError, Planned, Wish, plan, register},
     },
     store::{folder::StateRoot, journal::FileJournal},
 };
@@ -59,6 +63,10 @@ pub(super) struct Args {
     /// Take over a destination that already holds something; what the source lacks is deleted there
     #[arg(long)]
     adopt: bool,
+    /// Reasons for which something grave may be left out: what is left out for another one refuses
+    /// the migration before the workload is stopped, and names itself
+    #[arg(long, value_name = "REASON,…", value_delimiter = ',')]
+    leave_out: Vec<Reason>,
     /// Do not ask for confirmation
     #[arg(short, long)]
     yes: bool,
@@ -102,9 +110,10 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, Trouble> {
     let planned = match plan(&wish, &root) {
         Ok(planned) => planned,
         Err(error) => {
+            let left_out = mounted(&error, &wish);
             let trouble = Trouble::from(error);
             if output == Output::Json && trouble.exit == ExitCode::Refused {
-                out::json(&refused(&wish, &trouble))?;
+                out::json(&refused(&wish, &trouble, left_out.as_ref()))?;
             }
             return Err(trouble);
         }
@@ -161,6 +170,7 @@ fn wish(args: Args, somebody: bool) -> Wish {
             verify: args.verify.into(),
             adopt: args.adopt,
             load: args.load.load(),
+            leave_out: args.leave_out.into_iter().collect(),
             ..Options::default()
         },
         mover: args.mover,
@@ -171,7 +181,7 @@ fn wish(args: Args, somebody: bool) -> Wish {
 fn shown(spec: &MigrationSpec, target: &HostTarget) -> String {
     format!(
         "migration    {}\nPATH         {}\nsource       {}\ndestination  {}{}\nstop with    {}\n\
-         start with   {}\nbudget       {:.0} s of downtime, otherwise {}\n",
+         start with   {}\nbudget       {:.0} s of downtime, otherwise {}\n{}",
         spec.name,
         target.path.display(),
         target.source.display(),
@@ -185,11 +195,41 @@ fn shown(spec: &MigrationSpec, target: &HostTarget) -> String {
         target.start_command,
         spec.options.max_downtime.as_secs_f64(),
         spec.options.on_overrun,
+        consent(&spec.options.leave_out)
     )
 }
 
+/// What is mounted below the source, told as a pass would, where the checks refuse that.
+fn mounted(error: &PlanError, wish: &Wish) -> Option<LeftOutDocument> {
+    let PlanError::Refused(Refusal::MountInside { points, .. }) = error else {
+        return None;
+    };
+    let source = wish.path.canonicalize().ok()?;
+    let mut left = LeftOut::new(Reason::Mount);
+    for point in points {
+        let below = point.strip_prefix(&source).unwrap_or(point);
+        left.add(below.display().to_string(), String::new());
+    }
+    Some(LeftOutDocument::new(&left, &wish.options.leave_out))
+}
+
 /// The document of a wish that the checks refused: nothing is stored of it.
-fn refused(wish: &Wish, trouble: &Trouble) -> serde_json::Value {
+fn refused(
+    wish: &Wish,
+    trouble: &Trouble,
+    left_out: Option<&LeftOutDocument>,
+) -> serde_json::Value {
+    let volumes: Vec<serde_json::Value> = left_out
+        .into_iter()
+        .map(|left| {
+            serde_json::json!({
+                "claim": wish.path,
+                "destination": wish.to,
+                "notCarried": {left.reason.name(): left.total},
+                "leftOut": [left],
+            })
+        })
+        .collect();
     serde_json::json!({
         "apiVersion": livmig_engine::document::API_VERSION,
         "kind": "Migration",
@@ -200,7 +240,7 @@ fn refused(wish: &Wish, trouble: &Trouble) -> serde_json::Value {
             "destination": wish.to,
             "stopCommand": wish.stop_command,
             "startCommand": wish.start_command,
-        }},
+        }, "options": {"leaveOut": wish.options.leave_out}},
         "status": {
             "phase": "Planned",
             "outcome": "refused",
@@ -208,7 +248,7 @@ fn refused(wish: &Wish, trouble: &Trouble) -> serde_json::Value {
             "hint": trouble.next,
             "workload": trouble.state,
             "passes": [],
-            "volumes": [],
+            "volumes": volumes,
         },
     })
 }

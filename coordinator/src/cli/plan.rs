@@ -1,13 +1,16 @@
 //! `plan`: whether a migration of a cluster's workload can work, and what it would do.
 
-use std::io::{self, IsTerminal as _};
+use std::{
+    collections::BTreeSet,
+    io::{self, IsTerminal as _},
+};
 
 use clap::ValueEnum;
 use livmig_engine::{
     document::API_VERSION,
     outcome::ExitCode,
     plan::{PlannedStep, plan},
-    spec::MigrationSpec,
+    spec::{MigrationSpec, MoverCapability},
 };
 use serde::Serialize;
 
@@ -15,6 +18,7 @@ use super::{
     cluster_flags::{ClusterFlags, of_cluster},
     findings, out,
     report::Trouble,
+    summary::consent,
     table::aligned,
     wish_args::WishArgs,
 };
@@ -147,14 +151,24 @@ fn what(spec: &MigrationSpec, context: &str) -> String {
     }));
     format!(
         "workload  {} in namespace {} of {context}\nbudget    {:.0} s of downtime, otherwise {}\n\
-         image     {}\n\n{}",
+         image     {}{}\n{}\n{}",
         target.workload,
         target.namespace,
         spec.options.max_downtime.as_secs_f64(),
         spec.options.on_overrun,
         target.mover.image,
+        capabilities(&target.mover.capabilities),
+        consent(&spec.options.leave_out),
         aligned(&rows),
     )
+}
+
+fn capabilities(given: &BTreeSet<MoverCapability>) -> String {
+    if given.is_empty() {
+        return String::new();
+    }
+    let names: Vec<&str> = given.iter().map(|capability| capability.name()).collect();
+    format!(", with {}", names.join(", "))
 }
 
 #[cfg(test)]

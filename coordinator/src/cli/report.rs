@@ -166,8 +166,12 @@ pub(super) fn of_outcome(
     };
     let hint = |otherwise: String| status.hint.clone().unwrap_or(otherwise);
     let next = |cause: &Cause| {
-        let advice = made_by.advice(cause);
-        hint(advice.map_or_else(|| format!("livmig-coord logs {name}"), str::to_owned))
+        let advice = made_by.advice(cause).map(str::to_owned);
+        // What is left out is advised on by the engine, unless the command knows better.
+        match (cause, advice) {
+            (Cause::LeftOut { .. }, Some(advice)) => advice,
+            (_, advice) => hint(advice.unwrap_or_else(|| format!("livmig-coord logs {name}"))),
+        }
     };
     match outcome {
         Outcome::Completed => None,
@@ -175,6 +179,21 @@ pub(super) fn of_outcome(
             Trouble::new(outcome.exit_code(), reason())
                 .with_state(UNCHANGED)
                 .with_next(hint(format!("livmig-coord logs {name}"))),
+        ),
+        Outcome::Failed {
+            cause: cause @ Cause::LeftOut { .. },
+        } => Some(
+            Trouble::new(
+                outcome.exit_code(),
+                format!("the migration is refused: {}", reason()),
+            )
+            .with_state(format!(
+                "nothing was changed at the workload: {}, its data was only read, and the \
+                     movers are gone{}",
+                status.workload,
+                kept(document)
+            ))
+            .with_next(next(cause)),
         ),
         Outcome::Failed { cause } => {
             Some(trouble("the migration was given up").with_next(next(cause)))
@@ -210,10 +229,23 @@ pub(super) fn of_outcome(
     }
 }
 
+/// Where a copy is that a migration which was given up has left behind.
+fn kept(document: &Document) -> String {
+    document
+        .spec
+        .target
+        .host()
+        .map_or_else(String::new, |target| {
+            format!("; what was copied lies in {}", target.destination.display())
+        })
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use livmig_engine::result::StepFailure;
-    use livmig_proto::control::{Fault, FaultCode, Side};
+    use livmig_proto::control::{Fault, FaultCode, Reason, Side};
 
     use super::*;
     use crate::cli::summary::tests::planned;
@@ -284,6 +316,26 @@ mod tests {
             .next
             .unwrap();
         assert!(!next.contains("rollback"), "{next}");
+    }
+
+    #[test]
+    fn what_would_be_left_out_is_refused_with_the_flag_that_allows_it() {
+        let reasons = BTreeMap::from([(Reason::Mount, 2)]);
+        let refused = Outcome::Failed {
+            cause: Cause::LeftOut { reasons },
+        };
+        let mut document = planned();
+        document.status.reason = refused.reason();
+        document.status.hint = Some("mend it, or --adopt --leave-out mount".to_owned());
+        let trouble = of_outcome(&refused, &document, MadeBy::MigrateDir).unwrap();
+        assert_eq!(trouble.exit.code(), 3);
+        assert!(trouble.error.contains("mount (2)"), "{trouble}");
+        let state = trouble.state.unwrap();
+        assert!(state.contains("never asked to stop"), "{state}");
+        assert!(state.contains("lies in /mnt/fast/data"), "{state}");
+        assert!(trouble.next.unwrap().ends_with("--leave-out mount"));
+        let demo = of_outcome(&refused, &document, MadeBy::Demo).unwrap();
+        assert!(!demo.next.unwrap().contains("--leave-out"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use livmig_engine::{
     document::{Document, DocumentStatus, VolumeDocument},
 };
 
-use livmig_proto::control::VerifyLevel;
+use livmig_proto::control::{Gravity, Reason, VerifyLevel};
 
 use super::values::bytes;
 
@@ -156,46 +156,86 @@ pub(super) fn proof(status: &DocumentStatus) -> String {
                 verify.digest_source,
                 verify.digest_destination
             );
-        } else if !volume.not_carried.is_empty() {
+        } else if !volume.left_out.is_empty() {
             text.push('\n');
         }
-        text.push_str(&not_carried(volume));
+        text.push_str(&left_out(volume));
     }
     text
 }
 
-/// Entries that are shown by name when they are not carried; programs get more of them.
+/// Entries that are shown by name where nothing hangs on them; programs get more of them.
 const NAMED_MAX: usize = 5;
 
-/// What exists at a volume's source and is not carried.
-fn not_carried(volume: &VolumeDocument) -> String {
+/// What exists at a volume's source and is not carried as it is: all of it that is listed where
+/// that refuses the migration, else a little.
+fn left_out(volume: &VolumeDocument) -> String {
     let mut text = String::new();
-    for (reason, count) in &volume.not_carried {
-        let _ = writeln!(text, "not carried: {reason} ({count})");
-    }
-    let mut unnamed = volume
-        .not_carried
-        .values()
-        .fold(0, |all: u64, count| all.saturating_add(*count));
-    for name in volume.not_carried_listed.iter().take(NAMED_MAX) {
-        let _ = writeln!(text, "  {name}");
-        unnamed = unnamed.saturating_sub(1);
-    }
-    if unnamed > 0 && !volume.not_carried_listed.is_empty() {
-        let _ = writeln!(text, "  and {unnamed} more");
+    for left in &volume.left_out {
+        let (word, shown) = match (left.gravity, left.consented) {
+            (Gravity::Slight, _) => ("", NAMED_MAX),
+            (Gravity::Grave, true) => ("as was said it may be, ", NAMED_MAX),
+            (Gravity::Grave, false) => ("and nobody said it may be, ", left.listed.len()),
+        };
+        let _ = writeln!(
+            text,
+            "left out: {} ({}): {word}{}",
+            left.reason,
+            left.total,
+            left.reason.meaning()
+        );
+        for entry in left.listed.iter().take(shown) {
+            let _ = if entry.detail.is_empty() {
+                writeln!(text, "  {}", entry.path)
+            } else {
+                writeln!(text, "  {} ({})", entry.path, entry.detail)
+            };
+        }
+        let named = u64::try_from(left.listed.len().min(shown)).unwrap_or(u64::MAX);
+        let unnamed = left.total.saturating_sub(named);
+        if unnamed > 0 && named > 0 {
+            let _ = writeln!(text, "  and {unnamed} more");
+        }
     }
     text
+}
+
+/// What refuses a migration, by volume and path; empty where nothing does.
+pub(super) fn unaccepted(status: &DocumentStatus) -> String {
+    let mut text = String::new();
+    for volume in &status.volumes {
+        let mut volume = volume.clone();
+        volume.left_out.retain(|left| !left.consented);
+        if !volume.left_out.is_empty() {
+            let _ = writeln!(text, "volume {}", volume.claim);
+            text.push_str(&left_out(&volume));
+        }
+    }
+    text
+}
+
+/// The line that says what may be left out; none where nothing grave may.
+pub(super) fn consent(reasons: &BTreeSet<Reason>) -> String {
+    if reasons.is_empty() {
+        return String::new();
+    }
+    let names: Vec<&str> = reasons.iter().map(|reason| reason.name()).collect();
+    format!("left out  {}, where there is such\n", names.join(", "))
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use livmig_engine::{
         document::{VerifyDocument, document},
+        left_out::LeftOutDocument,
         record::{Event, Record, SCHEMA},
         spec::{HostTarget, MigrationName, MigrationSpec, Options, Target},
         time::Timestamp,
     };
-    use livmig_proto::ids::{Epoch, MigrationUid};
+    use livmig_proto::{
+        control::LeftOut,
+        ids::{Epoch, MigrationUid},
+    };
 
     use super::*;
 
@@ -249,25 +289,41 @@ pub(super) mod tests {
         assert!(text.contains("\nphase       RolledBack\n"), "{text}");
     }
 
+    fn left(reason: Reason, paths: u64) -> LeftOutDocument {
+        let mut left = LeftOut::new(reason);
+        for id in 0..paths {
+            left.add(format!("run/{id}"), String::new());
+        }
+        LeftOutDocument::new(&left, &BTreeSet::from([Reason::LostFound]))
+    }
+
     #[test]
-    fn what_is_not_carried_follows_the_proof_with_a_few_names() {
+    fn what_is_left_out_follows_the_proof_all_of_it_where_that_refuses() {
         let mut document = planned();
         let [volume] = &mut document.status.volumes[..] else {
             panic!("{document:?}");
         };
-        volume.not_carried = [("mounted there", 1), ("socket", 7)]
-            .map(|(reason, count)| (reason.to_owned(), count))
-            .into();
-        volume.not_carried_listed = (0..8).map(|id| format!("run/{id}: socket")).collect();
-        let told = "\nnot carried: mounted there (1)\n\
-                    not carried: socket (7)\n\
-                    \x20 run/0: socket\n\
-                    \x20 run/1: socket\n\
-                    \x20 run/2: socket\n\
-                    \x20 run/3: socket\n\
-                    \x20 run/4: socket\n\
-                    \x20 and 3 more\n";
+        volume.left_out = vec![
+            left(Reason::Mount, 7),
+            left(Reason::LostFound, 1),
+            left(Reason::Flags, 8),
+        ];
+        volume.left_out[2].listed[0].detail = "immutable".to_owned();
+        let refused = "left out: mount (7): and nobody said it may be, something is mounted there; \
+                       the empty mount point is carried\n\
+                       \x20 run/0\n  run/1\n  run/2\n  run/3\n  run/4\n  run/5\n  run/6\n";
+        let told = format!(
+            "\n{refused}left out: lost-found (1): as was said it may be, {}\n  run/0\n\
+             left out: flags (8): {}\n\
+             \x20 run/0 (immutable)\n  run/1\n  run/2\n  run/3\n  run/4\n  and 3 more\n",
+            Reason::LostFound.meaning(),
+            Reason::Flags.meaning(),
+        );
         assert_eq!(proof(&document.status), told);
+        assert_eq!(
+            unaccepted(&document.status),
+            format!("volume /srv/data\n{refused}")
+        );
 
         document.status.volumes[0].verify = Some(VerifyDocument {
             level: VerifyLevel::Readback,
@@ -284,15 +340,13 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn one_that_is_not_carried_is_named_and_nothing_more_is_promised() {
+    fn nothing_is_refused_where_nothing_grave_lacks_consent() {
         let mut document = planned();
-        let volume = &mut document.status.volumes[0];
-        volume.not_carried.insert("socket".to_owned(), 1);
-        volume.not_carried_listed = vec!["s: socket".to_owned()];
-        assert_eq!(
-            proof(&document.status),
-            "\nnot carried: socket (1)\n  s: socket\n"
-        );
+        document.status.volumes[0].left_out = vec![left(Reason::LostFound, 1)];
+        assert_eq!(unaccepted(&document.status), "");
+        assert_eq!(consent(&BTreeSet::new()), "");
+        let reasons = BTreeSet::from([Reason::LostFound, Reason::Mount]);
+        assert!(consent(&reasons).contains("mount, lost-found"));
     }
 
     #[test]

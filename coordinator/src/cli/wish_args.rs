@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use livmig_engine::{
     outcome::ExitCode,
-    spec::{OnOverrun, Options},
+    spec::{MoverCapability, OnOverrun, Options},
 };
-use livmig_proto::ids::MigrationUid;
+use livmig_proto::{control::Reason, ids::MigrationUid};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use super::{
@@ -49,6 +49,15 @@ pub(super) struct WishArgs {
     /// The Secret of the namespace with which that image is pulled
     #[arg(long, value_name = "NAME")]
     image_pull_secret: Option<String>,
+    /// What the movers may do beyond the ordinary, where the namespace enforces no Pod Security level:
+    /// `SYS_ADMIN` carries trusted.* and most security.* attributes, LEASE finds who still writes
+    /// to files of other owners
+    #[arg(long, value_name = "CAP,…", value_delimiter = ',')]
+    mover_capabilities: Vec<MoverCapability>,
+    /// Reasons for which something grave may be left out: what is left out for another one refuses
+    /// the migration before the workload is stopped, and names itself
+    #[arg(long, value_name = "REASON,…", value_delimiter = ',')]
+    leave_out: Vec<Reason>,
     /// The longest downtime to accept
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
     max_downtime: Duration,
@@ -91,12 +100,14 @@ impl WishArgs {
             pre_stop: self.pre_stop_exec,
             mover_image: self.mover_image,
             pull_secret: self.image_pull_secret,
+            capabilities: self.mover_capabilities.into_iter().collect(),
             options: Options {
                 max_downtime: self.max_downtime,
                 on_overrun: self.on_overrun.map_or(otherwise, OnOverrun::from),
                 verify: self.verify.into(),
                 adopt: self.adopt,
                 load: self.load.load(),
+                leave_out: self.leave_out.into_iter().collect(),
                 ..Options::default()
             },
         })
@@ -105,6 +116,8 @@ impl WishArgs {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use clap::Parser;
 
     use super::*;
@@ -129,6 +142,29 @@ mod tests {
         let another = parsed.wish.wish(true).unwrap();
         assert_eq!(another.options.on_overrun, OnOverrun::Ask);
         assert_ne!(another.uid, wish.uid);
+    }
+
+    #[test]
+    fn reasons_and_capabilities_are_lists_of_known_names() {
+        let line = "x sts/db --to-class fast --leave-out mount,lost-found --leave-out encrypted \
+                    --mover-capabilities CAP_SYS_ADMIN,lease";
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let wish = Only::try_parse_from(&words)
+            .unwrap()
+            .wish
+            .wish(false)
+            .unwrap();
+        let reasons = [Reason::Mount, Reason::LostFound, Reason::Encrypted];
+        assert_eq!(wish.options.leave_out, BTreeSet::from(reasons));
+        assert_eq!(wish.capabilities, BTreeSet::from(MoverCapability::ALL));
+        for (flag, known) in [
+            ("--leave-out", "lost-found"),
+            ("--mover-capabilities", "LEASE"),
+        ] {
+            let words = ["x", "sts/db", "--to-class", "fast", flag, "socket"];
+            let error = Only::try_parse_from(words).unwrap_err().to_string();
+            assert!(error.contains(known), "{error}");
+        }
     }
 
     #[test]

@@ -69,6 +69,17 @@ pub enum ControlError {
         /// Where the mover listens.
         peer: Peer,
     },
+    /// The mover does not say what it leaves out as this coordinator would hear it.
+    #[error(
+        "The mover at {peer} is {program}, which is too old to tell this coordinator what it leaves \
+         out; use a livmig-mover of the coordinator's version"
+    )]
+    Old {
+        /// Where the mover listens.
+        peer: Peer,
+        /// What it calls itself.
+        program: String,
+    },
     /// The request could not be put on the wire.
     #[error("The request to the mover could not be encoded")]
     Encode(#[source] DecodeError),
@@ -85,6 +96,7 @@ impl ControlError {
             Self::Refused(fault) => fault.code.is_transient(),
             Self::Handshake { .. }
             | Self::Unexpected { .. }
+            | Self::Old { .. }
             | Self::Encode(_)
             | Self::Identity(_) => false,
         }

@@ -41,6 +41,9 @@ use self::connection::{Pending, serve};
 /// How long connecting, the handshake and the first greeting may take, each.
 const GREETING_MAX: Duration = Duration::from_secs(10);
 
+/// The minor version since which a mover says by reasons what it leaves out.
+const TELLS_REASONS: u32 = 2;
+
 /// How long a mover may say nothing at all while a request is under way; it reports progress
 /// several times a second.
 const SILENCE_MAX: Duration = Duration::from_mins(1);
@@ -132,6 +135,12 @@ impl ControlClient {
             .ask(RequestBody::Hello, GREETING_MAX, &mut |_| ())
             .await?
         {
+            ResponseBody::Welcome(welcome) if welcome.version < TELLS_REASONS => {
+                Err(ControlError::Old {
+                    peer: self.peer.clone(),
+                    program: welcome.program,
+                })
+            }
             ResponseBody::Welcome(welcome) => Ok(*welcome),
             _ => Err(self.unexpected()),
         }
@@ -385,6 +394,27 @@ mod tests {
             client.hello().await.unwrap_err(),
             ControlError::Lost { .. }
         ));
+    }
+
+    #[tokio::test]
+    async fn a_mover_that_cannot_say_what_it_leaves_out_is_not_used() {
+        for (version, used) in [(control::VERSION, true), (1, false)] {
+            let client = connected(move |_| {
+                let welcome = crate::sim::world::World::new(crate::sim::world::Nature::default())
+                    .welcome(Side::Source, Epoch(3));
+                vec![ResponseBody::Welcome(Box::new(Welcome {
+                    version,
+                    ..welcome
+                }))]
+            })
+            .await;
+            let greeted = client.hello().await;
+            assert_eq!(greeted.is_ok(), used, "{greeted:?}");
+            if let Err(error) = greeted {
+                assert!(!error.is_transient(), "{error}");
+                assert!(error.to_string().contains("too old"), "{error}");
+            }
+        }
     }
 
     #[tokio::test]

@@ -107,7 +107,7 @@ impl HostPlatform {
             source: self.target.source.clone(),
             destination: self.target.destination.clone(),
         };
-        preflight::check(&volumes, self.spec.options.adopt, &self.state)
+        preflight::check(&volumes, &self.spec.options, &self.state)
             .map_err(|refusal| failure::refused(&refusal))?;
         let mut warnings = Vec::new();
         if !rustix::process::geteuid().is_root() {

@@ -113,7 +113,7 @@ pub fn plan(wish: &Wish, root: &StateRoot) -> Result<Planned, PlanError> {
     if let Some(error) = in_the_way(root, &volumes)? {
         return Err(error);
     }
-    preflight::check(&volumes, wish.options.adopt, root.path())?;
+    preflight::check(&volumes, &wish.options, root.path())?;
     let mut uid = [0; 16];
     SystemRandom::new()
         .fill(&mut uid)

@@ -1,7 +1,7 @@
 //! The pod of one mover. Pure.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
@@ -18,7 +18,7 @@ use k8s_openapi::{
         apis::meta::v1::{ObjectMeta, OwnerReference},
     },
 };
-use livmig_engine::spec::RunAs;
+use livmig_engine::spec::{MoverCapability, RunAs};
 use livmig_proto::control::Side;
 
 /// Where a mover listens for its coordinator (TCP).
@@ -67,6 +67,8 @@ pub struct MoverPod<'a> {
     pub ipv6: bool,
     /// As whom it runs where it may be no more than the workload; none where it may be root.
     pub run_as: Option<RunAs>,
+    /// What it may do beyond the ordinary, as far as its end has use for it.
+    pub extra: &'a BTreeSet<MoverCapability>,
 }
 
 impl MoverPod<'_> {
@@ -148,13 +150,20 @@ impl MoverPod<'_> {
     }
 
     fn capabilities(&self) -> Capabilities {
-        let add = match (self.run_as, self.side) {
+        let own = match (self.run_as, self.side) {
             (Some(_), _) => None,
             (None, Side::Source) => Some(SOURCE_CAPABILITIES.as_slice()),
             (None, Side::Destination) => Some(DESTINATION_CAPABILITIES.as_slice()),
         };
+        let extra = || {
+            let serving = self.extra.iter().filter(|extra| extra.serves(self.side));
+            serving.map(|extra| extra.name())
+        };
         Capabilities {
-            add: add.map(|names| names.iter().map(|&name| name.to_owned()).collect()),
+            add: own.map(|own| {
+                let all = own.iter().copied().chain(extra());
+                all.map(str::to_owned).collect()
+            }),
             drop: Some(vec!["ALL".to_owned()]),
         }
     }
@@ -352,6 +361,10 @@ mod tests {
     }
 
     fn made_as(side: Side, run_as: Option<RunAs>) -> Value {
+        made_with(side, run_as, &BTreeSet::new())
+    }
+
+    fn made_with(side: Side, run_as: Option<RunAs>, extra: &BTreeSet<MoverCapability>) -> Value {
         let template: PodSpec = serde_json::from_value(json!({
             "containers": [],
             "nodeSelector": {"disk": "ssd"},
@@ -373,6 +386,7 @@ mod tests {
             pull_secret: Some("pull"),
             ipv6: false,
             run_as,
+            extra,
         };
         serde_json::to_value(pod.pod()).unwrap()
     }
@@ -420,6 +434,31 @@ mod tests {
                 .unwrap()
                 .contains(&json!("--data=0.0.0.0:7401"))
         );
+    }
+
+    #[test]
+    fn a_mover_gets_what_it_is_given_beyond_its_own_as_far_as_its_end_has_use_for_it() {
+        let all = BTreeSet::from(MoverCapability::ALL);
+        let added = |side| {
+            let pod = made_with(side, None, &all);
+            let context = pod["spec"]["containers"][0]["securityContext"].clone();
+            assert_eq!(context["capabilities"]["drop"], json!(["ALL"]));
+            assert_eq!(context["allowPrivilegeEscalation"], false);
+            context["capabilities"]["add"].clone()
+        };
+        // The API server refuses CAP_SYS_ADMIN by that name beside the forbidden escalation.
+        assert_eq!(
+            added(Side::Source),
+            json!(["DAC_OVERRIDE", "SYS_ADMIN", "LEASE"])
+        );
+        let destination = added(Side::Destination);
+        assert!(
+            destination
+                .as_array()
+                .unwrap()
+                .contains(&json!("SYS_ADMIN"))
+        );
+        assert!(!destination.as_array().unwrap().contains(&json!("LEASE")));
     }
 
     #[test]

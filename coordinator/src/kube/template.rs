@@ -338,6 +338,7 @@ mod tests {
                 image: String::new(),
                 pull_secret: None,
                 run_as: None,
+                capabilities: std::collections::BTreeSet::new(),
             },
             pre_stop: None,
             update_template: true,

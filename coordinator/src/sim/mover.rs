@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use livmig_engine::time::Timestamp;
 use livmig_proto::{
-    control::{Fault, FaultCode, PassKind, PassReport, PassSeconds, Side, VerifyLevel, Welcome},
+    control::{
+        Fault, FaultCode, LeftOut, PassKind, PassReport, PassSeconds, Side, VerifyLevel, Welcome,
+    },
     ids::{Epoch, MigrationUid, PassNumber},
 };
 
@@ -159,7 +161,16 @@ impl World {
             digest_destination: digest(End::Destination),
             faults_total: u64::try_from(faults.len()).unwrap_or(u64::MAX),
             faults,
-            left_out: Vec::new(),
+            left_out: self
+                .left_out
+                .iter()
+                .filter(|(_, from)| pass.number >= *from)
+                .map(|(reason, _)| {
+                    let mut left = LeftOut::new(*reason);
+                    left.add("a".to_owned(), String::new());
+                    left
+                })
+                .collect(),
         }
     }
 
@@ -170,7 +181,7 @@ impl World {
     }
 
     /// What a mover of this world says of itself.
-    pub(super) fn welcome(&self, side: Side, epoch: Epoch) -> Welcome {
+    pub(crate) fn welcome(&self, side: Side, epoch: Epoch) -> Welcome {
         Welcome {
             version: 0,
             program: "sim".to_owned(),

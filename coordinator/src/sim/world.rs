@@ -8,7 +8,10 @@ use livmig_engine::{
     step::Step,
     time::Timestamp,
 };
-use livmig_proto::ids::Epoch;
+use livmig_proto::{
+    control::{Reason, unconsented},
+    ids::{Epoch, PassNumber},
+};
 
 use super::{clock::SimClock, mover::Pass};
 use crate::driver::Clock;
@@ -56,6 +59,8 @@ pub struct World {
     pub movers: Option<Epoch>,
     /// How fast everything is.
     pub nature: Nature,
+    /// What passes leave out, each from a certain pass on.
+    pub left_out: Vec<(Reason, PassNumber)>,
     /// What went wrong, in words; must stay empty.
     pub violations: Vec<String>,
     pub(super) pass: Option<Pass>,
@@ -102,6 +107,7 @@ impl World {
             fenced: false,
             movers: None,
             nature,
+            left_out: Vec::new(),
             violations: Vec::new(),
             pass: None,
             proof: None,
@@ -230,6 +236,10 @@ impl World {
     /// What a stored record means for the invariants.
     pub(super) fn recorded(&mut self, record: &Record) {
         let before = self.machine.as_ref().map(progress);
+        let ran = self
+            .machine
+            .as_ref()
+            .is_some_and(|machine| machine.state().is_before_quiesce());
         let was_back = matches!(self.machine.as_ref().map(Machine::state), Some(State::Halted { at, .. })
             if matches!(**at, State::RollingBack { .. }));
         match &mut self.machine {
@@ -253,7 +263,13 @@ impl World {
         match &record.event {
             // Whoever takes over has not watched.
             Event::Adopted => self.proof = None,
-            Event::Commit { .. } => self.commit(record.epoch),
+            Event::Commit { .. } => {
+                self.commit(record.epoch);
+                self.check_consent("COMMIT");
+            }
+            Event::Intent {
+                step: Step::Quiesce,
+            } if ran => self.check_consent("the stop"),
             Event::Intent {
                 step: Step::Unquiesce,
             } if !self.committed => {
@@ -267,6 +283,20 @@ impl World {
             _ => {}
         }
         self.check();
+    }
+
+    /// What the last pass left out has consent, or needs none.
+    fn check_consent(&mut self, before: &str) {
+        let options = self.machine.as_ref().map(|machine| &machine.spec().options);
+        let consent = options.map(|options| options.leave_out.clone());
+        let report = self.pass.as_ref().and_then(|pass| pass.report.as_ref());
+        let left = report.iter().flat_map(|report| &report.left_out);
+        let missing = unconsented(left, &consent.unwrap_or_default());
+        if !missing.is_empty() {
+            self.violate(&format!(
+                "{missing:?} is left out without consent at {before}"
+            ));
+        }
     }
 
     fn commit(&mut self, epoch: Epoch) {

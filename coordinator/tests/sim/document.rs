@@ -68,7 +68,7 @@ fn a_completed_migration_is_told_in_full() {
     assert_eq!(verify["level"], "readback");
     assert_eq!(verify["digestSource"], verify["digestDestination"]);
     assert_ne!(verify["digestSource"], "");
-    for key in ["notCarried", "notCarriedListed"] {
+    for key in ["notCarried", "leftOut"] {
         assert!(volume.get(key).is_none(), "{key} without anything left out");
     }
 

@@ -9,6 +9,7 @@
     reason = "a test fails by panicking; clippy sees that of test functions, not of what they call"
 )]
 
+mod consent;
 mod deaths;
 mod document;
 mod driver;

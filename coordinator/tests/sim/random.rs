@@ -9,6 +9,7 @@ use livmig_coord::{
     },
 };
 use livmig_engine::{request::Request, result::FailureKind, spec::Options};
+use livmig_proto::{control::Reason, ids::PassNumber};
 use proptest::{collection::vec, prelude::*, sample::select};
 
 use crate::{RESUME, assert_good_end, resume_to_the_end, start};
@@ -53,6 +54,9 @@ fn faults() -> impl Strategy<Value = Vec<Fault>> {
     vec(fault, 0..5)
 }
 
+/// Grave without consent, and slight.
+const REASONS: &[Reason] = &[Reason::Mount, Reason::Flags];
+
 /// What happens to one coordinator: it dies after so many polls, and somebody asks for something
 /// after so many.
 fn life() -> impl Strategy<Value = (u32, Option<(u32, Request)>)> {
@@ -75,9 +79,14 @@ proptest! {
         lives in vec(life(), 1..5),
         probes_know in any::<bool>(),
         gap in 0u64..30,
+        left_out in proptest::option::weighted(0.3, (select(REASONS), 1u32..8)),
     ) {
         let nature = Nature { probes_know, ..Nature::default() };
         let sim = Sim::new(nature, faults.clone());
+        sim.world().left_out = left_out
+            .map(|(reason, from)| (reason, PassNumber(from)))
+            .into_iter()
+            .collect();
         let mut last = Life::Crashed;
         for (polls, request) in &lives {
             let begin = if sim.records().is_empty() {

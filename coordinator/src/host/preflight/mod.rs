@@ -13,9 +13,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use livmig_engine::spec::Options;
+use livmig_proto::control::Reason;
 use rustix::fs::{Access, access};
 
-use self::mounts::mount_below;
+use self::mounts::mounts_below;
 use super::link;
 
 /// A link and two directories that fit each other; every path is absolute and UTF-8.
@@ -105,7 +107,7 @@ pub fn resolve(path: &Path, to: &Path) -> Result<Volumes, Refusal> {
 }
 
 /// Checks that the volumes are fit for a migration whose state lies below `state`.
-pub fn check(volumes: &Volumes, adopt: bool, state: &Path) -> Result<(), Refusal> {
+pub fn check(volumes: &Volumes, options: &Options, state: &Path) -> Result<(), Refusal> {
     let Volumes {
         path,
         source,
@@ -137,8 +139,13 @@ pub fn check(volumes: &Volumes, adopt: bool, state: &Path) -> Result<(), Refusal
         path: PathBuf::from("/proc/self/mountinfo"),
         source,
     })?;
-    if let Some(inside) = mount_below(&mounts, source) {
-        return Err(Refusal::MountInside(inside));
+    let inside = mounts_below(&mounts, source);
+    let consent = &options.leave_out;
+    if !inside.is_empty() && !consent.contains(&Reason::Mount) {
+        return Err(Refusal::MountInside {
+            points: inside.into_iter().collect(),
+            consent: consent.clone(),
+        });
     }
     allowed("read", source, Access::READ_OK | Access::EXEC_OK)?;
     allowed(
@@ -149,7 +156,9 @@ pub fn check(volumes: &Volumes, adopt: bool, state: &Path) -> Result<(), Refusal
     if destination.exists() {
         let all = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
         allowed("write to", destination, all)?;
-        if !adopt && let Some(example) = first_entry(destination)? {
+        if !options.adopt
+            && let Some(example) = first_entry(destination)?
+        {
             return Err(Refusal::NotEmpty {
                 path: destination.clone(),
                 example,
@@ -265,7 +274,11 @@ mod tests {
 
     fn plan(path: &Path, to: &Path, adopt: bool) -> Result<Volumes, Refusal> {
         let volumes = resolve(path, to)?;
-        check(&volumes, adopt, Path::new("/nowhere/state"))?;
+        let options = Options {
+            adopt,
+            ..Options::default()
+        };
+        check(&volumes, &options, Path::new("/nowhere/state"))?;
         Ok(volumes)
     }
 
@@ -384,7 +397,7 @@ mod tests {
             ("source", "old/state/livmig"),
             ("destination", "new/livmig"),
         ] {
-            let refusal = check(&volumes, false, &root.join(state)).unwrap_err();
+            let refusal = check(&volumes, &Options::default(), &root.join(state)).unwrap_err();
             assert!(
                 matches!(refusal, Refusal::StateInside { end: found, .. } if found == end),
                 "{refusal}"

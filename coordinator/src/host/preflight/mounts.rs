@@ -1,18 +1,20 @@
 //! File systems mounted inside a directory.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     os::unix::ffi::OsStringExt as _,
     path::{Path, PathBuf},
 };
 
-/// The first mount point strictly below `root` in the text of /proc/self/mountinfo.
-pub(super) fn mount_below(mounts: &[u8], root: &Path) -> Option<PathBuf> {
+/// The mount points strictly below `root` in the text of /proc/self/mountinfo, each once.
+pub(super) fn mounts_below(mounts: &[u8], root: &Path) -> BTreeSet<PathBuf> {
     mounts
         .split(|byte| *byte == b'\n')
         .filter_map(|line| line.split(|byte| *byte == b' ').nth(4))
         .map(|field| PathBuf::from(OsString::from_vec(unescape_octal(field))))
-        .find(|point| point != root && point.starts_with(root))
+        .filter(|point| point != root && point.starts_with(root))
+        .collect()
 }
 
 /// The kernel writes blanks and backslashes in mount points as three octal digits.
@@ -44,12 +46,18 @@ mod tests {
     fn mounts_below_the_source_are_found() {
         let mounts = b"22 1 8:1 / / rw - ext4 /dev/a rw\n\
             23 22 8:2 / /srv/my\\040data rw - ext4 /dev/b rw\n\
-            24 23 8:3 / /srv/my\\040data/wal rw - ext4 /dev/c rw\n";
+            24 23 8:3 / /srv/my\\040data/wal rw - ext4 /dev/c rw\n\
+            25 24 8:4 / /srv/my\\040data/wal rw - ext4 /dev/d rw\n";
         assert_eq!(
-            mount_below(mounts, Path::new("/srv/my data")),
-            Some(PathBuf::from("/srv/my data/wal"))
+            mounts_below(mounts, Path::new("/srv/my data")),
+            BTreeSet::from([PathBuf::from("/srv/my data/wal")])
         );
-        assert_eq!(mount_below(mounts, Path::new("/srv/my")), None);
-        assert_eq!(mount_below(mounts, Path::new("/srv/my data/wal")), None);
+        assert_eq!(
+            mounts_below(mounts, Path::new("/srv")).len(),
+            2,
+            "one is mounted twice"
+        );
+        assert!(mounts_below(mounts, Path::new("/srv/my")).is_empty());
+        assert!(mounts_below(mounts, Path::new("/srv/my data/wal")).is_empty());
     }
 }

@@ -1,10 +1,13 @@
 //! Why a migration cannot be made, and what a person can do about it.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     io,
     path::{Path, PathBuf},
 };
+
+use livmig_proto::{control::Reason, limits::LISTED_MAX};
 
 use crate::host::link;
 
@@ -64,9 +67,17 @@ pub enum Refusal {
         /// One of its entries.
         example: OsString,
     },
-    /// Another file system is mounted below the source; its files would not be carried.
-    #[error("Another file system is mounted inside the source, at {}", .0.display())]
-    MountInside(PathBuf),
+    /// Something is mounted below the source, and nobody has said that it may be left out.
+    #[error(
+        "What is mounted inside the source would be left out, and nobody has said that it may: {}",
+        listed(.points)
+    )]
+    MountInside {
+        /// Where.
+        points: Vec<PathBuf>,
+        /// What may be left out.
+        consent: BTreeSet<Reason>,
+    },
     /// livmig's own state would be moved while it changes.
     #[error("livmig's state folder {} lies inside the {end}", .state.display())]
     StateInside {
@@ -130,7 +141,17 @@ impl Refusal {
                  the source does not hold is deleted there"
                     .to_owned()
             }
-            Self::MountInside(path) => format!("umount {}", shell(path)),
+            Self::MountInside { points, consent } => {
+                let mut names: BTreeSet<Reason> = consent.clone();
+                names.insert(Reason::Mount);
+                let names: Vec<&str> = names.into_iter().map(Reason::name).collect();
+                let points: Vec<String> = points.iter().take(1).map(|path| shell(path)).collect();
+                format!(
+                    "umount {}; or migrate it by itself, and leave it out here with --leave-out {}",
+                    points.join(" "),
+                    names.join(",")
+                )
+            }
             Self::StateInside { .. } => {
                 "set XDG_STATE_HOME to a folder outside both directories".to_owned()
             }
@@ -142,6 +163,20 @@ impl Refusal {
             }
         }
     }
+}
+
+/// Some of `paths` by name.
+fn listed(paths: &[PathBuf]) -> String {
+    let named: Vec<String> = paths
+        .iter()
+        .take(LISTED_MAX)
+        .map(|path| path.display().to_string())
+        .collect();
+    let more = match paths.len() - named.len() {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    format!("{}{more}", named.join(", "))
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

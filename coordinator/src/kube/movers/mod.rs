@@ -392,6 +392,7 @@ impl Movers {
             pull_secret: self.target.mover.pull_secret.as_deref(),
             ipv6: place.ipv6,
             run_as,
+            extra: &self.target.mover.capabilities,
         };
         ensure::object(&pods, "pod", &pod.pod()).await?;
         ensure::running(&self.cluster, &name).await

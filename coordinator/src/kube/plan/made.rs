@@ -34,6 +34,7 @@ pub(super) fn wish() -> Wish {
         pre_stop: None,
         mover_image: DEFAULT_MOVER_IMAGE.to_owned(),
         pull_secret: None,
+        capabilities: std::collections::BTreeSet::new(),
         options: Options::default(),
     }
 }

@@ -82,6 +82,7 @@ fn spec(case: &Case<'_>) -> Option<MigrationSpec> {
                 image: wish.mover_image.clone(),
                 pull_secret: wish.pull_secret.clone(),
                 run_as: checks::run_as(case),
+                capabilities: wish.capabilities.clone(),
             },
             pre_stop: wish.pre_stop.clone(),
             update_template: wish.update_template,

@@ -1,8 +1,13 @@
 //! What a user asks of a cluster's workload, in the words of the command line.
 
-use std::{collections::BTreeMap, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    str::FromStr,
+};
 
-use livmig_engine::spec::{KubernetesTarget, MigrationSpec, Options, WorkloadKind};
+use livmig_engine::spec::{
+    KubernetesTarget, MigrationSpec, MoverCapability, Options, WorkloadKind,
+};
 use livmig_proto::ids::MigrationUid;
 
 /// What a user asks for.
@@ -28,6 +33,8 @@ pub struct Wish {
     pub mover_image: String,
     /// The Secret with which it is pulled.
     pub pull_secret: Option<String>,
+    /// What the movers may do beyond the ordinary.
+    pub capabilities: BTreeSet<MoverCapability>,
     /// How the migration behaves.
     pub options: Options,
 }
@@ -58,6 +65,7 @@ impl Wish {
             pre_stop: target.pre_stop.clone(),
             mover_image: target.mover.image.clone(),
             pull_secret: target.mover.pull_secret.clone(),
+            capabilities: target.mover.capabilities.clone(),
             options: spec.options.clone(),
         })
     }

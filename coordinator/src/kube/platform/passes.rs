@@ -3,7 +3,10 @@
 use std::sync::PoisonError;
 
 use futures::future::{join_all, try_join_all};
-use livmig_engine::result::{StepFailure, StepOutcome, VolumePass};
+use livmig_engine::{
+    left_out::bound,
+    result::{StepFailure, StepOutcome, VolumePass},
+};
 use livmig_proto::{
     control::{PassKind, PassReport, PassRequest},
     ids::{Epoch, PassNumber},
@@ -19,6 +22,10 @@ use crate::{
     load,
     platform::Context,
 };
+
+/// Bytes of paths of what all volumes leave out that one record of the journal holds: an object has
+/// room for 1 MiB.
+const LISTED_BYTES_MAX: usize = 256 << 10;
 
 impl KubePlatform {
     /// Runs one pass on every volume. When the pass of one fails the others go on to their end.
@@ -41,10 +48,11 @@ impl KubePlatform {
                     report,
                 })
             });
-        let reports = join_all(passes)
+        let mut reports = join_all(passes)
             .await
             .into_iter()
             .collect::<Result<Vec<_>, StepFailure>>()?;
+        bound(&mut reports, LISTED_BYTES_MAX);
         if kind == PassKind::Final {
             self.last_final
                 .lock()

@@ -2,6 +2,7 @@
 
 mod access;
 mod attachments;
+mod attributes;
 mod autoscaler;
 mod capacity;
 mod claim_state;
@@ -37,6 +38,7 @@ pub(super) type Check = fn(&Case<'_>) -> Vec<Finding>;
 pub(super) const ALL: &[Check] = &[
     access::check,
     attachments::check,
+    attributes::check,
     autoscaler::check,
     capacity::check,
     claim_state::check,

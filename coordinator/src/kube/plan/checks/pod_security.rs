@@ -21,6 +21,7 @@ pub(super) fn check(case: &Case<'_>) -> Vec<Finding> {
             .hint("move the data out by hand; a deletion cannot be taken back"),
         );
     }
+    findings.extend(forbidden(case, &object));
     if !is_restricted(case) {
         return findings;
     }
@@ -65,6 +66,44 @@ pub(super) fn check(case: &Case<'_>) -> Vec<Finding> {
     findings
 }
 
+/// What the namespace forbids of what the movers were to get.
+fn forbidden(case: &Case<'_>, object: &str) -> Option<Finding> {
+    let level = level(case).filter(|_| !admits_capabilities(case))?;
+    let names: Vec<&str> = case
+        .wish
+        .capabilities
+        .iter()
+        .map(|capability| capability.name())
+        .collect();
+    (!names.is_empty()).then(|| {
+        Finding::error(
+            object,
+            format!(
+                "It enforces the Pod Security level {level}, which admits no pod with the \
+                 capability {}",
+                names.join(" or ")
+            ),
+        )
+        .hint(format!(
+            "leave out --mover-capabilities; or, for the time of the migration: {}",
+            privileged(case)
+        ))
+    })
+}
+
+/// The command that lets any pod into the namespace.
+pub(super) fn privileged(case: &Case<'_>) -> String {
+    format!(
+        "kubectl label --overwrite namespace {} {ENFORCE}=privileged",
+        case.view.namespace
+    )
+}
+
+/// Whether the namespace admits pods that may do more than most.
+pub(super) fn admits_capabilities(case: &Case<'_>) -> bool {
+    !matches!(level(case), Some("baseline" | "restricted"))
+}
+
 /// As whom the movers run; none where they may be root, and where that cannot be told.
 pub(in crate::kube::plan) fn run_as(case: &Case<'_>) -> Option<RunAs> {
     if is_restricted(case) {
@@ -75,12 +114,14 @@ pub(in crate::kube::plan) fn run_as(case: &Case<'_>) -> Option<RunAs> {
 }
 
 fn is_restricted(case: &Case<'_>) -> bool {
-    let namespace = case.view.namespace_object.as_ref();
-    namespace
-        .and_then(|namespace| namespace.metadata.labels.as_ref())
-        .and_then(|labels| labels.get(ENFORCE))
-        .map(String::as_str)
-        == Some("restricted")
+    level(case) == Some("restricted")
+}
+
+/// The Pod Security level that the namespace enforces by its label.
+fn level<'a>(case: &Case<'a>) -> Option<&'a str> {
+    let namespace = case.view.namespace_object.as_ref()?;
+    let labels = namespace.metadata.labels.as_ref()?;
+    labels.get(ENFORCE).map(String::as_str)
 }
 
 /// As whom the workload runs, by its template; or why that cannot be told.
@@ -119,6 +160,7 @@ fn identity(case: &Case<'_>) -> Result<RunAs, String> {
 
 #[cfg(test)]
 mod tests {
+    use livmig_engine::spec::MoverCapability;
     use serde_json::{Value, json};
 
     use super::*;
@@ -165,6 +207,30 @@ mod tests {
             fs_group: Some(2000),
         };
         assert_eq!(planned(&view), Some(run_as));
+    }
+
+    #[test]
+    fn capabilities_are_refused_where_the_namespace_forbids_them() {
+        let user = json!({"securityContext": {"runAsUser": 1000, "fsGroup": 1000}});
+        let mut wish = made::wish();
+        wish.capabilities.insert(MoverCapability::SysAdmin);
+        for (level, refuses) in [
+            ("restricted", true),
+            ("baseline", true),
+            ("privileged", false),
+        ] {
+            let view = view(level, &user);
+            let report = whole(&view, &wish);
+            let refused = report.errors().find(|finding| {
+                finding.message.contains("SYS_ADMIN") && finding.hint.contains("=privileged")
+            });
+            assert_eq!(refused.is_some(), refuses, "{level}: {report:#?}");
+            assert_eq!(report.spec.is_none(), refuses, "{level}");
+        }
+        let view = made::view();
+        let spec = whole(&view, &wish).spec.unwrap();
+        let given = &spec.target.kubernetes().unwrap().mover.capabilities;
+        assert_eq!(*given, wish.capabilities);
     }
 
     #[test]
