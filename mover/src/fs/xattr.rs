@@ -50,7 +50,7 @@ impl ReadError {
         match self {
             Self::List(Errno::TOOBIG) => unsupported(format!(
                 "{side}: the names of the entry's extended attributes take more than 64 KiB together, \
-                 and the kernel lists no more"
+                 and the kernel lists no more; remove some of them"
             )),
             Self::List(errno) => fault::at(side, path, "list the extended attributes", errno),
             Self::Value(name, errno) => {
@@ -59,7 +59,7 @@ impl ReadError {
             }
             Self::TooMuch => unsupported(format!(
                 "{side}: the entry's extended attributes take more than {} MiB together, which is more \
-                 than livmig carries of one entry",
+                 than livmig carries of one entry; remove some of them",
                 XATTR_TOTAL_MAX >> 20
             )),
         }

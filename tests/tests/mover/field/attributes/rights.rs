@@ -7,9 +7,9 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use livmig_proto::{
-    control::{PassKind, PassReport, Reason, Side},
+    control::{PassKind, PassReport, Reason, RequestBody, ResponseBody, Side, VerifyLevel},
     ids::Epoch,
 };
 use livmig_tests::{
@@ -17,10 +17,11 @@ use livmig_tests::{
     control::{Keys, Mover},
     mounts::{self, Mount},
     require,
-    run::{Finished, run},
+    run::{Finished, LIMIT, run},
     scratch::Scratch,
     skip,
 };
+use rustix::process::Signal;
 
 use super::{
     super::{expect_nothing_left_out, left_out, listed},
@@ -147,7 +148,7 @@ struct Unequal {
     keys: Keys,
     source: Mover,
     destination: Mover,
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 impl Unequal {
@@ -157,12 +158,12 @@ impl Unequal {
         tree(&a)?;
         let keys = Keys::generate(1)?;
         let start = |side: Side, root: &Path| {
-            let within: &[&str] = if side == may_not {
-                &WITHOUT_ADMIN
+            let dir = scratch.path();
+            if side == may_not {
+                Mover::start_within(&WITHOUT_ADMIN, side, root, dir, &keys)
             } else {
-                &["env"]
-            };
-            Mover::start_within(within, side, root, scratch.path(), &keys)
+                Mover::start(side, root, dir, &keys)
+            }
         };
         let (source, destination) = (start(Side::Source, &a)?, start(Side::Destination, &b)?);
         Ok(Self {
@@ -171,7 +172,7 @@ impl Unequal {
             keys,
             source,
             destination,
-            _scratch: scratch,
+            scratch,
         })
     }
 
@@ -181,6 +182,39 @@ impl Unequal {
         ensure!(report.complete, "{report:?}");
         ensure!(report.digest_source == report.digest_destination);
         Ok(report)
+    }
+
+    /// The mover at `side` dies; another comes in its place, with all rights.
+    fn replace(mut self, side: Side) -> Result<Self> {
+        let (dir, keys) = (self.scratch.path(), &self.keys);
+        match side {
+            Side::Source => {
+                self.source.process.signal(Signal::KILL)?;
+                self.source.process.wait(LIMIT)?;
+                self.source = Mover::start(side, &self.a, dir, keys)?;
+            }
+            Side::Destination => {
+                self.destination.process.signal(Signal::KILL)?;
+                self.destination.process.wait(LIMIT)?;
+                self.destination = Mover::start(side, &self.b, dir, keys)?;
+            }
+        }
+        Ok(self)
+    }
+
+    /// Fails unless both movers read the same, all of it once more.
+    fn expect_one_manifest(&self) -> Result<()> {
+        let digest = |mover: &Mover| {
+            let mut client = mover.connect(&self.keys.coordinator, Epoch(1))?;
+            let level = VerifyLevel::Full;
+            match client.ask(RequestBody::Manifest { level })? {
+                ResponseBody::Manifest(manifest) => Ok(manifest.digest),
+                other => bail!("{other:?}"),
+            }
+        };
+        let [source, destination] = [digest(&self.source)?, digest(&self.destination)?];
+        ensure!(source == destination, "{source} is not {destination}");
+        Ok(())
     }
 }
 
@@ -200,6 +234,7 @@ fn a_destination_without_the_right_has_it_named_by_the_source() -> Result<()> {
         // Each entry has three, and one has a signature too.
         let total = report.left_out.first().map(|left| left.total);
         ensure!(total == Some(9 * 3 + 1), "{total:?}");
+        pair.expect_one_manifest()?;
     }
     ensure!(get(&pair.b.join("dir/large"), "user.DOSATTRIB").is_some());
     ensure!(get(&pair.b.join("dir/large"), "security.capability").is_some());
@@ -215,6 +250,7 @@ fn a_source_without_the_right_says_so_and_carries_what_it_sees() -> Result<()> {
         let report = pair.pass(number, kind)?;
         let told = reasons(&report);
         ensure!(told == [Reason::AttributesUnseen], "{report:?}");
+        pair.expect_one_manifest()?;
     }
     for name in ["", "dir", "link", "whiteout"] {
         ensure!(
@@ -224,5 +260,22 @@ fn a_source_without_the_right_says_so_and_carries_what_it_sees() -> Result<()> {
         ensure!(get(&pair.b.join(name), "trusted.gfid").is_none(), "{name}");
     }
     ensure!(get(&pair.a.join("link"), "trusted.gfid").is_some());
+    Ok(())
+}
+
+/// The other end goes on as it was: what both of them know was proven by other rights.
+#[test]
+fn a_mover_with_more_rights_than_its_predecessor_carries_the_rest() -> Result<()> {
+    require!(skip::root());
+    require!(skip::program("setpriv"));
+    for side in [Side::Source, Side::Destination] {
+        let pair = Unequal::start(side)?;
+        pair.pass(1, PassKind::Live)?;
+        let pair = pair.replace(side)?;
+        let report = pair.pass(2, PassKind::Final)?;
+        ensure!(report.left_out.is_empty(), "{report:?}");
+        compare::expect_equal(&pair.a, &pair.b)?;
+        pair.expect_one_manifest()?;
+    }
     Ok(())
 }
