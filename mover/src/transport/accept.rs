@@ -1,7 +1,7 @@
 //! The destination's end: one port, on which sessions arrive over QUIC and over TCP.
 
 use std::{
-    collections::HashMap,
+    collections::VecDeque,
     io,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -22,6 +22,7 @@ use super::{
     hello::{Hello, Purpose, Token},
     incoming::{Arriving, pump},
     quic::{self, QuicError},
+    refusal::Refusal,
     stream::{RecvStream, SendStream, Tls, TlsSocket, halves},
     tcp,
     tls::ServerTls,
@@ -34,6 +35,9 @@ const HANDSHAKES_MAX: usize = 64;
 
 /// Sessions that may wait to be accepted.
 const SESSIONS_MAX: usize = 16;
+
+/// Sessions that are remembered, so that what comes too late for one is known as such.
+const REMEMBERED_MAX: usize = 64;
 
 /// Why a QUIC connection is ended that belongs to no session.
 const REFUSED: VarInt = VarInt::from_u32(3);
@@ -138,8 +142,11 @@ fn sockets(
 struct Doorman {
     tls: Arc<rustls::ServerConfig>,
     begun: mpsc::Sender<Incoming>,
-    sessions: Mutex<HashMap<Token, Weak<Arriving>>>,
+    sessions: Mutex<Sessions>,
 }
+
+/// The sessions that were begun last, also those that are over.
+type Sessions = VecDeque<(Token, Weak<Arriving>)>;
 
 impl Doorman {
     async fn accept_quic(self: Arc<Self>, endpoint: quinn::Endpoint, handshakes: Arc<Semaphore>) {
@@ -163,8 +170,8 @@ impl Doorman {
         }
     }
 
-    async fn admit_quic(&self, incoming: quinn::Incoming) -> io::Result<()> {
-        let connection = incoming.await?;
+    async fn admit_quic(&self, incoming: quinn::Incoming) -> Result<(), Refusal> {
+        let connection = incoming.await.map_err(Refusal::unmade)?;
         let admitted = self.admit_connection(&connection).await;
         if let Err(error) = &admitted {
             connection.close(REFUSED, error.to_string().as_bytes());
@@ -172,25 +179,28 @@ impl Doorman {
         admitted
     }
 
-    async fn admit_connection(&self, connection: &quinn::Connection) -> io::Result<()> {
-        let (mut send, mut receive) = connection.accept_bi().await?;
-        let hello = Hello::read(&mut receive).await?;
+    async fn admit_connection(&self, connection: &quinn::Connection) -> Result<(), Refusal> {
+        let (mut send, mut receive) = connection.accept_bi().await.map_err(Refusal::unmade)?;
+        let hello = Hello::read(&mut receive).await.map_err(Refusal::unsaid)?;
         let session = match hello.purpose {
             Purpose::Begin => self.begin(hello.token)?,
             Purpose::Join => self.session(hello.token)?,
-            Purpose::OneWay | Purpose::BothWays => return Err(io::ErrorKind::InvalidData.into()),
+            Purpose::OneWay | Purpose::BothWays => return Err(misplaced()),
         };
-        session.bundle.add(connection)?;
+        (session.bundle.add(connection)).map_err(Refusal::of_session)?;
         let begins = hello.purpose == Purpose::Begin;
         let arriving = pump(Arc::downgrade(&session), connection.clone(), begins);
         tokio::spawn(arriving);
         if begins {
             let control = (SendStream::Quic(send), RecvStream::Quic(receive));
-            session.both_ways.push(control)?;
+            (session.both_ways.push(control)).map_err(Refusal::of_session)?;
             let _ = self.begun.send(Incoming(session)).await;
         } else {
-            send.write_all(&hello.encode()).await?;
-            send.shutdown().await?;
+            let answered = async {
+                send.write_all(&hello.encode()).await?;
+                send.shutdown().await
+            };
+            answered.await.map_err(Refusal::unsaid)?;
         }
         Ok(())
     }
@@ -218,54 +228,68 @@ impl Doorman {
         }
     }
 
-    async fn admit_tcp(&self, socket: TcpStream) -> io::Result<()> {
+    async fn admit_tcp(&self, socket: TcpStream) -> Result<(), Refusal> {
         tcp::prepare(&socket)?;
         let handle = tcp::handle(&socket)?;
-        let accepted = ServerTls::accept(Arc::clone(&self.tls), socket).await?;
-        let mut tls = Tls::Server(Box::new(accepted));
-        let Hello { token, purpose } = Hello::read(&mut tls).await?;
+        let accepted = ServerTls::accept(Arc::clone(&self.tls), socket).await;
+        let mut tls = Tls::Server(Box::new(accepted.map_err(Refusal::unsaid)?));
+        let Hello { token, purpose } = Hello::read(&mut tls).await.map_err(Refusal::unsaid)?;
         let session = match purpose {
             Purpose::Begin => self.begin(token)?,
             Purpose::OneWay | Purpose::BothWays => self.session(token)?,
-            Purpose::Join => return Err(io::ErrorKind::InvalidData.into()),
+            Purpose::Join => return Err(misplaced()),
         };
-        session.sockets.add(&handle)?;
+        (session.sockets.add(&handle)).map_err(Refusal::of_session)?;
         let (send, receive) = halves(TlsSocket { tls, handle });
         if purpose == Purpose::OneWay {
-            return session.one_way.push(receive);
+            return session.one_way.push(receive).map_err(Refusal::of_session);
         }
-        session.both_ways.push((send, receive))?;
+        (session.both_ways.push((send, receive))).map_err(Refusal::of_session)?;
         if purpose == Purpose::Begin {
             let _ = self.begun.send(Incoming(session)).await;
         }
         Ok(())
     }
 
-    fn begin(&self, token: Token) -> io::Result<Arc<Arriving>> {
+    fn begin(&self, token: Token) -> Result<Arc<Arriving>, Refusal> {
         let session = Arc::new(Arriving::default());
         let mut sessions = self.lock();
-        sessions.retain(|_, session| session.strong_count() > 0);
-        if sessions.contains_key(&token) {
-            return Err(io::Error::other("a session was begun twice"));
+        if sessions.iter().any(|(known, _)| *known == token) {
+            return Err(io::Error::other("a session was begun twice").into());
         }
-        sessions.insert(token, Arc::downgrade(&session));
+        if sessions.len() >= REMEMBERED_MAX {
+            // The oldest of those that are over.
+            let over = sessions.iter().position(|(_, at)| at.strong_count() == 0);
+            over.and_then(|over| sessions.remove(over));
+        }
+        sessions.push_back((token, Arc::downgrade(&session)));
         Ok(session)
     }
 
-    fn session(&self, token: Token) -> io::Result<Arc<Arriving>> {
-        let session = self.lock().get(&token).and_then(Weak::upgrade);
-        session.ok_or_else(|| io::Error::other("no such session, or one that is over"))
+    fn session(&self, token: Token) -> Result<Arc<Arriving>, Refusal> {
+        let sessions = self.lock();
+        let known = sessions.iter().find(|(known, _)| *known == token);
+        let (_, session) = known.ok_or_else(|| io::Error::other("no such session"))?;
+        session.upgrade().ok_or(Refusal::Late)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Token, Weak<Arriving>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Sessions> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn report(from: SocketAddr, admitted: Result<io::Result<()>, Elapsed>) {
+/// It says that it is for something that this protocol has no connections for.
+fn misplaced() -> Refusal {
+    io::Error::from(io::ErrorKind::InvalidData).into()
+}
+
+fn report(from: SocketAddr, admitted: Result<Result<(), Refusal>, Elapsed>) {
     match admitted {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!("data: connection from {from}: {error}"),
+        Ok(Err(refusal)) if refusal.is_harmless() => {
+            tracing::debug!("data: connection from {from}: {refusal}");
+        }
+        Ok(Err(refusal)) => tracing::warn!("data: connection from {from}: {refusal}"),
         Err(_) => tracing::warn!("data: handshake with {from} took too long"),
     }
 }

@@ -37,7 +37,11 @@ impl Bundle {
             connection.close(code, reason.as_bytes());
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
-        if state.complete || state.open.len() >= CONNECTIONS_MAX {
+        // A source that stopped waiting for this one, and has begun without it.
+        if state.complete {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        if state.open.len() >= CONNECTIONS_MAX {
             return Err(io::Error::other("too many connections of one session"));
         }
         quic::share_window(connection, CONNECTIONS_MAX);

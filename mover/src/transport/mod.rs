@@ -16,6 +16,7 @@ pub mod link;
 pub mod messages;
 pub mod quic;
 mod quic_dial;
+mod refusal;
 pub mod shortage;
 pub mod stream;
 pub mod tcp;
