@@ -1,5 +1,9 @@
 //! `sync`: both ends in one process, over the same code and the loopback device.
 
+mod prepare;
+
+pub use prepare::{Prepared, State, prepare};
+
 use std::{
     collections::BTreeSet,
     io,
@@ -24,7 +28,7 @@ use crate::{
     catalog::store::Store,
     destination::{self, state::Destination},
     fault,
-    fs::volume::Volume,
+    fs::{claim::Taken, volume::Volume},
     inspect::{self, Scope},
     random::random,
     source::{
@@ -44,8 +48,8 @@ pub struct SyncOptions {
     pub source: PathBuf,
     /// The directory that is made equal to it; made if its parent exists.
     pub destination: PathBuf,
-    /// Where state lies; kept between runs if the caller keeps it.
-    pub state: PathBuf,
+    /// Where state lies and is kept between runs; without, it goes with the run.
+    pub state: Option<PathBuf>,
     /// How to prove the result.
     pub verify: VerifyLevel,
     /// Whether an empty source may empty the destination.
@@ -70,12 +74,17 @@ pub enum SyncError {
         /// Why.
         errno: Errno,
     },
-    /// Another mover is at work there; nothing was touched.
-    #[error("another livmig-mover works on {}", path.display())]
+    /// Somebody else is at work there; nothing was touched.
+    #[error("{taken} {}", path.display())]
     Busy {
+        /// Who.
+        taken: Taken,
         /// Where.
         path: PathBuf,
     },
+    /// Somebody else uses the state directory, or nobody can.
+    #[error("{0}")]
+    StateTaken(String),
     /// The state directory could not be used.
     #[error("could not use the state directory")]
     State(#[from] io::Error),
@@ -90,84 +99,26 @@ pub enum SyncError {
     Fault(#[from] Fault),
 }
 
-/// Checks the two directories; makes the destination if only it is missing.
-pub fn prepare(options: &SyncOptions) -> Result<(Volume, Volume), SyncError> {
-    let source = open_directory(&options.source, "source")?;
-    match std::fs::create_dir(&options.destination) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => {
-            return Err(SyncError::Usage(format!(
-                "the destination {} does not exist and could not be made: {error}",
-                options.destination.display()
-            )));
-        }
-    }
-    let destination = open_directory(&options.destination, "destination")?;
-    let canonical = |path: &Path| std::fs::canonicalize(path).map_err(SyncError::State);
-    let (from, to) = (
-        canonical(&options.source)?,
-        canonical(&options.destination)?,
-    );
-    let same = source.stat().identity.ino == destination.stat().identity.ino
-        && source.stat().device == destination.stat().device;
-    let usage = |text: String| Err(SyncError::Usage(text));
-    if same {
-        return usage(format!(
-            "source and destination are the same directory: {}",
-            from.display()
-        ));
-    }
-    if to.starts_with(&from) {
-        return usage(format!(
-            "the destination {} lies inside the source {}",
-            to.display(),
-            from.display()
-        ));
-    }
-    if from.starts_with(&to) {
-        return usage(format!(
-            "the source {} lies inside the destination {}",
-            from.display(),
-            to.display()
-        ));
-    }
-    let state = canonical(&options.state)?;
-    for root in [&from, &to] {
-        if state.starts_with(root) {
-            return usage(format!(
-                "the state directory {} lies inside {}; choose another with --state or TMPDIR",
-                state.display(),
-                root.display()
-            ));
-        }
-    }
-    for (volume, exclusive, path) in [(&source, false, &from), (&destination, true, &to)] {
-        if !volume.lock(exclusive) {
-            return Err(SyncError::Busy { path: path.clone() });
-        }
-    }
-    Ok((source, destination))
-}
-
 /// Runs one verified pass.
 pub fn run(
     options: &SyncOptions,
-    source: Volume,
-    destination: Volume,
+    prepared: Prepared,
     counts: &Counts,
 ) -> Result<PassReport, SyncError> {
+    let Prepared {
+        source,
+        destination,
+        state: kept,
+    } = prepared;
+    let state = kept.path();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .worker_threads(quic::cores().max(2))
         .thread_name("livmig-net")
         .build()?;
     let [own, peer] = [PrivateKey::generate()?, PrivateKey::generate()?];
-    let migration = migration_of(&options.state)?;
-    let (source_state, destination_state) = (
-        options.state.join("source"),
-        options.state.join("destination"),
-    );
+    let migration = migration_of(state)?;
+    let (source_state, destination_state) = (state.join("source"), state.join("destination"));
     std::fs::create_dir_all(&source_state)?;
     std::fs::create_dir_all(&destination_state)?;
 
@@ -206,7 +157,13 @@ pub fn run(
     };
     let mut report = origin.run(runtime.handle(), Epoch(0), &request, counts);
     if report.complete && options.verify == VerifyLevel::Full {
-        read_everything(options, origin.carry(), &counts.apart(), &mut report)?;
+        read_everything(
+            [origin.volume(), target.volume()],
+            state,
+            origin.carry(),
+            &counts.apart(),
+            &mut report,
+        )?;
     }
     runtime.block_on(listener.close());
     runtime.shutdown_timeout(Duration::from_secs(5));
@@ -215,23 +172,24 @@ pub fn run(
 
 /// Level `full`: both ends read again, from the device, and compared.
 fn read_everything(
-    options: &SyncOptions,
+    [source, destination]: [&Volume; 2],
+    state: &Path,
     carry: Option<Carry>,
     apart: &BTreeSet<RelPath>,
     report: &mut PassReport,
 ) -> Result<(), SyncError> {
-    let read = |path: &Path, side: Side| -> Result<String, SyncError> {
-        let volume = open_directory(path, &side.to_string())?;
+    let read = |volume: &Volume, side: Side| -> Result<String, SyncError> {
+        let volume = Volume::of_handle(volume.root()).map_err(io::Error::from)?;
         let scope = Scope {
             side,
             carry,
             apart: apart.clone(),
         };
-        let inspection = inspect::inspect(volume, &options.state, VerifyLevel::Full, scope)?;
+        let inspection = inspect::inspect(volume, state, VerifyLevel::Full, scope)?;
         Ok(inspection.run()?.digest)
     };
-    report.digest_source = read(&options.source, Side::Source)?;
-    report.digest_destination = read(&options.destination, Side::Destination)?;
+    report.digest_source = read(source, Side::Source)?;
+    report.digest_destination = read(destination, Side::Destination)?;
     if report.digest_source != report.digest_destination {
         report.complete = false;
         report.faults_total += 1;
@@ -243,24 +201,6 @@ fn read_everything(
         ));
     }
     Ok(())
-}
-
-fn open_directory(path: &Path, what: &str) -> Result<Volume, SyncError> {
-    match Volume::open(path) {
-        Ok(volume) => Ok(volume),
-        Err(Errno::NOENT) => Err(SyncError::Usage(format!(
-            "the {what} {} does not exist",
-            path.display()
-        ))),
-        Err(Errno::NOTDIR) => Err(SyncError::Usage(format!(
-            "the {what} {} is not a directory",
-            path.display()
-        ))),
-        Err(errno) => Err(SyncError::Open {
-            path: path.to_owned(),
-            errno,
-        }),
-    }
 }
 
 /// The identity of all runs with one state directory.

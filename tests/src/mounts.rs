@@ -70,6 +70,18 @@ impl Mount {
         Ok(Self { at: at.to_owned() })
     }
 
+    /// An image at the existing directory `at`, with these `options` of `mount`.
+    pub fn with(image: &Path, at: &Path, options: &str) -> Result<Self> {
+        let source = image.to_str().context("a path that is text")?;
+        command("mount", &["-o", options, source], at)?;
+        Ok(Self { at: at.to_owned() })
+    }
+
+    /// What somebody has mounted at `at`.
+    pub fn taken(at: &Path) -> Self {
+        Self { at: at.to_owned() }
+    }
+
     /// A tmpfs of its own on the existing directory `at`.
     pub fn tmpfs_over(at: &Path) -> Result<Self> {
         command("mount", &["-t", "tmpfs", "tmpfs"], at)?;

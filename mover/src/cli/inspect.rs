@@ -1,11 +1,12 @@
 //! `livmig-mover inspect`.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs::File, os::fd::AsFd as _};
 
+use anyhow::Context as _;
 use livmig_proto::control::{Side, VerifyLevel};
 use serde_json::json;
 
-use super::{Exit, InspectArgs, print, tell};
+use super::{Exit, InspectArgs, UNPRINTED, print, print_document, tell};
 use crate::{
     fs::{confine, volume::Volume},
     inspect::{self, Scope},
@@ -25,7 +26,9 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<Exit> {
         }
     };
     let state = Scratch::new("livmig-inspect-")?;
-    confine::confine(&[&args.directory], &[state.path()]);
+    let held = File::open(state.path())?;
+    confine::confine(&[volume.root()], &[held.as_fd()]);
+    drop(held);
     let all = Scope {
         // Of a tree for itself nothing may be passed over that is there.
         side: Side::Destination,
@@ -47,7 +50,7 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<Exit> {
             "entries": report.entries,
             "bytes": report.bytes,
         });
-        print(&document.to_string());
+        print_document(&document.to_string()).context(UNPRINTED)?;
     } else {
         print(&format!(
             "{}  {} entries  {} bytes  {}",
@@ -55,7 +58,7 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<Exit> {
             report.entries,
             report.bytes,
             args.directory.display()
-        ));
+        ))?;
     }
     Ok(Exit::Done)
 }

@@ -4,8 +4,9 @@ pub mod inspect;
 pub mod serve;
 pub mod sync;
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode};
 
+use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use livmig_proto::control::{Bandwidth, IoPriority, Reason, Transport, VerifyLevel};
 
@@ -191,16 +192,29 @@ impl Cli {
     }
 }
 
-/// Prints to stdout; a reader that has gone away is fine.
-pub(crate) fn print(text: &str) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stdout(), "{text}");
+/// Prints text to stdout; a reader that has gone away has seen enough.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    match print_document(text) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => Ok(printed.context(UNPRINTED)?),
+    }
+}
+
+/// What failed where the output could not be written.
+pub(crate) const UNPRINTED: &str = "could not write to standard output";
+
+/// Prints a document to stdout, which is lost without a reader.
+pub(crate) fn print_document(text: &str) -> io::Result<()> {
+    use io::Write as _;
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{text}")?;
+    stdout.flush()
 }
 
 /// Prints to stderr.
 pub(crate) fn tell(text: &str) {
-    use std::io::Write as _;
-    let _ = writeln!(std::io::stderr(), "{text}");
+    use io::Write as _;
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// Tells of an error with all of its causes.

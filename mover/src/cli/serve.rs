@@ -1,13 +1,15 @@
 //! `livmig-mover source` and `livmig-mover destination`.
 
-use std::{fs::File, io::Read as _, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs::File, io::Read as _, net::SocketAddr, os::fd::AsFd as _, path::Path, sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use livmig_proto::{
     control::{ALPN, Listening, Session, Side},
     identity::{self, PrivateKey, PublicKey},
 };
-use rustix::fs::FlockOperation;
 use tokio::{net::TcpListener, runtime::Runtime};
 use tokio_rustls::TlsAcceptor;
 
@@ -19,7 +21,11 @@ use crate::{
         server,
     },
     destination::{self, state::Destination},
-    fs::{confine, volume::Volume},
+    fs::{
+        claim::{self, Use},
+        confine,
+        volume::Volume,
+    },
     source::pass::{self, Source},
     transport::{accept::Listener, quic},
 };
@@ -29,7 +35,7 @@ pub fn source(args: &ServeArgs, transport: Carrier) -> anyhow::Result<Exit> {
     let Some(start) = Start::new(args, Side::Source)? else {
         return Ok(Exit::Failed);
     };
-    let confinement = confine::confine(&[&args.root], &[&args.state]);
+    let confinement = confine::confine(&[start.volume.root()], &[start.state.as_fd()]);
     let identity = pass::Identity {
         migration: start.session.migration,
         own: start.own.clone(),
@@ -61,7 +67,7 @@ pub fn destination(args: &ServeArgs, data: SocketAddr) -> anyhow::Result<Exit> {
     let Some(start) = Start::new(args, Side::Destination)? else {
         return Ok(Exit::Failed);
     };
-    let confinement = confine::confine(&[], &[&args.root, &args.state]);
+    let confinement = confine::confine(&[], &[start.volume.root(), start.state.as_fd()]);
     let destination = Arc::new(Destination::new(
         start.volume,
         &args.state,
@@ -115,6 +121,7 @@ struct Start {
     volume: Volume,
     session: Session,
     own: PrivateKey,
+    state: File,
     /// Held as long as the mover works.
     lock: File,
 }
@@ -123,7 +130,7 @@ impl Start {
     fn new(args: &ServeArgs, side: Side) -> anyhow::Result<Option<Self>> {
         std::fs::create_dir_all(&args.state)
             .with_context(|| format!("could not make {}", args.state.display()))?;
-        let lock = match lock(&args.state) {
+        let lock = match claim::lock_state(&args.state, &args.state) {
             Ok(lock) => lock,
             Err(text) => {
                 tell(&format!("error: {text}"));
@@ -140,13 +147,20 @@ impl Start {
                 return Ok(None);
             }
         };
-        if !volume.lock(side == Side::Destination) {
-            tell(&format!(
-                "error: another livmig-mover works on the {side} {}",
-                args.root.display()
-            ));
-            return Ok(None);
-        }
+        let usage = match side {
+            Side::Source => Use::Reading,
+            Side::Destination => Use::Writing,
+        };
+        let volume = match volume.claimed(usage) {
+            Ok(volume) => volume,
+            Err(taken) => {
+                let root = args.root.display();
+                tell(&format!("error: {taken} the {side} {root}"));
+                return Ok(None);
+            }
+        };
+        let state = File::open(&args.state)
+            .with_context(|| format!("could not open {}", args.state.display()))?;
         let session = session(&args.session)?;
         let volume = volume.with_foreign_root(session.foreign_root);
         if session.side != side {
@@ -157,27 +171,10 @@ impl Start {
             volume,
             session,
             own,
+            state,
             lock,
         }))
     }
-}
-
-/// Takes the state directory for this process. Why not, if it is taken.
-pub(super) fn lock(state: &Path) -> Result<File, String> {
-    let path = state.join("lock");
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(|error| format!("could not open {}: {error}", path.display()))?;
-    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-        format!(
-            "another livmig-mover uses the state directory {}",
-            state.display()
-        )
-    })?;
-    Ok(file)
 }
 
 fn session(path: &Path) -> anyhow::Result<Session> {
@@ -231,7 +228,7 @@ fn serve(
             data,
             pid: std::process::id(),
         };
-        print(&serde_json::to_string(&listening)?);
+        print(&serde_json::to_string(&listening)?)?;
         let orphaned = Duration::from_secs(args.orphan_timeout);
         Ok(server::serve(mover, listener, acceptor, orphaned).await)
     })

@@ -11,29 +11,19 @@ use anyhow::Context as _;
 use livmig_proto::control::{FaultCode, LeftEntry, LeftOut, Load, PassReport, Reason, unconsented};
 use serde_json::json;
 
-use super::{Exit, SyncArgs, print, tell};
+use super::{Exit, SyncArgs, UNPRINTED, print, print_document, tell};
 use crate::{
     fs::confine,
-    scratch::Scratch,
     source::shared::Counts,
     sync::{self, SyncError, SyncOptions},
 };
 
 /// Carries the command out.
 pub fn run(args: &SyncArgs) -> anyhow::Result<Exit> {
-    let scratch;
-    let state = if let Some(state) = &args.state {
-        std::fs::create_dir_all(state)
-            .with_context(|| format!("could not make the state directory {}", state.display()))?;
-        state.as_path()
-    } else {
-        scratch = Scratch::new("livmig-sync-")?;
-        scratch.path()
-    };
     let options = SyncOptions {
         source: args.source.clone(),
         destination: args.destination.clone(),
-        state: state.to_owned(),
+        state: args.state.clone(),
         verify: args.verify.into(),
         allow_empty: args.allow_empty,
         transport: args.transport.chosen(),
@@ -42,45 +32,55 @@ pub fn run(args: &SyncArgs) -> anyhow::Result<Exit> {
             io_priority: args.io_priority,
         },
     };
-    let _lock = match super::serve::lock(&options.state) {
-        Ok(lock) => lock,
-        Err(text) => {
-            tell(&format!("error: {text}"));
-            return Ok(Exit::Failed);
-        }
-    };
-    let (source, destination) = match sync::prepare(&options) {
-        Ok(volumes) => volumes,
+    let prepared = match sync::prepare(&options) {
+        Ok(prepared) => prepared,
         Err(error) => return Ok(refused(&error)),
     };
-    let confinement = confine::confine(&[&options.source], &[&options.destination, &options.state]);
+    let confinement = confine::confine(
+        &[prepared.source.root()],
+        &[prepared.destination.root(), prepared.state.handle()],
+    );
     tracing::debug!("confinement: {confinement}");
     let counts = Arc::new(Counts::default());
     let begun = Instant::now();
-    let report = match sync::run(&options, source, destination, &counts) {
+    let report = match sync::run(&options, prepared, &counts) {
         Ok(report) => report,
         Err(error) => return Ok(refused(&error)),
     };
     let seconds = begun.elapsed().as_secs_f64();
     let consent: BTreeSet<Reason> = args.leave_out.iter().copied().collect();
     let missing = unconsented(&report.left_out, &consent);
-    if args.json {
-        print(&document(&report, &missing, seconds).to_string());
+    let printed = if args.json {
+        let document = document(&report, &missing, seconds).to_string();
+        print_document(&document).context(UNPRINTED)
     } else if report.complete {
-        print(&summary(&report, seconds, &args.destination));
-    }
+        print(&summary(&report, seconds, &args.destination))
+    } else {
+        Ok(())
+    };
     for left in &report.left_out {
         tell_left_out(left, &missing);
     }
-    if !report.complete {
+    let exit = if !report.complete {
         faults(&report, &args.destination);
-        return Ok(Exit::Failed);
-    }
-    if !missing.is_empty() {
+        Exit::Failed
+    } else if !missing.is_empty() {
         unacceptable(&missing, &args.destination);
-        return Ok(Exit::Failed);
+        Exit::Failed
+    } else {
+        Exit::Done
+    };
+    let Err(error) = printed else {
+        return Ok(exit);
+    };
+    super::report(&error);
+    if matches!(exit, Exit::Done) {
+        tell(&format!(
+            "state: {} is equal to the source all the same; only the report is lost",
+            args.destination.display()
+        ));
     }
-    Ok(Exit::Done)
+    Ok(Exit::Failed)
 }
 
 /// What is left out for one reason, by path.

@@ -4,23 +4,33 @@
 //! a thread inherits it from its maker. Reading attributes through /proc needs no permission
 //! here: Landlock rules on opening and changing, not on resolving.
 
-use std::path::Path;
+use std::{
+    os::fd::{AsFd as _, BorrowedFd},
+    path::Path,
+};
 
 use landlock::{
     ABI, Access as _, AccessFs, CompatLevel, Compatible as _, PathBeneath, PathFd, Ruleset,
     RulesetAttr as _, RulesetCreatedAttr as _, RulesetStatus,
 };
 
-/// Confines this process to reading below `read` and doing anything below `write`. What came of
+/// Confines this process to reading below the directories `read` and doing anything below `write`,
+/// which are held, so that it is not asked again where their paths lead. What came of
 /// it, for people: full, partial, or not supported by this kernel. Never fails: the mover is
 /// safe without, and a report says so.
-pub fn confine(read: &[&Path], write: &[&Path]) -> String {
+pub fn confine(read: &[BorrowedFd<'_>], write: &[BorrowedFd<'_>]) -> String {
     // The second ABI lets entries move between directories, the third rules on truncation.
     let abi = ABI::V3;
     let rule = |path: &Path, access| {
         PathFd::new(path)
             .ok()
             .map(|fd| Ok::<_, landlock::RulesetError>(PathBeneath::new(fd, access)))
+    };
+    let held = |fd: &BorrowedFd<'_>, access| {
+        let fd = fd.as_fd().try_clone_to_owned().ok()?;
+        Some(Ok::<_, landlock::RulesetError>(PathBeneath::new(
+            fd, access,
+        )))
     };
     let readable = AccessFs::from_read(abi) & !AccessFs::Execute;
     // What the standard library and the C library may open while we run.
@@ -45,11 +55,8 @@ pub fn confine(read: &[&Path], write: &[&Path]) -> String {
         .and_then(Ruleset::create)
         .and_then(|rules| {
             rules
-                .add_rules(
-                    read.iter()
-                        .chain(&system)
-                        .filter_map(|path| rule(path, readable)),
-                )?
+                .add_rules(system.iter().filter_map(|path| rule(path, readable)))?
+                .add_rules(read.iter().filter_map(|fd| held(fd, readable)))?
                 .add_rules(
                     files
                         .iter()
@@ -58,7 +65,7 @@ pub fn confine(read: &[&Path], write: &[&Path]) -> String {
                 .add_rules(
                     write
                         .iter()
-                        .filter_map(|path| rule(path, AccessFs::from_all(abi))),
+                        .filter_map(|fd| held(fd, AccessFs::from_all(abi))),
                 )?
                 .restrict_self()
         });

@@ -2,6 +2,7 @@
 //! handle that is already held, so nothing that happens to the tree meanwhile can lead outside.
 
 pub mod attributes;
+pub mod claim;
 pub mod confine;
 pub mod dir;
 pub mod entry;
@@ -9,7 +10,9 @@ pub mod extents;
 pub mod file;
 pub mod footprint;
 pub mod lost_found;
+pub mod mounts;
 pub mod remove;
+pub mod resolve;
 pub mod stat;
 // These system calls have no safe wrapper, so they are kept together in one module.
 #[allow(unsafe_code)]

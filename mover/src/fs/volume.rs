@@ -13,12 +13,13 @@ use livmig_proto::{
     name::{Name, RelPath},
 };
 use rustix::{
-    fs::{FlockOperation, Mode, OFlags},
+    fs::{Mode, OFlags},
     io::Errno,
     time::{ClockId, clock_gettime},
 };
 
 use super::{
+    claim::{Claim, Taken, Use},
     dir,
     lost_found::{self, LOST_AND_FOUND, LostFound},
     stat::{Kind, Stat},
@@ -32,7 +33,13 @@ pub struct Volume {
     stat: Stat,
     magic: u64,
     foreign_root: bool,
+    /// Held as long as anybody works on it.
+    _claim: Option<Claim>,
 }
+
+const ROOT: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::CLOEXEC);
 
 const EXT: u64 = 0xef53;
 const XFS: u64 = 0x5846_5342;
@@ -52,8 +59,15 @@ const SUBVOLUME_INODE: u64 = 256;
 impl Volume {
     /// The volume whose root is the directory at `path`.
     pub fn open(path: &Path) -> Result<Self, Errno> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::open(path, flags, Mode::empty())?;
+        Self::with_root(rustix::fs::open(path, ROOT, Mode::empty())?)
+    }
+
+    /// The volume whose root is the directory that is held as `handle` (`O_PATH` will do).
+    pub fn of_handle(handle: impl AsFd) -> Result<Self, Errno> {
+        Self::with_root(rustix::fs::openat(handle, c".", ROOT, Mode::empty())?)
+    }
+
+    fn with_root(root: OwnedFd) -> Result<Self, Errno> {
         let stat = Stat::of_fd(&root)?;
         let magic = u64::try_from(rustix::fs::fstatfs(&root)?.f_type).unwrap_or(0);
         Ok(Self {
@@ -61,6 +75,15 @@ impl Volume {
             stat,
             magic,
             foreign_root: false,
+            _claim: None,
+        })
+    }
+
+    /// The same volume, which is this process's from now on, to be read or to be written.
+    pub fn claimed(self, usage: Use) -> Result<Self, Taken> {
+        Ok(Self {
+            _claim: Some(Claim::take(self.root.as_fd(), usage)?),
+            ..self
         })
     }
 
@@ -172,17 +195,6 @@ impl Volume {
             Stat::of_entry(&self.root, &name)
                 .is_ok_and(|stat| self.magic == EXT && lost_found::is_own(&self.stat, &name, &stat))
         })
-    }
-
-    /// Takes the volume for this process, against others that write it or, not `exclusive`ly,
-    /// against those. Whether that was possible; where volumes cannot be locked it is.
-    pub fn lock(&self, exclusive: bool) -> bool {
-        let operation = if exclusive {
-            FlockOperation::NonBlockingLockExclusive
-        } else {
-            FlockOperation::NonBlockingLockShared
-        };
-        rustix::fs::flock(&self.root, operation) != Err(Errno::WOULDBLOCK)
     }
 
     /// Writes all dirty pages of the file system back, and write-protects mapped ones, so that a
