@@ -200,7 +200,7 @@ pub(crate) fn kill_at(
     Ok(finished.status.code().is_none())
 }
 
-fn writer() -> PathBuf {
+pub(crate) fn writer() -> PathBuf {
     env!("CARGO_BIN_EXE_livmig-writer").into()
 }
 

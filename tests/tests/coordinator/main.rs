@@ -1,5 +1,6 @@
 //! The coordinator as users meet it: the built binary, whole migrations between directories.
 
+mod consent;
 mod demo;
 mod host;
 mod killed;
