@@ -43,8 +43,8 @@ pub(super) fn check(case: &Case<'_>) -> Vec<Finding> {
             format!(
                 "{why}, so its volumes may hold trusted.* and security.* attributes. Movers without \
                  CAP_SYS_ADMIN cannot list trusted.* (they would be missing on the new volume, and \
-                 no pass can tell), nor set most of security.* (the first pass names those, and is \
-                 refused without --leave-out attributes-unsupported)"
+                 a pass can only say attributes-unseen), nor set most of security.* (the first pass \
+                 names those, and is refused without --leave-out attributes-unsupported)"
             ),
         )
         .hint(helps),
