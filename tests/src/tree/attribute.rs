@@ -55,6 +55,14 @@ pub enum Attribute {
     DefaultAcl,
     /// A file capability.
     Capability,
+    /// An attribute that root alone sees.
+    Trusted,
+    /// An attribute that root alone sets.
+    Security,
+    /// An attribute of a symbolic link.
+    SymlinkXattr,
+    /// An attribute of a device.
+    DeviceXattr,
     /// A directory's permission bits.
     DirectoryMode,
     /// A nanosecond of a directory's time.
@@ -86,7 +94,7 @@ pub enum Applied {
 
 impl Attribute {
     /// All of them.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 32] = [
         Self::Content,
         Self::Size,
         Self::Mode,
@@ -106,6 +114,10 @@ impl Attribute {
         Self::AccessAcl,
         Self::DefaultAcl,
         Self::Capability,
+        Self::Trusted,
+        Self::Security,
+        Self::SymlinkXattr,
+        Self::DeviceXattr,
         Self::DirectoryMode,
         Self::DirectoryTime,
         Self::RootMode,
@@ -162,6 +174,10 @@ impl Attribute {
                 "security.capability",
                 &posix::capability(1 << 10),
             )?,
+            Self::Trusted => posix::set_xattr(&at("file"), "trusted.overlay.origin", b"1")?,
+            Self::Security => posix::set_xattr(&at("directory"), "security.NTACL", b"1")?,
+            Self::SymlinkXattr => posix::set_xattr(&at("symlink"), "trusted.link", b"1")?,
+            Self::DeviceXattr => posix::set_xattr(&at("device"), "trusted.overlay.opaque", b"y")?,
             Self::DirectoryMode => posix::set_mode(&at("directory"), 0o1755).map(|()| true)?,
             Self::DirectoryTime => {
                 return moved_time(&at("directory"));
@@ -199,6 +215,10 @@ impl Attribute {
                 | Self::Device
                 | Self::NodeType
                 | Self::Capability
+                | Self::Trusted
+                | Self::Security
+                | Self::SymlinkXattr
+                | Self::DeviceXattr
         )
     }
 }
