@@ -78,7 +78,13 @@ impl Run<'_> {
         let begun = Instant::now();
         shared.store.begin_round();
         for side in &shared.unseen {
-            let (root, place) = (&RelPath::ROOT, format!("at the {side}"));
+            let place = match side {
+                Side::Source => "at the source",
+                Side::Destination => {
+                    "at the destination, where entries of before may keep such, and security.*"
+                }
+            };
+            let root = &RelPath::ROOT;
             self.counts.leave(root, Reason::AttributesUnseen, place);
         }
         shared.queue.push([Job {
