@@ -21,7 +21,10 @@ use livmig_tests::{
 };
 use serde_json::{Value, json};
 
-use super::host::{Host, writer};
+use super::{
+    host::{Host, writer},
+    migrate::text,
+};
 
 /// Unmounts what a script has mounted there.
 struct Mounted(PathBuf);
@@ -58,7 +61,7 @@ fn was_asked_to_stop(host: &Host) -> Result<bool> {
 
 fn expect_refused(finished: &Finished, reason: &str, paths: &[&str]) -> Result<()> {
     let document = finished.json()?;
-    assert_eq!(document["status"]["outcome"], "refused", "{document:#}");
+    assert_eq!(text(&document, "/status/outcome")?, "refused");
     let left = left_out(&document)?;
     assert_eq!(left["reason"], reason);
     assert_eq!(left["gravity"], "grave");
