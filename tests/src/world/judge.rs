@@ -206,7 +206,7 @@ pub fn broken(differences: &[Difference], report: &Report) -> Vec<String> {
     for difference in differences {
         let paths = difference.others.iter().chain([&difference.path]);
         let paths: Vec<&Vec<u8>> = paths.collect();
-        if paths.iter().any(|path| names(&report.faults.paths, path)) {
+        if paths.iter().any(|path| fails(&report.faults.paths, path)) {
             continue;
         }
         let reasons = report
@@ -249,6 +249,12 @@ fn count(paths: &[Vec<u8>]) -> u64 {
 /// Whether one of `named` is `path` or lies above it.
 fn names(named: &[Vec<u8>], path: &[u8]) -> bool {
     named.iter().any(|named| holds(named, path))
+}
+
+/// Whether one of the paths that failed is `path` or lies above it. A root that is not what it
+/// should be says something of its own entries, and nothing of what lies below them.
+fn fails(named: &[Vec<u8>], path: &[u8]) -> bool {
+    names(named, path) || (!path.contains(&b'/') && named.iter().any(|named| named == b"."))
 }
 
 /// Whether `path` is `above` or lies below it. The root holds itself alone: whoever names it has
@@ -312,6 +318,7 @@ mod tests {
     #[test]
     fn a_difference_must_be_named_by_what_explains_it() {
         let missing = [differs("d/x", Aspect::Missing)];
+        let entry = [differs("d", Aspect::Missing)];
         let flags = [differs("d/x", Aspect::Flags)];
         for (expected, differences, report) in [
             (0, &[][..], report(0, &[], &[])),
@@ -320,6 +327,7 @@ mod tests {
             (0, &missing[..], report(1, &["d/x"], &[])),
             (1, &missing[..], report(1, &["d/xx"], &[])),
             (1, &missing[..], report(1, &["."], &[])),
+            (0, &entry[..], report(1, &["."], &[])),
             (
                 0,
                 &missing[..],

@@ -5,6 +5,7 @@ mod cluster;
 mod foreign;
 mod images;
 mod machine;
+mod mutations;
 mod on_cluster;
 mod rules;
 mod skips;
@@ -29,6 +30,12 @@ enum Command {
     Test(foreign::Options),
     /// Check the house rules alone: file sizes, modules, pure crates, words, supply chain
     Rules,
+    /// Turn off one rule of the mover at a time: some test must notice each
+    Mutations {
+        /// Only rules whose name holds this
+        #[arg(default_value = "")]
+        only: String,
+    },
     /// Build the container images and the air-gap bundle, below target/images
     Images {
         /// Build once more in another folder, and fail unless every archive is the same
@@ -44,6 +51,7 @@ fn main() -> anyhow::Result<ExitCode> {
     match Args::parse().command {
         Command::Test(options) => test::run(&options),
         Command::Rules => test::run_rules(),
+        Command::Mutations { only } => mutations::run(&only),
         Command::Images { check_reproducible } => images::run(check_reproducible),
         Command::Cluster(command) => cluster::run(&command),
     }

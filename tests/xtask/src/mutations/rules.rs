@@ -1,0 +1,65 @@
+//! The rules by which nothing is lost in silence, and how each is turned off.
+
+/// A rule of the mover.
+pub(super) struct Mutation {
+    /// What it says.
+    pub(super) name: &'static str,
+    /// The file that it is in.
+    pub(super) file: &'static str,
+    /// A text that is in the file once.
+    pub(super) text: &'static str,
+    /// What stands there instead when the rule is off.
+    pub(super) without: &'static str,
+}
+
+/// All of them.
+pub(super) const RULES: &[Mutation] = &[
+    Mutation {
+        name: "consent: what is grave and was not consented to fails a run",
+        file: "mover/src/cli/sync.rs",
+        text: "} else if !missing.is_empty() {",
+        without: "} else if false {",
+    },
+    Mutation {
+        name: "mounts: told by what they are, not by their device",
+        file: "mover/src/fs/volume.rs",
+        text: ".unwrap_or(stat.kind == Kind::Directory && stat.device != self.stat.device)",
+        without: ".map_or(true, |_| stat.device != self.stat.device)",
+    },
+    Mutation {
+        name: "mounts: the empty mount point is carried",
+        file: "mover/src/destination/apart.rs",
+        text: "Err(Errno::NOENT) => make(dir, name, kind).map(|()| true),",
+        without: "Err(Errno::NOENT) => return Ok(()),",
+    },
+    Mutation {
+        name: "mounts: what the destination has under their names stays",
+        file: "mover/src/destination/apart.rs",
+        text: "self.volume.is_mount(stat) || self.apart.contains(path)",
+        without: "self.volume.is_mount(stat)",
+    },
+    Mutation {
+        name: "lost+found: one that holds something is told where it cannot be carried",
+        file: "mover/src/source/apart.rs",
+        text: "(Some(LostFound::Holding), true) => Standing::Apart(Reason::LostFound),",
+        without: "(Some(LostFound::Holding), true) => Standing::Nobodys,",
+    },
+    Mutation {
+        name: "lost+found: one that holds something is carried where the name is free",
+        file: "mover/src/source/apart.rs",
+        text: "(Some(LostFound::Holding), false) | (None, _) => Standing::Content,",
+        without: "(Some(LostFound::Holding), false) => Standing::Nobodys, (None, _) => Standing::Content,",
+    },
+    Mutation {
+        name: "aliases: no two ends are one tree by whatever mount",
+        file: "mover/src/sync/prepare.rs",
+        text: "let overlap = (to.meets(&from)).or_else(|| by_identity(destination, source));",
+        without: "let overlap = by_identity(destination, source);",
+    },
+    Mutation {
+        name: "aliases: no two ends are one tree",
+        file: "mover/src/sync/prepare.rs",
+        text: "let overlap = (to.meets(&from)).or_else(|| by_identity(destination, source));",
+        without: "let overlap: Option<Overlap> = None;",
+    },
+];
