@@ -95,6 +95,13 @@ impl Mount {
         Ok(Self { at: at.to_owned() })
     }
 
+    /// The directory `what` a second time, at the existing one `at`, by `bindfs`, a program in user space.
+    pub fn bindfs(what: &Path, at: &Path) -> Result<Self> {
+        let what = what.to_str().context("a path that is text")?;
+        command("bindfs", &[what], at)?;
+        Ok(Self { at: at.to_owned() })
+    }
+
     /// An overlay of the directory `lower` and the directory `upper`, whose sibling `work` is made,
     /// at the new directory `name`. A directory that is renamed in it stays where it is, with a note.
     pub fn overlay(dir: &Path, name: &str, lower: &Path, upper: &Path) -> Result<Self> {

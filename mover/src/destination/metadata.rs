@@ -239,9 +239,10 @@ fn mode(meta: &Meta) -> Mode {
 
 fn times(mtime: Time) -> Timestamps {
     Timestamps {
+        // Not carried; but some file systems in user space set both times or none, without a word.
         last_access: Timespec {
             tv_sec: 0,
-            tv_nsec: rustix::fs::UTIME_OMIT,
+            tv_nsec: rustix::fs::UTIME_NOW,
         },
         last_modification: Timespec {
             tv_sec: mtime.seconds,

@@ -242,6 +242,41 @@ fn the_second_face_of_a_list_is_spared_on_xfs_alone() -> Result<()> {
     Ok(())
 }
 
+/// What lies on top of xfs shows the same twice; that a program sets two times or none is no fault.
+#[test]
+fn xfs_below_a_program_in_user_space_at_either_end() -> Result<()> {
+    require!(mounts::available("mkfs.xfs"));
+    require!(skip::program("bindfs"));
+    let scratch = Scratch::new()?;
+    let xfs = Mount::xfs(scratch.path(), "xfs", XFS)?;
+    let (a, b) = (scratch.dir("a")?, scratch.dir("b")?);
+    let shown = Mount::bindfs(&xfs.dir("below")?, &scratch.dir("shown")?)?;
+    let middle = shown.dir("middle")?;
+    fs::create_dir(a.join("dir"))?;
+    for name in ["file", "dir/file"] {
+        fs::write(a.join(name), name)?;
+        set(&a.join(name), "trusted.gfid", b"0123456789abcdef")?;
+    }
+    symlink("nowhere", a.join("link"))?;
+    set(&a.join("link"), "security.NTACL", b"list")?;
+    set(
+        &a.join("dir"),
+        "system.posix_acl_default",
+        &posix::acl(6, 5),
+    )?;
+    set(
+        &a.join("file"),
+        "system.posix_acl_access",
+        &posix::acl(5, 4),
+    )?;
+    for (from, to) in [(&a, &middle), (&middle, &b)] {
+        let finished = try_sync(from, to, &[])?.expect(0)?;
+        expect_nothing_left_out(&finished)?;
+        compare::expect_equal(from, to)?;
+    }
+    compare::expect_equal(&a, &b)
+}
+
 /// As of the paths that [`tree`] gives.
 fn sorted(paths: &[&str]) -> Vec<String> {
     let mut paths: Vec<String> = paths.iter().map(|path| (*path).to_owned()).collect();
