@@ -118,6 +118,13 @@ impl Mount {
         Ok(Self { at })
     }
 
+    /// A tmpfs with these mount `options`.
+    pub fn tmpfs(dir: &Path, name: &str, options: &str) -> Result<Self> {
+        let at = mount_point(dir, name)?;
+        command("mount", &["-t", "tmpfs", "-o", options, "none"], &at)?;
+        Ok(Self { at })
+    }
+
     fn image(dir: &Path, name: &str, bytes: u64, mkfs: &str, options: &[&str]) -> Result<Self> {
         let image = dir.join(format!("{name}.img"));
         File::create(&image)?.set_len(bytes)?;

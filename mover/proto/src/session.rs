@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// The minor version of the data protocol.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// From the source, on the first bidirectional stream.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]

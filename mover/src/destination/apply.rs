@@ -22,6 +22,7 @@ use super::{
     room::{self, Room},
     state::Destination,
     touched::{Content, Touch, Written, key_of},
+    unshare::{self, Unshared},
 };
 use crate::{
     fault,
@@ -326,26 +327,34 @@ impl<'a> Applier<'a> {
                 self.destination
                     .set_apart(&current.dir, &name, path, &meta, kind)
             }
-            Op::Meta { name, meta } => {
+            Op::Meta { name, meta, names } => {
                 let path = at(&name);
+                let content = match unshare::ensure(&current.dir, &name, &path, names)? {
+                    Unshared::Not => Content::None,
+                    Unshared::Anew => Content::Copied,
+                };
                 metadata::to_entry(&current.dir, &name, &path, &meta, view)?;
-                let digest = Digest([0; 32]);
-                current.wrote(Written {
-                    name,
-                    digest,
-                    content: Content::None,
-                });
+                current.wrote(Written::meta(name, content));
                 Ok(())
             }
             Op::Open {
                 name,
                 mode,
+                names,
                 sparse,
                 base,
             } => {
                 let path = at(&name);
                 self.writing = None;
-                self.writing = Some(Writing::open(&current.dir, name, path, mode, sparse, base)?);
+                let how = (mode, names);
+                self.writing = Some(Writing::open(
+                    &current.dir,
+                    &name,
+                    &path,
+                    how,
+                    sparse,
+                    base,
+                )?);
                 Ok(())
             }
             Op::Link { name, target, .. } => {

@@ -163,6 +163,7 @@ mod tests {
         Op::Open {
             name: name(text),
             mode: OpenMode::Replace,
+            names: 1,
             sparse: false,
             base: Digest([0; 32]),
         }

@@ -15,8 +15,9 @@ use rustix::{
 };
 
 use super::{
-    metadata,
+    copy, metadata,
     touched::{Content, Range, Written},
+    unshare,
 };
 use crate::{
     fault,
@@ -47,60 +48,52 @@ pub struct Writing {
 }
 
 impl Writing {
-    /// Opens the file `name` in `dir`.
+    /// Opens the file `name` in `dir`; `names` may lead to what is written in place.
     pub fn open(
         dir: impl AsFd,
-        name: Name,
-        path: RelPath,
-        mode: OpenMode,
+        name: &Name,
+        path: &RelPath,
+        (mode, names): (OpenMode, u32),
         sparse: bool,
         base: Digest,
     ) -> Result<Self, Fault> {
         let dir = dir.as_fd();
-        let failed = |what: &str, errno| fault::at(Side::Destination, &path, what, errno);
-        let existing = match mode {
-            OpenMode::Replace => None,
-            OpenMode::InPlace | OpenMode::Shared => writable(dir, &name, &path)?,
-            OpenMode::Rebuild => match file::open_read(dir, &name) {
-                Ok(fd) => Some(fd),
-                // As below: the next pass asks what is here.
-                Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Err(unlike(&path)),
-                Err(errno) => return Err(failed("open the file for its old content", errno)),
-            },
+        let writing = |fd, old, ranges| Self {
+            name: name.clone(),
+            path: path.clone(),
+            fd,
+            old,
+            sparse,
+            base,
+            ranges,
         };
-        let stat = existing
-            .as_ref()
-            .map(Stat::of_fd)
-            .transpose()
-            .map_err(|errno| failed("look at the file", errno))?;
-        let in_place = stat.is_some_and(|stat| {
-            stat.kind == Kind::File && (mode == OpenMode::Shared || stat.identity.nlink == 1)
-        });
-        match (mode, existing, in_place) {
-            (OpenMode::InPlace | OpenMode::Shared, Some(fd), true) => Ok(Self {
-                name,
-                path,
-                fd,
-                old: None,
-                sparse,
-                base,
-                ranges: Some(Vec::new()),
-            }),
-            // What the source believes to be here is not. Without it, blocks mean nothing.
-            (OpenMode::InPlace | OpenMode::Shared, _, _) => Err(unlike(&path)),
-            (OpenMode::Replace | OpenMode::Rebuild, old, _) => {
-                remove::remove(dir, &name)
-                    .map_err(|errno| failed("remove what the file replaces", errno))?;
-                let fd = create(dir, &name).map_err(|errno| failed("create the file", errno))?;
-                Ok(Self {
-                    name,
-                    path,
-                    fd,
-                    old,
-                    sparse,
-                    base,
-                    ranges: None,
-                })
+        // Blocks mean nothing without what the source believes to be here. The next pass asks.
+        let here = || regular(dir, name, path)?.ok_or_else(|| unlike(path));
+        match mode {
+            OpenMode::Replace => Ok(writing(made_anew(dir, name, path)?, None, None)),
+            OpenMode::Rebuild => {
+                here()?;
+                let old = file::open_read(dir, name)
+                    .map_err(|errno| failed(path, "open the file for its old content", errno))?;
+                Ok(writing(made_anew(dir, name, path)?, Some(old), None))
+            }
+            OpenMode::InPlace | OpenMode::Shared if here()?.identity.nlink > names => {
+                // All of it is read back: it was written, by us.
+                let fd = unshare::file(dir, name, path)?;
+                Ok(writing(fd, None, None))
+            }
+            OpenMode::InPlace | OpenMode::Shared => {
+                let opened = writable(dir, name, path)?;
+                let stat = opened
+                    .as_ref()
+                    .map(Stat::of_fd)
+                    .transpose()
+                    .map_err(|errno| failed(path, "look at the file", errno))?;
+                let is_it = |stat: Stat| stat.kind == Kind::File && stat.identity.nlink <= names;
+                match opened {
+                    Some(fd) if stat.is_some_and(is_it) => Ok(writing(fd, None, Some(Vec::new()))),
+                    _ => Err(unlike(path)),
+                }
             }
         }
     }
@@ -170,7 +163,7 @@ impl Writing {
                 "destination: was told to copy from a file that is not open",
             ));
         };
-        copy(old, from, &self.fd, offset, len)
+        copy::range(old, from, &self.fd, offset, len)
             .map_err(|errno| self.failed("copy within the file", errno))
     }
 
@@ -233,7 +226,7 @@ impl Writing {
     }
 
     fn failed(&self, what: &str, errno: Errno) -> Fault {
-        fault::at(Side::Destination, &self.path, what, errno)
+        failed(&self.path, what, errno)
     }
 }
 
@@ -247,30 +240,13 @@ pub fn write_whole(
     view: View,
 ) -> Result<(), Fault> {
     let dir = dir.as_fd();
-    let failed = |what: &str, errno| fault::at(Side::Destination, path, what, errno);
+    let failed = |what: &str, errno| failed(path, what, errno);
     let (fd, was) = match create(dir, name) {
         Ok(fd) => (fd, 0),
-        Err(Errno::EXIST) => {
-            let existing = if replace {
-                None
-            } else {
-                writable(dir, name, path)?
-            };
-            let stat = existing
-                .as_ref()
-                .map(Stat::of_fd)
-                .transpose()
-                .map_err(|errno| failed("look at the file", errno))?;
-            let usable = stat.filter(|stat| stat.kind == Kind::File && stat.identity.nlink == 1);
-            if let (Some(fd), Some(stat)) = (existing, usable) {
-                (fd, stat.identity.size)
-            } else {
-                remove::remove(dir, name)
-                    .map_err(|errno| failed("remove what the file replaces", errno))?;
-                let fd = create(dir, name).map_err(|errno| failed("create the file", errno))?;
-                (fd, 0)
-            }
-        }
+        Err(Errno::EXIST) => match alone(dir, name, path, replace)? {
+            Some((fd, size)) => (fd, size),
+            None => (made_anew(dir, name, path)?, 0),
+        },
         Err(errno) => return Err(failed("create the file", errno)),
     };
     file::write_at(&fd, content, 0).map_err(|errno| failed("write the file", errno))?;
@@ -280,6 +256,48 @@ pub fn write_whole(
             .map_err(|errno| failed("set the size of the file", errno))?;
     }
     metadata::to_fd(&fd, path, meta, view)
+}
+
+/// The file `name`, open for writing, and its size, if it may be written in place: nothing but this
+/// name leads to it.
+fn alone(
+    dir: impl AsFd,
+    name: &Name,
+    path: &RelPath,
+    replace: bool,
+) -> Result<Option<(OwnedFd, u64)>, Fault> {
+    let dir = dir.as_fd();
+    let is_alone = |stat: &Stat| stat.kind == Kind::File && stat.identity.nlink == 1;
+    if replace || !regular(dir, name, path)?.is_some_and(|stat| is_alone(&stat)) {
+        return Ok(None);
+    }
+    let Some(fd) = writable(dir, name, path)? else {
+        return Ok(None);
+    };
+    let stat = Stat::of_fd(&fd).map_err(|errno| failed(path, "look at the file", errno))?;
+    Ok(is_alone(&stat).then_some((fd, stat.identity.size)))
+}
+
+/// What the regular file `name` is; nothing where there is none. Whatever else stands there is never
+/// opened: what a device or a driver does then is nobody's to know.
+fn regular(dir: impl AsFd, name: &Name, path: &RelPath) -> Result<Option<Stat>, Fault> {
+    match Stat::of_entry(dir, name) {
+        Ok(stat) => Ok(Some(stat).filter(|stat| stat.kind == Kind::File)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(failed(path, "look at the entry", errno)),
+    }
+}
+
+/// A new, empty file in the place of whatever is there.
+pub(super) fn made_anew(dir: impl AsFd, name: &Name, path: &RelPath) -> Result<OwnedFd, Fault> {
+    let dir = dir.as_fd();
+    remove::remove(dir, name)
+        .map_err(|errno| failed(path, "remove what the file replaces", errno))?;
+    create(dir, name).map_err(|errno| failed(path, "create the file", errno))
+}
+
+fn failed(path: &RelPath, what: &str, errno: Errno) -> Fault {
+    fault::at(Side::Destination, path, what, errno)
 }
 
 fn unlike(path: &RelPath) -> Fault {
@@ -303,7 +321,8 @@ fn create(dir: impl AsFd, name: &Name) -> Result<OwnedFd, Errno> {
     )
 }
 
-/// The existing file `name`, open for writing; nothing when there is something else, or nothing.
+/// The regular file `name`, which no name leads to that is not to change with it, open for writing;
+/// nothing when something else took its place.
 fn writable(dir: impl AsFd, name: &Name, path: &RelPath) -> Result<Option<OwnedFd>, Fault> {
     let dir = dir.as_fd();
     let flags =
@@ -319,7 +338,7 @@ fn writable(dir: impl AsFd, name: &Name, path: &RelPath) -> Result<Option<OwnedF
     match opened {
         Ok(fd) => Ok(Some(fd)),
         Err(Errno::NOENT | Errno::LOOP | Errno::ISDIR | Errno::NXIO | Errno::NODEV) => Ok(None),
-        Err(errno) => Err(fault::at(Side::Destination, path, "open the file", errno)),
+        Err(errno) => Err(failed(path, "open the file", errno)),
     }
 }
 
@@ -360,46 +379,6 @@ fn write_zeros(fd: &OwnedFd, offset: u64, len: u64) -> Result<(), Errno> {
             .min(zeros.len());
         file::write_at(fd, zeros.get(..step).unwrap_or_default(), offset + done)?;
         done += u64::try_from(step).unwrap_or(0);
-    }
-    Ok(())
-}
-
-fn copy(old: &OwnedFd, from: u64, new: &OwnedFd, offset: u64, len: u64) -> Result<(), Errno> {
-    let (mut from, mut to) = (from, offset);
-    let mut left = usize::try_from(len).map_err(|_| Errno::FBIG)?;
-    while left > 0 {
-        match rustix::fs::copy_file_range(old, Some(&mut from), new, Some(&mut to), left) {
-            Ok(0) => return Err(Errno::IO),
-            Ok(copied) => left -= copied.min(left),
-            Err(Errno::INTR) => {}
-            Err(Errno::OPNOTSUPP | Errno::XDEV | Errno::INVAL | Errno::NOSYS) => {
-                return copy_through_memory(old, from, new, to, left);
-            }
-            Err(errno) => return Err(errno),
-        }
-    }
-    Ok(())
-}
-
-fn copy_through_memory(
-    old: &OwnedFd,
-    mut from: u64,
-    new: &OwnedFd,
-    mut to: u64,
-    mut left: usize,
-) -> Result<(), Errno> {
-    let mut buffer = vec![0; left.min(1 << 20)];
-    while left > 0 {
-        let step = left.min(buffer.len());
-        let Some(part) = buffer.get_mut(..step) else {
-            return Err(Errno::IO);
-        };
-        if file::read_at(old, part, from)? < step {
-            return Err(Errno::IO);
-        }
-        file::write_at(new, part, to)?;
-        let step_u64 = u64::try_from(step).unwrap_or(0);
-        (from, to, left) = (from + step_u64, to + step_u64, left - step);
     }
     Ok(())
 }

@@ -87,6 +87,17 @@ pub fn node(
     (meta, node): (&Meta, &Node),
     view: View,
 ) -> Result<(), Fault> {
+    bare_node(dir, name, path, node)?;
+    metadata::to_made(dir, name, path, meta, view)
+}
+
+/// As [`node`](fn@node), without its metadata.
+pub(super) fn bare_node(
+    dir: &OwnedFd,
+    name: &Name,
+    path: &RelPath,
+    node: &Node,
+) -> Result<(), Fault> {
     let failed = |what: &str, errno| fault::at(Side::Destination, path, what, errno);
     remove::remove(dir, name).map_err(|errno| failed("remove what the entry replaces", errno))?;
     let make = |kind, device: (u32, u32)| {
@@ -101,6 +112,5 @@ pub fn node(
         Node::BlockDevice { device } => make(FileType::BlockDevice, *device),
         Node::File { .. } | Node::Directory => Err(Errno::INVAL),
     };
-    made.map_err(|errno| failed("make the entry", errno))?;
-    metadata::to_made(dir, name, path, meta, view)
+    made.map_err(|errno| failed("make the entry", errno))
 }

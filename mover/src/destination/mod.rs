@@ -11,6 +11,7 @@
 pub mod answers;
 pub mod apart;
 pub mod apply;
+mod copy;
 mod current;
 pub mod early;
 pub mod file;
@@ -30,3 +31,4 @@ pub mod sums;
 pub mod survey;
 pub mod touched;
 mod turn;
+mod unshare;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use livmig_proto::{
-    control::{Fault, ManifestReport, VerifyLevel},
+    control::{Fault, FaultCode, ManifestReport, Side, VerifyLevel},
     hex,
     manifest::manifest_digest,
     name::{Name, RelPath},
@@ -20,12 +20,19 @@ use livmig_proto::{
 
 use rustix::io::Errno;
 
-use super::{early::When, links::Proven, state::Destination, survey::Surveyor, touched::Touch};
+use super::{
+    early::When,
+    links::Proven,
+    state::Destination,
+    survey::{self, Surveyor},
+    touched::Touch,
+};
 use crate::{
     catalog::{
         segment::{Kept, KeptFile, Seen},
         store::{Change, Known},
     },
+    fault,
     fs::{
         dir,
         stat::{Kind, Stat},
@@ -50,6 +57,32 @@ const READERS_MIN: usize = 4;
 /// And at most.
 const READERS_MAX: usize = 16;
 
+/// What a survey found.
+#[derive(Debug, Default)]
+struct Found {
+    /// Directories that are not as claimed.
+    mismatched: Vec<RelPath>,
+    /// What differs, or could not be read back, by name.
+    faults: Vec<Fault>,
+    /// What directories should be in the manifest, of those that name what has several links.
+    claims: Vec<(RelPath, Digest)>,
+}
+
+impl Found {
+    fn add(&mut self, other: Self) {
+        self.mismatched.extend(other.mismatched);
+        self.faults.extend(other.faults);
+        self.claims.extend(other.claims);
+    }
+
+    /// Whether all that there is could be read.
+    fn unread(&self) -> Option<&Fault> {
+        self.faults
+            .iter()
+            .find(|fault| fault.code != FaultCode::Mismatch)
+    }
+}
+
 /// A directory to survey: by its note, or by its path when there is none.
 enum Job {
     Touched(crate::catalog::log::Key),
@@ -67,9 +100,10 @@ impl Destination {
         self.read_what_was_left(level)?;
         let earlier_seconds = begun.elapsed().as_secs_f64();
         let begun = Instant::now();
-        let (mismatched, mismatches) = self.survey_all(level)?;
+        let found = self.survey_all(level)?;
         self.touched.clear().map_err(Self::state_fault)?;
-        self.complete.store(true, Ordering::SeqCst);
+        self.complete
+            .store(found.unread().is_none(), Ordering::SeqCst);
         let (digest, entries, bytes) = self.sum();
         let settled = Settled {
             digest: Some(digest),
@@ -79,14 +113,15 @@ impl Destination {
             flush_seconds,
             verify_seconds: begun.elapsed().as_secs_f64(),
             earlier_seconds,
-            mismatched: mismatched
+            mismatched: found
+                .mismatched
                 .iter()
                 .map(|path| hex::encode(path.as_bytes()))
                 .collect(),
         };
         Ok(Outcome {
             settled,
-            mismatches,
+            mismatches: found.faults,
         })
     }
 
@@ -130,8 +165,14 @@ impl Destination {
     }
 
     /// Surveys every directory of which nothing is proven yet.
+    ///
+    /// # Errors
+    /// When anything cannot be read; the first of it.
     pub fn survey_everything(&self, level: VerifyLevel) -> Result<(), Fault> {
-        self.survey_all(level).map(drop)
+        match self.survey_all(level)?.unread() {
+            Some(fault) => Err(fault.clone()),
+            None => Ok(()),
+        }
     }
 
     /// What is proven of everything, in one digest.
@@ -157,45 +198,78 @@ impl Destination {
         )
     }
 
-    fn survey_all(&self, level: VerifyLevel) -> Result<(Vec<RelPath>, Vec<Fault>), Fault> {
+    fn survey_all(&self, level: VerifyLevel) -> Result<Found, Fault> {
         let mut jobs: Vec<Job> = self.touched.keys().into_iter().map(Job::Touched).collect();
+        let mut found = Found::default();
         if !self.complete.load(Ordering::SeqCst) {
-            jobs.extend(self.unknown_directories()?.into_iter().map(Job::Unknown));
+            let unknown = self.unknown_directories(&mut found)?;
+            jobs.extend(unknown.into_iter().map(Job::Unknown));
+        } else if !self.catalog.knows(&RelPath::ROOT) {
+            // Empty from the beginning, and nothing was sent.
+            jobs.push(Job::Unknown(RelPath::ROOT));
         }
-        let mut found = self.in_parallel(level, &jobs, |surveyor, job| match job {
+        found.add(self.in_parallel(level, &jobs, |surveyor, job| match job {
             Job::Touched(key) => match self.touched.get(*key).map_err(Self::state_fault)? {
                 Some((path, touch)) => {
-                    let as_claimed = surveyor.directory(&path, &touch)?;
-                    Ok((!as_claimed).then_some(path))
+                    let surveyed = surveyor.directory(&path, &touch);
+                    self.or_doubt(surveyor, path, surveyed)
                 }
                 None => Ok(None),
             },
-            Job::Unknown(path) => {
-                // A touched directory is surveyed by its note.
-                if !self.catalog.knows(path) {
-                    surveyor.directory(path, &Touch::default())?;
-                }
-                Ok(None)
+            // A touched directory is surveyed by its note.
+            Job::Unknown(path) if !self.catalog.knows(path) => {
+                let surveyed = surveyor.directory(path, &Touch::default());
+                self.or_doubt(surveyor, path.clone(), surveyed)
             }
-        })?;
+            Job::Unknown(_) => Ok(None),
+        })?);
         if !self.complete.load(Ordering::SeqCst) {
             self.prune()?;
         }
         let doubtful = self.links().doubtful();
-        let links = self.in_parallel(level, &doubtful, |surveyor, (ino, path)| {
-            let as_claimed = surveyor.link(*ino, path)?;
-            Ok(if as_claimed {
-                None
-            } else {
-                path.split().map(|(parent, _)| parent)
-            })
-        })?;
+        found.add(self.in_parallel(level, &doubtful, |surveyor, (ino, path)| {
+            let surveyed = surveyor.link(*ino, path);
+            let parent = path.split().map(|(parent, _)| parent).unwrap_or_default();
+            self.or_doubt(surveyor, parent, surveyed)
+        })?);
         self.separate_alone()?;
-        found.0.extend(links.0);
-        found.1.extend(links.1);
-        found.0.sort_unstable();
-        found.0.dedup();
+        self.judge_claims(&mut found)?;
+        found.mismatched.sort_unstable();
+        found.mismatched.dedup();
         Ok(found)
+    }
+
+    /// The directory at `path` if it is not as claimed. What could not be read there is noted, and
+    /// nothing of the directory is known then; the others are proven all the same.
+    fn or_doubt(
+        &self,
+        surveyor: &mut Surveyor<'_>,
+        path: RelPath,
+        surveyed: Result<bool, Fault>,
+    ) -> Result<Option<RelPath>, Fault> {
+        match surveyed {
+            Ok(as_claimed) => Ok((!as_claimed).then_some(path)),
+            Err(fault) if fault.path.is_some() => {
+                surveyor.mismatches.push(fault);
+                self.catalog.begin(&path).map_err(Self::state_fault)?;
+                Ok(Some(path))
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Compares what directories should be in the manifest with what they are, now that it is known
+    /// which of their names share an inode with others in the volume.
+    fn judge_claims(&self, found: &mut Found) -> Result<(), Fault> {
+        for (path, member) in std::mem::take(&mut found.claims) {
+            if let Known::Segment(segment) = self.catalog.get(&path).map_err(Self::state_fault)?
+                && segment.member() != member
+            {
+                found.faults.push(survey::unlike_claim(&path));
+                found.mismatched.push(path);
+            }
+        }
+        Ok(())
     }
 
     /// Forgets every directory that the root does not lead to: what was known of one when its
@@ -257,9 +331,9 @@ impl Destination {
         level: VerifyLevel,
         jobs: &[T],
         work: impl Fn(&mut Surveyor<'_>, &T) -> Result<Option<RelPath>, Fault> + Sync,
-    ) -> Result<(Vec<RelPath>, Vec<Fault>), Fault> {
+    ) -> Result<Found, Fault> {
         let next = AtomicUsize::new(0);
-        let found = Mutex::new((Vec::new(), Vec::new()));
+        let found = Mutex::new(Found::default());
         let failed = Mutex::new(None);
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let threads = (cores * READERS_PER_CORE).clamp(READERS_MIN, READERS_MAX);
@@ -281,8 +355,11 @@ impl Destination {
                         }
                     }
                     let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-                    found.0.extend(paths);
-                    found.1.append(&mut surveyor.mismatches);
+                    found.add(Found {
+                        mismatched: paths,
+                        faults: surveyor.mismatches,
+                        claims: surveyor.claims,
+                    });
                 });
             }
         });
@@ -292,19 +369,11 @@ impl Destination {
         }
     }
 
-    /// Every directory of the volume of which nothing is proven.
-    fn unknown_directories(&self) -> Result<Vec<RelPath>, Fault> {
+    /// Every directory of the volume of which nothing is proven, but for those that cannot be listed.
+    fn unknown_directories(&self, found: &mut Found) -> Result<Vec<RelPath>, Fault> {
         let (mut unknown, mut way) = (Vec::new(), Way::new());
         let mut stack = vec![RelPath::ROOT];
         while let Some(path) = stack.pop() {
-            let failed = |errno| {
-                crate::fault::at(
-                    livmig_proto::control::Side::Destination,
-                    &path,
-                    "list the directory",
-                    errno,
-                )
-            };
             if let Known::Segment(segment) = self.catalog.get(&path).map_err(Self::state_fault)? {
                 stack.extend(
                     segment
@@ -315,26 +384,40 @@ impl Destination {
                 );
                 continue;
             }
-            let dir = match way.open(self.volume.root(), &path) {
-                Ok(dir) => dir,
-                // Removed since its parent was last surveyed.
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
-                Err(errno) => return Err(failed(errno)),
-            };
-            for name in dir::list(&dir).map_err(failed)? {
-                let stat = Stat::of_entry(&dir, &name).map_err(failed)?;
-                if stat.kind != Kind::Directory || self.is_own(&path, &name, &stat) {
-                    continue;
+            match self.directories_in(&mut way, &path) {
+                Ok(below) => {
+                    stack.extend(below);
+                    unknown.push(path);
                 }
-                stack.extend(
-                    path.child(&name)
-                        .ok()
-                        .filter(|below| !self.is_apart(below, &stat)),
-                );
+                // Removed since its parent was last surveyed.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+                Err(errno) => {
+                    let fault = fault::at(Side::Destination, &path, "list the directory", errno);
+                    found.faults.push(fault);
+                    self.catalog.begin(&path).map_err(Self::state_fault)?;
+                    found.mismatched.push(path);
+                }
             }
-            unknown.push(path);
         }
         Ok(unknown)
+    }
+
+    /// The directories in the one at `path`.
+    fn directories_in(&self, way: &mut Way, path: &RelPath) -> Result<Vec<RelPath>, Errno> {
+        let dir = way.open(self.volume.root(), path)?;
+        let mut below = Vec::new();
+        for name in dir::list(&dir)? {
+            // What cannot be looked at is named when the directory is surveyed.
+            let Ok(stat) = Stat::of_entry(&dir, &name) else {
+                continue;
+            };
+            if stat.kind != Kind::Directory || self.is_own(path, &name, &stat) {
+                continue;
+            }
+            let child = path.child(&name).ok();
+            below.extend(child.filter(|below| !self.is_apart(below, &stat)));
+        }
+        Ok(below)
     }
 }
 

@@ -9,7 +9,14 @@ use livmig_proto::{
 use rustix::io::Errno;
 
 use super::state::Destination;
-use crate::{fault, fs::file, hash::rolling::Rolling};
+use crate::{
+    fault,
+    fs::{
+        file,
+        stat::{Kind, Stat},
+    },
+    hash::rolling::Rolling,
+};
 
 impl Destination {
     /// The checksum of every `every`th block of `block` bytes of the file `name` in the directory
@@ -37,10 +44,14 @@ impl Destination {
                 "destination: was asked for checksums of impossible blocks",
             ));
         };
-        let opened = self
-            .volume
-            .dir(path)
-            .and_then(|dir| file::open_read(&dir, name));
+        // Only a file is opened: what a device does then is nobody's to know.
+        let opened = self.volume.dir(path).and_then(|dir| {
+            if Stat::of_entry(&dir, name)?.kind == Kind::File {
+                file::open_read(&dir, name)
+            } else {
+                Err(Errno::ISDIR)
+            }
+        });
         let fd = match opened {
             Ok(fd) => Some(fd),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO | Errno::ISDIR) => None,

@@ -54,8 +54,11 @@ pub struct Surveyor<'a> {
     way: Way,
     /// Whether all that was read came from the device.
     on_device: bool,
-    /// What was found to differ.
+    /// What was found to differ, or could not be read back.
     pub mismatches: Vec<Fault>,
+    /// What directories should be in the manifest that name what has several links: who shares it is
+    /// known at the end only.
+    pub claims: Vec<(RelPath, Digest)>,
 }
 
 impl<'a> Surveyor<'a> {
@@ -68,6 +71,7 @@ impl<'a> Surveyor<'a> {
             way: Way::new(),
             on_device: true,
             mismatches: Vec::new(),
+            claims: Vec::new(),
         }
     }
 
@@ -79,12 +83,14 @@ impl<'a> Surveyor<'a> {
             self.destination.forget(path)?;
             return Ok(true);
         };
-        let as_claimed = touch.member.is_none_or(|member| member == segment.member());
-        if !as_claimed && self.mismatches.len() == before {
-            self.mismatch(
-                path,
-                "the directory's entries, owner, mode, time or attributes",
-            );
+        if let Some(member) = touch.member.filter(|member| *member != segment.member())
+            && self.mismatches.len() == before
+        {
+            if links.is_empty() {
+                self.mismatches.push(unlike_claim(path));
+            } else {
+                self.claims.push((path.clone(), member));
+            }
         }
         self.put(&segment)?;
         self.destination.links().replace(path, links, &writes);
@@ -166,9 +172,15 @@ impl<'a> Surveyor<'a> {
             };
             let name = listed.name;
             let entry_path = path.child(&name).unwrap_or_default();
-            let stat = Stat::of_entry(&dir, &name).map_err(|errno| {
-                fault::at(Side::Destination, &entry_path, "look at the entry", errno)
-            })?;
+            let stat = match Stat::of_entry(&dir, &name) {
+                Ok(stat) => stat,
+                Err(errno) => {
+                    let what = "look at the entry";
+                    let fault = fault::at(Side::Destination, &entry_path, what, errno);
+                    self.mismatches.push(fault);
+                    continue;
+                }
+            };
             let apart = self.destination.is_apart(&entry_path, &stat);
             if !apart && self.destination.is_own(path, &name, &stat) {
                 continue;
@@ -195,7 +207,14 @@ impl<'a> Surveyor<'a> {
                 }
             } else {
                 let writes = writes.get(&name).map_or(&[][..], Vec::as_slice);
-                self.entry(&dir, &entry_path, name, &stat, old.as_ref(), writes)?
+                match self.entry(&dir, &entry_path, name, &stat, old.as_ref(), writes) {
+                    Ok(entry) => entry,
+                    // One that cannot be read back is one: the others are proven.
+                    Err(fault) => {
+                        self.mismatches.push(fault);
+                        continue;
+                    }
+                }
             };
             entries.push(entry);
         }
@@ -442,13 +461,25 @@ impl<'a> Surveyor<'a> {
     }
 
     fn mismatch(&mut self, path: &RelPath, what: &str) {
-        self.mismatches.push(fault::named(
-            Side::Destination,
-            FaultCode::Mismatch,
-            path,
-            format!("destination: does not hold what was sent ({what} differ)"),
-        ));
+        self.mismatches.push(unlike(path, what));
     }
+}
+
+/// That the directory at `path` is not what it should be in the manifest.
+pub(super) fn unlike_claim(path: &RelPath) -> Fault {
+    unlike(
+        path,
+        "the directory's entries, owner, mode, time or attributes",
+    )
+}
+
+fn unlike(path: &RelPath, what: &str) -> Fault {
+    fault::named(
+        Side::Destination,
+        FaultCode::Mismatch,
+        path,
+        format!("destination: does not hold what was sent ({what} differ)"),
+    )
 }
 
 /// Whether what is listed is the entry that was proven, as far as the directory tells. Of a name of

@@ -46,6 +46,8 @@ pub struct Written {
 pub enum Content {
     /// Nothing: only metadata, or it is no file.
     None,
+    /// All that there was, into a new file.
+    Copied,
     /// All of it.
     Whole {
         /// Its size.
@@ -191,10 +193,19 @@ impl Touched {
 }
 
 impl Written {
+    /// The metadata of an entry was written, and this of its content.
+    pub fn meta(name: Name, content: Content) -> Self {
+        Self {
+            name,
+            digest: Digest([0; 32]),
+            content,
+        }
+    }
+
     /// How much it takes to remember it: 1, and 1 for each range.
     pub fn weight(&self) -> usize {
         match &self.content {
-            Content::None | Content::Whole { .. } => 1,
+            Content::None | Content::Copied | Content::Whole { .. } => 1,
             Content::Ranges { ranges, .. } => 1 + ranges.len(),
         }
     }
@@ -226,6 +237,7 @@ impl Touch {
             out.digest(&write.digest);
             match &write.content {
                 Content::None => out.u8(0),
+                Content::Copied => out.u8(3),
                 Content::Whole { size, root } => {
                     out.u8(1);
                     out.u64(*size);
@@ -266,6 +278,7 @@ impl Touch {
             let (name, digest) = (input.name()?, input.digest()?);
             let content = match input.u8()? {
                 0 => Content::None,
+                3 => Content::Copied,
                 1 => Content::Whole {
                     size: input.u64()?,
                     root: input.digest()?,

@@ -37,6 +37,8 @@ pub(super) struct Transfer<'t> {
     pub(super) kept: Option<KeptFile>,
     /// How it is written in place.
     pub(super) in_place: OpenMode,
+    /// How many names lead to that file and are this file's too.
+    pub(super) names: u32,
     /// Whether whatever stands at the name must make way for a new inode.
     pub(super) replace: bool,
 }
@@ -93,6 +95,7 @@ impl Visitor<'_> {
             open: &open,
             kept,
             in_place: OpenMode::InPlace,
+            names: 1,
             replace,
         };
         let (kept, seen) = self.transfer(&mut visit.scope, &transfer)?;
@@ -241,6 +244,7 @@ impl Visitor<'_> {
         let open = Op::Open {
             name: transfer.name.clone(),
             mode: OpenMode::Shared,
+            names: transfer.names,
             sparse: false,
             base: transfer.base(),
         };
@@ -271,6 +275,7 @@ impl Visitor<'_> {
             &Op::Meta {
                 name: transfer.name.clone(),
                 meta: meta.clone(),
+                names: transfer.names,
             },
             512,
         )
@@ -407,6 +412,7 @@ impl LaneSink<'_, '_, '_, '_> {
                 &Op::Open {
                     name,
                     mode,
+                    names: self.transfer.names,
                     sparse,
                     base: self.transfer.base(),
                 },

@@ -137,6 +137,7 @@ fn frame() -> Vec<u8> {
         Op::Open {
             name: named(b"f"),
             mode: OpenMode::InPlace,
+            names: 1,
             sparse: true,
             base: DIGEST,
         },

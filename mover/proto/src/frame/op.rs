@@ -70,6 +70,9 @@ pub enum Op {
         name: Name,
         /// Its metadata.
         meta: Meta,
+        /// How many names lead to what is there and are to change with it. Where more do, this name
+        /// is taken out of it first.
+        names: u32,
     },
     /// Content for the file of this name follows, until [`Op::Close`].
     Open {
@@ -77,6 +80,9 @@ pub enum Op {
         name: Name,
         /// What becomes of what is there.
         mode: OpenMode,
+        /// How many names lead to the file that is written in place and are to change with it.
+        /// Where more do, this name is taken out of it first.
+        names: u32,
         /// Whether pages of zeros take no space.
         sparse: bool,
         /// The root of the content that is written over in place; zero where there is none.
@@ -146,10 +152,9 @@ pub enum Op {
 /// What becomes of what stands at the name of a file that is opened.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum OpenMode {
-    /// A file with one link is written in place; anything else is replaced by an empty file.
+    /// The file that is there is written in place.
     InPlace,
-    /// A file is written in place although it has several links: they all change at the source
-    /// too.
+    /// The same, of a group of hard links: its other names are told of afterwards.
     Shared,
     /// A new, empty file.
     Replace,
@@ -241,20 +246,23 @@ impl Op {
                 meta.encode(out);
                 out.u8(kind.number());
             }
-            Self::Meta { name, meta } => {
+            Self::Meta { name, meta, names } => {
                 out.u8(6);
                 out.name(name);
                 meta.encode(out);
+                out.u32(*names);
             }
             Self::Open {
                 name,
                 mode,
+                names,
                 sparse,
                 base,
             } => {
                 out.u8(7);
                 out.name(name);
                 out.u8(mode.number());
+                out.u32(*names);
                 out.u8(u8::from(*sparse));
                 out.digest(base);
             }
@@ -337,10 +345,12 @@ impl Op {
             6 => Self::Meta {
                 name: input.name()?,
                 meta: Meta::decode(input)?,
+                names: input.u32()?,
             },
             7 => Self::Open {
                 name: input.name()?,
                 mode: OpenMode::from_number(input.u8()?)?,
+                names: input.u32()?,
                 sparse: input.flag()?,
                 base: input.digest()?,
             },

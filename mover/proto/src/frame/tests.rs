@@ -59,14 +59,21 @@ fn ops() -> impl Strategy<Value = Op> {
                 node,
             })
         }),
-        (names(), metas()).prop_map(|(name, meta)| Op::Meta { name, meta }),
         (names(), metas(), apart).prop_map(|(name, meta, kind)| Op::Apart { name, meta, kind }),
-        (names(), mode, any::<bool>(), digest()).prop_map(|(name, mode, sparse, base)| Op::Open {
+        (names(), metas(), any::<u32>()).prop_map(|(name, meta, names)| Op::Meta {
             name,
-            mode,
-            sparse,
-            base
+            meta,
+            names
         }),
+        (names(), mode, any::<(u32, bool)>(), digest()).prop_map(
+            |(name, mode, (names, sparse), base)| Op::Open {
+                names,
+                name,
+                mode,
+                sparse,
+                base
+            }
+        ),
         (0_u64..1 << 50, digest(), content()).prop_map(|(offset, digest, content)| Op::Data {
             offset,
             digest,

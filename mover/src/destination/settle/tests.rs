@@ -136,7 +136,14 @@ impl Rng {
             // Directories get theirs otherwise.
             2 => {
                 let meta = meta(0o600 + self.below::<u32>(64));
-                vec![file(name.clone(), &content, false), Op::Meta { name, meta }]
+                vec![
+                    file(name.clone(), &content, false),
+                    Op::Meta {
+                        name,
+                        meta,
+                        names: 1,
+                    },
+                ]
             }
             3 => {
                 let directory = Relative::whole(&self.directory());
@@ -155,7 +162,8 @@ impl Rng {
             5 => vec![
                 Op::Open {
                     name,
-                    mode: OpenMode::InPlace,
+                    mode: [OpenMode::InPlace, OpenMode::Shared][self.below::<usize>(2)],
+                    names: 1 + self.below::<u32>(2),
                     sparse: false,
                     base: Digest([0; 32]),
                 },

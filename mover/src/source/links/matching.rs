@@ -142,15 +142,13 @@ pub(super) fn matched<K: GroupStore>(table: LinkTable, known: &K) -> Result<Matc
     Ok(matched)
 }
 
-/// Whether an inode at the destination can become what the source has, its names kept. Content can
-/// be written over; what is no file can only be made anew.
+/// Whether an inode at the destination may be what the source has, or become it with its names kept.
 fn is_usable(common: &Common, stat: &Stat) -> bool {
     match (&common.kept, stat.kind) {
-        (Kept::File(_), Kind::File) => true,
-        (Kept::Other { .. }, kind) if kind != Kind::File => {
-            common.seen.is_some_and(|seen| seen.proves(&stat.identity))
-        }
-        _ => false,
+        (Kept::File(_), kind) => kind == Kind::File,
+        // Equal or not is for its digest to say, once it was looked at.
+        (Kept::Other { .. }, kind) => kind != Kind::File,
+        (Kept::Directory | Kept::Link { .. } | Kept::Apart, _) => false,
     }
 }
 

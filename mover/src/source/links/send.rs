@@ -36,10 +36,10 @@ struct Subject<'t> {
     /// What the destination holds under the name.
     kept: Option<&'t Kept>,
     in_place: OpenMode,
+    /// How many names lead to that inode at the destination and are this one's too.
+    names: u32,
     /// Whether whatever stands at the name must make way for a new inode.
     replace: bool,
-    /// Whether that inode has further names at the destination, which stay with it.
-    has_others: bool,
 }
 
 impl Work<'_, '_> {
@@ -59,8 +59,8 @@ impl Work<'_, '_> {
             stat: &alone.stat,
             kept,
             in_place: OpenMode::InPlace,
+            names: 1,
             replace: alone.replace,
-            has_others: false,
         };
         let Some(Common { kept, seen }) = self.send(&subject)? else {
             return Ok(false);
@@ -102,8 +102,8 @@ impl Work<'_, '_> {
             stat: &group.stat,
             kept,
             in_place: OpenMode::Shared,
+            names: u32::try_from(group.present.len().max(1)).unwrap_or(u32::MAX),
             replace: !matches!(kept, Some(Kept::File(_))),
-            has_others: group.present.len() > 1,
         })
     }
 
@@ -149,6 +149,7 @@ impl Work<'_, '_> {
                         open: &open,
                         kept,
                         in_place: subject.in_place,
+                        names: subject.names,
                         replace: subject.replace,
                     };
                     let sent = self.visitor.transfer(&mut scope, &transfer);
@@ -205,18 +206,11 @@ impl Work<'_, '_> {
         let kept = Kept::Other { digest };
         if subject.kept.is_none_or(|before| *before != kept) {
             self.visitor.begin(scope)?;
-            let op = if subject.has_others {
-                // Replacing one name would take it out of its group.
-                Op::Meta {
-                    name: name.clone(),
-                    meta: special.meta,
-                }
-            } else {
-                Op::Node {
-                    name: name.clone(),
-                    meta: special.meta,
-                    node: special.node,
-                }
+            // A new inode: the other names of a group follow it.
+            let op = Op::Node {
+                name: name.clone(),
+                meta: special.meta,
+                node: special.node,
             };
             Counts::add(&shared.counts.changed, 1);
             self.visitor.lane.push(&op, 512)?;

@@ -108,6 +108,7 @@ impl<'w, 'a> Work<'w, 'a> {
         let shared = self.visitor.shared;
         let base = group.present.first().or(group.paths.first());
         let Some(base) = base else { return Ok(None) };
+        let pushed = self.visitor.lane.pushed();
         let common = match &group.common {
             Some(common)
                 if shared
@@ -128,8 +129,12 @@ impl<'w, 'a> Work<'w, 'a> {
                 None => return Ok(None),
             },
         };
+        // An inode with names that are not the group's, in a snapshot of the destination say, stays
+        // theirs: what was sent is a new one then, which those that were present follow.
+        let moved = self.visitor.lane.pushed() != pushed;
         for path in group.paths.iter().filter(|path| *path != base) {
-            if group.present.binary_search(path).is_err() {
+            let is_new = group.present.binary_search(path).is_err();
+            if is_new || moved {
                 let name = self.enter(path)?;
                 let Some((directory, target)) = base.split() else {
                     continue;
@@ -142,6 +147,8 @@ impl<'w, 'a> Work<'w, 'a> {
                     target,
                 };
                 self.visitor.lane.push(&op, size)?;
+            }
+            if is_new {
                 shared.room.free();
                 Counts::add(&shared.counts.changed, 1);
             }
