@@ -7,14 +7,46 @@ use livmig_proto::{
 };
 use rustix::io::Errno;
 
+use crate::{
+    advice::{self, Doing},
+    fs::{
+        remove::{Resistance, Resisting},
+        rights,
+    },
+};
+
 /// A fault of `side` at `path`: `what` failed with `errno`.
 pub fn at(side: Side, path: &RelPath, what: &str, errno: Errno) -> Fault {
+    doing(side, path, what, errno, Doing::Anything)
+}
+
+/// As [`at`], of something that other things help against.
+pub fn doing(side: Side, path: &RelPath, what: &str, errno: Errno, doing: Doing) -> Fault {
+    let advice = advice::against(side, errno, doing, rights::overrides_permissions());
     Fault {
         code: code_of(errno),
         side,
         message: format!("{side}: could not {what} ({errno})"),
         path: Some(path.to_string()),
+        advice: advice.map(str::to_owned),
     }
+}
+
+/// What was at `path` or below it at the destination could not be removed; `what` was tried. The first
+/// entry that resists.
+pub fn resistance(path: &RelPath, what: &str, resistance: &Resistance) -> Fault {
+    resisting(path, what, &resistance.first)
+}
+
+/// One entry that resists.
+pub fn resisting(path: &RelPath, what: &str, entry: &Resisting) -> Fault {
+    let mut fault = at(Side::Destination, path, what, entry.errno);
+    if !entry.below.is_empty() {
+        // It may be longer than any path that is carried.
+        let path = [path.as_bytes(), b"/", &entry.below].concat();
+        fault.path = Some(escape(&path));
+    }
+    fault
 }
 
 /// The directory at `path` could not be listed.
@@ -36,6 +68,7 @@ pub fn plain(side: Side, code: FaultCode, message: impl Into<String>) -> Fault {
         side,
         message: message.into(),
         path: None,
+        advice: None,
     }
 }
 
@@ -46,6 +79,7 @@ pub fn named(side: Side, code: FaultCode, path: &RelPath, message: impl Into<Str
         side,
         message: message.into(),
         path: Some(path.to_string()),
+        advice: None,
     }
 }
 

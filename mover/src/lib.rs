@@ -6,6 +6,7 @@
 //! proves what it holds by reading it back ([`destination`]); the two meet over QUIC
 //! ([`transport`]). Threads do all file work, async tasks only move bytes at the socket.
 
+pub mod advice;
 pub mod catalog;
 pub mod cli;
 pub mod control;

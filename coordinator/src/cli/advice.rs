@@ -141,6 +141,7 @@ mod tests {
                 side: Side::Source,
                 message: "it went wrong".to_owned(),
                 path: None,
+                advice: None,
             }),
         });
         let late = Cause::Late {

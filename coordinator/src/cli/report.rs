@@ -258,6 +258,7 @@ mod tests {
             side: Side::Destination,
             message: "No space left".to_owned(),
             path: Some("x".to_owned()),
+            advice: None,
         });
         let failed = |failure: &StepFailure| Cause::Failed {
             step: Step::Quiesce,

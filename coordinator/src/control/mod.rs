@@ -374,6 +374,7 @@ mod tests {
             side: Side::Source,
             message: "A pass is under way".to_owned(),
             path: None,
+            advice: None,
         };
         let client = connected(move |request| match request.body {
             RequestBody::Shutdown => Vec::new(),

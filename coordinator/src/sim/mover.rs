@@ -110,6 +110,7 @@ impl World {
             side: Side::Source,
             message: message.to_owned(),
             path: None,
+            advice: None,
         };
         // Something vanished while a live pass ran: it is complete, and nothing is shown of the
         // whole.

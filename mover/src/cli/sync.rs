@@ -8,7 +8,9 @@ use std::{
 };
 
 use anyhow::Context as _;
-use livmig_proto::control::{FaultCode, LeftEntry, LeftOut, Load, PassReport, Reason, unconsented};
+use livmig_proto::control::{
+    Fault, FaultCode, LeftEntry, LeftOut, Load, PassReport, Reason, unconsented,
+};
 use serde_json::json;
 
 use super::{Exit, SyncArgs, UNPRINTED, print, print_document, tell};
@@ -215,28 +217,83 @@ fn faults(report: &PassReport, destination: &Path) {
         "state: {} is not equal to the source; the source was only read",
         destination.display()
     ));
-    let next = report
-        .faults
-        .first()
-        .map_or("run the same command again", |fault| match fault.code {
-            FaultCode::NoSpace => "make room on the destination, then run the same command again",
-            FaultCode::Permission => {
-                "run as a user who may read the source and write the \
-                                      destination (root may), then run the same command again"
-            }
-            FaultCode::Unsupported => {
-                "choose a destination file system that can hold what is \
-                                       named above, or remove it from the source"
-            }
-            FaultCode::SourceEmpty => {
-                "mount the source, or give --allow-empty if the destination \
-                                       should become empty"
-            }
-            FaultCode::StillWritten => {
-                "stop what writes to the source, then run the same command \
-                                        again"
-            }
-            _ => "run the same command again; what is equal already is not sent again",
-        });
-    tell(&format!("next:  {next}"));
+    for next in what_helps(&report.faults) {
+        tell(&format!("next:  {next}"));
+    }
+}
+
+/// What helps against `faults`, each only once.
+fn what_helps(faults: &[Fault]) -> Vec<String> {
+    let again = "run the same command again";
+    let mut all: Vec<String> = Vec::new();
+    let told = faults.iter().map(|fault| match &fault.advice {
+        Some(advice) => format!("{advice}, then {again}"),
+        None => against(fault.code).to_owned(),
+    });
+    for next in told {
+        if !all.contains(&next) {
+            all.push(next);
+        }
+    }
+    // What can be done comes before what may mend itself.
+    if all.len() > 1 {
+        all.retain(|next| next != AGAIN);
+    }
+    if all.is_empty() {
+        all.push(again.to_owned());
+    }
+    all
+}
+
+const AGAIN: &str = "run the same command again; what is equal already is not sent again";
+
+/// What helps against a fault of which no more is known than its kind.
+fn against(code: FaultCode) -> &'static str {
+    match code {
+        FaultCode::NoSpace => "make room on the destination, then run the same command again",
+        FaultCode::Permission => {
+            "run as a user who may read the source and write the destination, then run the same \
+             command again"
+        }
+        FaultCode::Unsupported => {
+            "choose a destination file system that can hold what is named above, or remove it from \
+             the source"
+        }
+        FaultCode::SourceEmpty => {
+            "mount the source, or give --allow-empty if the destination should become empty"
+        }
+        FaultCode::StillWritten => {
+            "stop what writes to the source, then run the same command again"
+        }
+        _ => AGAIN,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use livmig_proto::control::Side;
+
+    use super::*;
+    use crate::fault;
+
+    #[test]
+    fn each_thing_that_helps_is_told_once_and_before_what_may_mend_itself() {
+        let fault = |code| fault::plain(Side::Destination, code, "it went wrong");
+        let faults = [
+            fault(FaultCode::Mismatch),
+            fault(FaultCode::Unsupported).advised("stop it"),
+            fault(FaultCode::NoSpace),
+            fault(FaultCode::Io).advised("stop it"),
+        ];
+        let told = what_helps(&faults);
+        assert_eq!(
+            told,
+            [
+                "stop it, then run the same command again",
+                "make room on the destination, then run the same command again"
+            ]
+        );
+        assert_eq!(what_helps(&faults[..1]), [AGAIN]);
+        assert_eq!(what_helps(&[]).len(), 1);
+    }
 }

@@ -19,15 +19,16 @@ use super::{
     current::Current,
     file::{self, Writing},
     make, metadata,
-    room::{self, Room},
+    room::{self, Left, Room},
     state::Destination,
     touched::{Content, Touch, Written, key_of},
     unshare::{self, Unshared},
 };
 use crate::{
+    advice::{self, Doing},
     fault,
     fs::{
-        remove,
+        remove, rights,
         stat::{Kind, Stat},
         way::Way,
     },
@@ -48,6 +49,8 @@ pub struct Applier<'a> {
     skip: Skip,
     /// What is known about room.
     room: Room,
+    /// What else the op that is being applied has met.
+    also: Vec<Fault>,
 }
 
 /// What is passed over.
@@ -60,11 +63,21 @@ enum Skip {
     Directory,
 }
 
+/// What was tried.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Tried {
+    /// To make something of a name that may be new in its directory.
+    New,
+    Other,
+}
+
 /// An op that failed.
 #[derive(Debug)]
 pub struct Failure {
     /// How.
     pub fault: Fault,
+    /// What else failed, of an op about several entries.
+    pub also: Vec<Fault>,
     /// The directory that it was about.
     pub directory: RelPath,
 }
@@ -80,6 +93,7 @@ impl<'a> Applier<'a> {
             writing: None,
             skip: Skip::Nothing,
             room: Room::default(),
+            also: Vec::new(),
         }
     }
 
@@ -92,6 +106,7 @@ impl<'a> Applier<'a> {
                 directory: path, ..
             } => Some(self.lately.resolve(path).map_err(|_| Failure {
                 fault: out_of_order(),
+                also: Vec::new(),
                 directory: self.directory(),
             })?),
             _ => None,
@@ -124,11 +139,15 @@ impl<'a> Applier<'a> {
         );
         let gives_room = matches!(op, Op::Remove { .. });
         let entered = spoken_of.clone().filter(|_| is_enter);
+        let mut makes = Tried::Other;
         let result = match op {
             Op::Enter { .. } => self.enter(spoken_of.unwrap_or_default()),
-            op => self
-                .refuse_new(&op)
-                .and_then(|()| self.in_directory(op, spoken_of)),
+            op => self.refuse_new(&op).and_then(|()| {
+                if room::made_by(&op).is_some() {
+                    makes = Tried::New;
+                }
+                self.in_directory(op, spoken_of)
+            }),
         };
         if result.is_err() && is_enter {
             self.skip = Skip::Directory;
@@ -139,13 +158,15 @@ impl<'a> Applier<'a> {
         if gives_room && result.is_ok() {
             self.room.was_given();
         }
-        result.map_err(|mut fault| {
-            if fault.code == FaultCode::NoSpace && fault.path.is_some() {
-                self.room.ran_out();
-                room::tell(&self.destination.volume, &mut fault);
-            }
+        result.map_err(|fault| {
+            let fault = if fault.code == FaultCode::NoSpace && fault.path.is_some() {
+                self.without_room(fault, makes)
+            } else {
+                fault
+            };
             Failure {
                 fault,
+                also: std::mem::take(&mut self.also),
                 directory: entered.unwrap_or_else(|| self.directory()),
             }
         })
@@ -155,6 +176,25 @@ impl<'a> Applier<'a> {
     fn directory(&self) -> RelPath {
         let current = self.current.as_ref();
         current.map_or(RelPath::ROOT, |current| current.path.clone())
+    }
+
+    /// What `fault`, that something did not fit, is told as; `made` is tried and new.
+    fn without_room(&mut self, mut fault: Fault, made: Tried) -> Fault {
+        let volume = &self.destination.volume;
+        let left = volume.available().ok();
+        let left = left.map(|(bytes, inodes)| Left { bytes, inodes });
+        let directory = self.current.as_ref();
+        let size = directory.and_then(|current| Stat::of_fd(&current.dir).ok());
+        if let (Some(left), Some(size), Tried::New) = (left, size, made)
+            && room::is_index_full(&volume.filesystem(), left, size.identity.size)
+        {
+            return room::index_full(fault);
+        }
+        self.room.ran_out();
+        if let Some(left) = left.filter(|_| fault.advice.as_deref() != Some(advice::QUOTA)) {
+            room::tell(left, &mut fault);
+        }
+        fault
     }
 
     /// Right after room has run out, what would be made anew is not tried: each attempt would
@@ -207,6 +247,7 @@ impl<'a> Applier<'a> {
             .push(&current.path, &touch)
             .map_err(|errno| Failure {
                 fault: Destination::state_fault(errno),
+                also: Vec::new(),
                 directory: current.path.clone(),
             })
     }
@@ -223,7 +264,7 @@ impl<'a> Applier<'a> {
         self.leave();
         self.writing = None;
         let dir = self.ensure(&path)?;
-        if !rustix::process::geteuid().is_root() {
+        if !rights::overrides_permissions() {
             make::allow_owner(&dir, &path)?;
         }
         self.current = Some(Current::new(path, dir));
@@ -281,9 +322,12 @@ impl<'a> Applier<'a> {
             Op::Enter { .. } => Err(out_of_order()),
             Op::Remove { name } => {
                 let path = at(&name);
-                remove::remove(&current.dir, &name)
-                    .map(drop)
-                    .map_err(|errno| failed(&path, "remove the entry", errno))
+                let Err(resistance) = remove::remove(&current.dir, &name) else {
+                    return Ok(());
+                };
+                let fault = |resisting| fault::resisting(&path, "remove the entry", resisting);
+                self.also = resistance.others.iter().map(fault).collect();
+                Err(fault(&resistance.first))
             }
             Op::Directory { name } => {
                 let path = at(&name);
@@ -367,7 +411,10 @@ impl<'a> Applier<'a> {
                 } else {
                     metadata::to_fd(&current.dir, &current.path, &meta, view)?;
                 }
-                current.is_to_be(member);
+                // Zero where something in it failed: nothing is claimed then.
+                if member != Digest([0; 32]) {
+                    current.is_to_be(member);
+                }
                 Ok(())
             }
             Op::Data { .. }
@@ -450,8 +497,9 @@ impl<'a> Applier<'a> {
         {
             return Ok(());
         }
-        remove::remove(&current.dir, name)
-            .map_err(|errno| failed("remove what the link replaces", errno))?;
+        remove::remove(&current.dir, name).map_err(|resistance| {
+            fault::resistance(path, "remove what the link replaces", &resistance)
+        })?;
         // An entry that had one link has more now, and another directory may hold it.
         let touch = || {
             if *parent == current.path {
@@ -471,7 +519,10 @@ impl<'a> Applier<'a> {
             name.as_os_str(),
             AtFlags::empty(),
         )
-        .map_err(|errno| failed("make the hard link", errno))?;
+        .map_err(|errno| {
+            let what = "make the hard link";
+            fault::doing(Side::Destination, path, what, errno, Doing::Linking)
+        })?;
         // Whoever surveys early may have taken up the first note before there was the link.
         touch()
     }

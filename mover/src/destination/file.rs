@@ -291,8 +291,9 @@ fn regular(dir: impl AsFd, name: &Name, path: &RelPath) -> Result<Option<Stat>, 
 /// A new, empty file in the place of whatever is there.
 pub(super) fn made_anew(dir: impl AsFd, name: &Name, path: &RelPath) -> Result<OwnedFd, Fault> {
     let dir = dir.as_fd();
-    remove::remove(dir, name)
-        .map_err(|errno| failed(path, "remove what the file replaces", errno))?;
+    remove::remove(dir, name).map_err(|resistance| {
+        fault::resistance(path, "remove what the file replaces", &resistance)
+    })?;
     create(dir, name).map_err(|errno| failed(path, "create the file", errno))
 }
 

@@ -16,7 +16,7 @@ use super::metadata;
 use crate::{
     fault,
     fs::{
-        dir, file, remove,
+        dir, file, remove, rights,
         stat::{Kind, Stat},
         xattr::{self, View},
     },
@@ -32,6 +32,11 @@ pub fn directory(parent: &OwnedFd, name: &Name) -> Result<OwnedFd, Errno> {
             Ok(dir) => return Ok(dir),
             Err(Errno::NOENT) => match rustix::fs::mkdirat(parent, name.as_os_str(), Mode::RWXU) {
                 Ok(()) | Err(Errno::EXIST) => {}
+                // Its own metadata comes once more: an entry of it changed.
+                Err(Errno::ACCESS) if attempts == 0 && !rights::overrides_permissions() => {
+                    let mode = Mode::from_raw_mode(Stat::of_fd(parent)?.identity.mode & 0o7777);
+                    rustix::fs::fchmod(parent, mode | Mode::RWXU)?;
+                }
                 Err(errno) => return Err(errno),
             },
             Err(Errno::NOTDIR | Errno::LOOP) => {
@@ -99,7 +104,9 @@ pub(super) fn bare_node(
     node: &Node,
 ) -> Result<(), Fault> {
     let failed = |what: &str, errno| fault::at(Side::Destination, path, what, errno);
-    remove::remove(dir, name).map_err(|errno| failed("remove what the entry replaces", errno))?;
+    remove::remove(dir, name).map_err(|resistance| {
+        fault::resistance(path, "remove what the entry replaces", &resistance)
+    })?;
     let make = |kind, device: (u32, u32)| {
         let device = rustix::fs::makedev(device.0, device.1);
         rustix::fs::mknodat(dir, name.as_os_str(), kind, Mode::RUSR | Mode::WUSR, device)

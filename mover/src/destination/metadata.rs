@@ -14,11 +14,13 @@ use rustix::{
     io::Errno,
 };
 
+use super::times;
 use crate::{
+    advice::{self, Doing},
     fault,
     fs::{
         entry::meta_of,
-        file,
+        file, rights,
         stat::{Kind, Stat},
         volume,
         xattr::{self, View, WriteError},
@@ -34,14 +36,34 @@ pub fn to_fd(fd: impl AsFd, path: &RelPath, meta: &Meta, view: View) -> Result<(
         rustix::fs::fchown(fd, Some(uid(meta)), Some(gid(meta)))
             .map_err(|errno| owner_failed(path, meta, errno))?;
     }
+    let set_mode =
+        |mode| rustix::fs::fchmod(fd, mode).map_err(|errno| failed(path, "set the mode", errno));
+    let opened = locks_attributes(&stat, meta);
+    let now = if opened {
+        mode(meta) | Mode::RUSR | Mode::WUSR
+    } else {
+        mode(meta)
+    };
     // A change of owner may have changed it.
-    if owner_differs || stat.identity.mode & 0o7777 != meta.mode {
-        rustix::fs::fchmod(fd, mode(meta)).map_err(|errno| failed(path, "set the mode", errno))?;
+    if owner_differs || stat.identity.mode & 0o7777 != now.bits() {
+        set_mode(now)?;
     }
     attributes(fd, false, path, meta, view)?;
+    if opened {
+        set_mode(mode(meta))?;
+    }
     // Attributes of a list may have touched the mode's bits; what came out is checked later.
-    rustix::fs::futimens(fd, &times(meta.mtime))
-        .map_err(|errno| failed(path, "set the modification time", errno))
+    rustix::fs::futimens(fd, &timestamps(meta.mtime))
+        .map_err(|errno| failed(path, "set the modification time", errno))?;
+    times::check(fd, path, meta.mtime, &stat)
+}
+
+/// Whether the mode that an entry gets keeps this process, its owner, from reading or setting users'
+/// attributes: then it comes after them.
+fn locks_attributes(stat: &Stat, meta: &Meta) -> bool {
+    meta.mode & 0o600 != 0o600
+        && !rights::overrides_permissions()
+        && stat.identity.uid == rustix::process::geteuid().as_raw()
 }
 
 /// Brings the open directory `fd`, which belongs to somebody else, to `meta` but for its time. What
@@ -147,8 +169,14 @@ impl Special<'_> {
 
     fn date(&self, path: &RelPath, meta: &Meta) -> Result<(), Fault> {
         let flags = AtFlags::SYMLINK_NOFOLLOW;
-        rustix::fs::utimensat(self.dir, self.name.as_os_str(), &times(meta.mtime), flags)
-            .map_err(|errno| failed(path, "set the modification time", errno))
+        rustix::fs::utimensat(
+            self.dir,
+            self.name.as_os_str(),
+            &timestamps(meta.mtime),
+            flags,
+        )
+        .map_err(|errno| failed(path, "set the modification time", errno))?;
+        times::check_entry((self.dir, self.name), path, meta.mtime, &self.stat)
     }
 }
 
@@ -204,6 +232,7 @@ fn attributes(
             fault.message = format!(
                 "destination: the file system cannot hold the extended attribute {name} ({errno})"
             );
+            fault = fault.advised(advice::ATTRIBUTE);
         }
         fault
     })
@@ -214,15 +243,8 @@ fn owner_differs(stat: &Stat, meta: &Meta) -> bool {
 }
 
 fn owner_failed(path: &RelPath, meta: &Meta, errno: Errno) -> Fault {
-    let mut fault = failed(
-        path,
-        &format!("give the entry to {}:{}", meta.uid, meta.gid),
-        errno,
-    );
-    if errno == Errno::PERM {
-        fault.message.push_str("; only root may give entries away");
-    }
-    fault
+    let what = format!("give the entry to {}:{}", meta.uid, meta.gid);
+    fault::doing(Side::Destination, path, &what, errno, Doing::GivingAway)
 }
 
 fn uid(meta: &Meta) -> Uid {
@@ -237,7 +259,7 @@ fn mode(meta: &Meta) -> Mode {
     Mode::from_raw_mode(meta.mode)
 }
 
-fn times(mtime: Time) -> Timestamps {
+fn timestamps(mtime: Time) -> Timestamps {
     Timestamps {
         // Not carried; but some file systems in user space set both times or none, without a word.
         last_access: Timespec {

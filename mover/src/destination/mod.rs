@@ -29,6 +29,7 @@ pub mod settle;
 pub mod state;
 pub mod sums;
 pub mod survey;
+mod times;
 pub mod touched;
 mod turn;
 mod unshare;

@@ -27,7 +27,7 @@ use crate::{
     },
     fault,
     fs::{
-        dir, entry, file,
+        dir, entry, file, rights,
         stat::{Kind, Stat},
         way::Way,
     },
@@ -75,9 +75,9 @@ impl Destination {
         let look = || Stat::of_fd(&dir).map_err(|errno| failed("look at the directory", errno));
         let mut stat = look()?;
         let user = rustix::process::geteuid();
+        let ours = stat.identity.uid == user.as_raw();
         // Its owner may list it but not look at what is in it.
-        if !user.is_root() && stat.identity.uid == user.as_raw() && stat.identity.mode & 0o100 == 0
-        {
+        if ours && !rights::overrides_permissions() && stat.identity.mode & 0o100 == 0 {
             make::allow_owner(&dir, path)?;
             stat = look()?;
         }
@@ -137,7 +137,7 @@ fn readable(dir: &OwnedFd, path: &RelPath, name: &Name, stat: &Stat) -> Result<S
     let locked = stat.kind == Kind::File && stat.identity.mode & 0o400 == 0;
     // A file with further names may have some that are not in the volume.
     let ours = stat.identity.uid == user.as_raw() && !stat.has_links();
-    if user.is_root() || !locked || !ours {
+    if rights::overrides_permissions() || !locked || !ours {
         return Ok(*stat);
     }
     metadata::allow_owner(dir, name, path)?;

@@ -5,8 +5,9 @@ use livmig_proto::{
     frame::{Op, OpenMode},
     name::{Name, RelPath},
 };
+use rustix::io::Errno;
 
-use crate::{fault, fs::volume::Volume};
+use crate::{advice, fault};
 
 /// What one lane knows about room on the volume.
 #[derive(Debug, Default)]
@@ -63,20 +64,86 @@ pub fn made_by(op: &Op) -> Option<&Name> {
 
 /// That the entry at `path` was not tried.
 pub fn refused(path: &RelPath) -> Fault {
-    fault::named(
-        Side::Destination,
-        FaultCode::NoSpace,
-        path,
-        "destination: could not make the entry (no space left on device)",
-    )
+    fault::at(Side::Destination, path, "make the entry", Errno::NOSPC)
 }
 
-/// Adds to `fault` what ran out: the kernel has one error for bytes and inodes.
-pub fn tell(volume: &Volume, fault: &mut Fault) {
-    if let Ok((bytes, inodes)) = volume.available() {
-        fault.message = format!(
-            "{}; {bytes} bytes and {inodes} inodes are left",
-            fault.message
-        );
+/// What a volume has left, in bytes and in inodes; nothing of these where it does not count them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Left {
+    /// Bytes.
+    pub bytes: u64,
+    /// Inodes.
+    pub inodes: Option<u64>,
+}
+
+/// Adds to `fault` what is left: the kernel has one error for bytes and inodes.
+pub fn tell(left: Left, fault: &mut Fault) {
+    let Left { bytes, inodes } = left;
+    let inodes = inodes.map(|inodes| format!(" and {inodes} inodes"));
+    fault.message = format!(
+        "{}; {bytes} bytes{} are left",
+        fault.message,
+        inodes.unwrap_or_default()
+    );
+}
+
+/// Bytes of a directory below which the index of it is never full, whatever its blocks.
+const INDEX_MIN: u64 = 1 << 20;
+
+/// Bytes that are enough for any new name.
+const AMPLE: u64 = 4 << 20;
+
+/// Whether a new name did not fit although there is room: ext4's directories have an index that ends
+/// at so many blocks. `directory` is the size of the directory in bytes.
+pub fn is_index_full(filesystem: &str, left: Left, directory: u64) -> bool {
+    filesystem == "ext"
+        && directory >= INDEX_MIN
+        && left.bytes >= AMPLE
+        && left.inodes.is_some_and(|inodes| inodes > 0)
+}
+
+/// The same fault, of a directory that takes no more names: nothing that gives room back helps.
+pub fn index_full(fault: Fault) -> Fault {
+    Fault {
+        code: FaultCode::Unsupported,
+        message: format!("{}: the directory's index is full", fault.message),
+        ..fault
+    }
+    .advised(advice::INDEX_FULL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_is_full_only_where_there_is_room() {
+        let left = Left {
+            bytes: 600 << 20,
+            inodes: Some(100_000),
+        };
+        assert!(is_index_full("ext", left, 12 << 20));
+        assert!(!is_index_full("ext", left, 4096));
+        assert!(!is_index_full("xfs", left, 12 << 20));
+        assert!(!is_index_full("ext", Left { bytes: 100, ..left }, 12 << 20));
+        let without = Left {
+            inodes: Some(0),
+            ..left
+        };
+        assert!(!is_index_full("ext", without, 12 << 20));
+        let full = index_full(refused(&RelPath::ROOT));
+        assert_eq!(full.code, FaultCode::Unsupported);
+        assert!(full.advice.unwrap().contains("large_dir"));
+    }
+
+    #[test]
+    fn inodes_that_nobody_counts_are_not_said_to_be_gone() {
+        let mut fault = refused(&RelPath::ROOT);
+        let left = Left {
+            bytes: 5,
+            inodes: None,
+        };
+        tell(left, &mut fault);
+        assert!(fault.message.ends_with("; 5 bytes are left"), "{fault}");
     }
 }

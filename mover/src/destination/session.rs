@@ -361,18 +361,15 @@ fn apply(
     let mut applier = Applier::new(destination);
     // Whoever gives a lane up must say that the pass is over: the source waits for its frames.
     let tell = |failure: Failure, given_up: bool| {
-        let fatal = given_up
-            || match failure.fault.code {
-                // The volume may have room again before the pass is over; the state directory,
-                // which no entry names, not.
-                FaultCode::NoSpace => failure.fault.path.is_none(),
-                // A failing volume fails for all that follows too.
-                code => matches!(
-                    code,
-                    FaultCode::Io | FaultCode::Protocol | FaultCode::Internal
-                ),
-            };
+        let fatal = given_up || ends_the_pass(&failure.fault);
         let directory = Some(hex::encode(failure.directory.as_bytes()));
+        for fault in failure.also {
+            let _ = answers.send(ToSource::Fault {
+                fault,
+                directory: directory.clone(),
+                fatal: false,
+            });
+        }
         let _ = answers.send(ToSource::Fault {
             fault: failure.fault,
             directory,
@@ -387,6 +384,7 @@ fn apply(
                 FaultCode::Protocol,
                 format!("destination: got a frame that is none ({error})"),
             ),
+            also: Vec::new(),
             directory: RelPath::ROOT,
         };
         let (sequence, mut ops) = match decode_frame(frame) {
@@ -418,6 +416,13 @@ fn apply(
     }
 }
 
+/// Whether nothing that follows an op that failed with `fault` can be applied. What one entry met is
+/// that entry's, whatever it was: a volume that fails says so when it is flushed. The state directory
+/// and the session are no entry's.
+fn ends_the_pass(fault: &Fault) -> bool {
+    fault.path.is_none() || matches!(fault.code, FaultCode::Protocol | FaultCode::Internal)
+}
+
 async fn hear(mut control: RecvStream, heard: mpsc::Sender<ToDestination>) {
     while let Ok(Some((message, _))) = messages::read_json(&mut control).await {
         if heard.send(message).await.is_err() {
@@ -433,4 +438,40 @@ async fn speak(mut send: SendStream, mut outgoing: mpsc::UnboundedReceiver<ToSou
         }
     }
     send.finish().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use livmig_proto::name::RelPath;
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn what_one_entry_meets_ends_no_pass() {
+        let path = RelPath::new(b"a/b").unwrap();
+        let of_one = [
+            Errno::PERM,
+            Errno::TXTBSY,
+            Errno::BUSY,
+            Errno::XDEV,
+            Errno::MLINK,
+            Errno::MFILE,
+            Errno::NAMETOOLONG,
+            Errno::DQUOT,
+            Errno::NOTDIR,
+            Errno::ISDIR,
+            Errno::STALE,
+            Errno::IO,
+            Errno::NOSPC,
+        ];
+        for errno in of_one {
+            let fault = fault::at(Side::Destination, &path, "do it", errno);
+            assert!(!ends_the_pass(&fault), "{fault}");
+        }
+        assert!(ends_the_pass(&Destination::state_fault(Errno::NOSPC)));
+        assert!(ends_the_pass(&Destination::state_fault(Errno::ACCESS)));
+        let protocol = fault::named(Side::Destination, FaultCode::Protocol, &path, "nonsense");
+        assert!(ends_the_pass(&protocol));
+    }
 }

@@ -13,6 +13,7 @@ pub mod lost_found;
 pub mod mounts;
 pub mod remove;
 pub mod resolve;
+pub mod rights;
 pub mod stat;
 // These system calls have no safe wrapper, so they are kept together in one module.
 #[allow(unsafe_code)]

@@ -216,10 +216,12 @@ impl Volume {
         Ok(true)
     }
 
-    /// Bytes and inodes that this process may still take.
-    pub fn available(&self) -> Result<(u64, u64), Errno> {
+    /// Bytes and inodes that this process may still take; no number of inodes where the file system
+    /// does not count them.
+    pub fn available(&self) -> Result<(u64, Option<u64>), Errno> {
         let fs = rustix::fs::fstatvfs(&self.root)?;
-        Ok((fs.f_bavail.saturating_mul(fs.f_frsize), fs.f_favail))
+        let inodes = (fs.f_files > 0).then_some(fs.f_favail);
+        Ok((fs.f_bavail.saturating_mul(fs.f_frsize), inodes))
     }
 
     /// What a coordinator wants to know.
@@ -236,7 +238,8 @@ impl Volume {
         })
     }
 
-    fn filesystem(&self) -> String {
+    /// What kind its file system is.
+    pub fn filesystem(&self) -> String {
         match self.magic {
             EXT => "ext",
             XFS => "xfs",

@@ -31,9 +31,17 @@ pub struct Lane<'a> {
     /// What it spoke of lately.
     lately: Lately,
     /// What becomes known when the frame of that number is applied.
-    pending: VecDeque<(u64, Segment)>,
+    pending: VecDeque<(u64, Segment, Sent)>,
     /// Ops so far.
     pushed: u64,
+}
+
+/// How much of a directory was sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Sent {
+    All,
+    /// Of some entry only a part: what the destination holds is to be asked.
+    InPart,
 }
 
 impl<'a> Lane<'a> {
@@ -103,12 +111,22 @@ impl<'a> Lane<'a> {
     /// The directory of `segment` will be as the segment says once everything pushed so far is
     /// applied.
     pub fn commit_later(&mut self, segment: Segment) -> Result<(), Fault> {
+        self.settle_later(segment, Sent::All)
+    }
+
+    /// As [`Self::commit_later`], but for entries of which only a part was sent. The others are as
+    /// the segment says, for what is left of the round.
+    pub fn doubt_later(&mut self, segment: Segment) -> Result<(), Fault> {
+        self.settle_later(segment, Sent::InPart)
+    }
+
+    fn settle_later(&mut self, segment: Segment, sent: Sent) -> Result<(), Fault> {
         let last = if self.frame.is_empty() {
             self.sequence - 1
         } else {
             self.sequence
         };
-        self.pending.push_back((last, segment));
+        self.pending.push_back((last, segment, sent));
         self.commit()
     }
 
@@ -173,18 +191,23 @@ impl<'a> Lane<'a> {
         if self.pending.is_empty() {
             return Ok(());
         }
-        let applied = self.shared.link.acks().applied(self.number);
-        while let Some((sequence, segment)) = self.pending.front() {
+        let acks = self.shared.link.acks();
+        let applied = acks.applied(self.number);
+        while let Some((sequence, segment, sent)) = self.pending.front() {
             if *sequence > applied {
                 break;
             }
             // Where an op failed nobody knows what is there: the directory stays in flight.
-            if !self.shared.link.acks().has_failed(&segment.path) {
-                self.shared
-                    .store
-                    .put(segment, Change::Made)
-                    .map_err(Shared::state_fault)?;
-            }
+            let store = self.shared.store;
+            let stored = if *sent == Sent::All && !acks.has_failed(&segment.path) {
+                store.put(segment, Change::Made)
+            } else if acks.is_short() {
+                // Another round comes, or the pass is over.
+                Ok(())
+            } else {
+                store.doubt(segment)
+            };
+            stored.map_err(Shared::state_fault)?;
             self.pending.pop_front();
         }
         Ok(())

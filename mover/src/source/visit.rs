@@ -380,7 +380,7 @@ impl<'a> Visitor<'a> {
             entries,
         };
         if visit.doubtful {
-            // What the destination holds is to be asked.
+            self.lane.doubt_later(segment)?;
         } else if visit.scope.begun {
             self.lane.commit_later(segment)?;
         } else if !as_known {

@@ -66,9 +66,12 @@ impl Acks {
                     return;
                 }
                 heard.failed.extend(directory);
-                heard.faults_total += 1;
-                if heard.faults.len() < LISTED_MAX {
-                    heard.faults.push(fault.clone());
+                // What is tried twice fails twice, and is told once.
+                if !heard.faults.contains(&fault) {
+                    heard.faults_total += 1;
+                    if heard.faults.len() < LISTED_MAX {
+                        heard.faults.push(fault.clone());
+                    }
                 }
                 // A peer that fails without end is not listened to without end.
                 if fatal || heard.failed.len() > FAILED_MAX {

@@ -101,6 +101,7 @@ mod tests {
             side: Side::Source,
             message: "no".to_owned(),
             path: None,
+            advice: None,
         };
         assert!(is_silent(&[fault(FaultCode::Unreachable)]));
         assert!(!is_silent(&[fault(FaultCode::Disconnected)]));

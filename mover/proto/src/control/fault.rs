@@ -18,6 +18,20 @@ pub struct Fault {
     /// The entry, relative to the root and escaped for people.
     #[serde(default)]
     pub path: Option<String>,
+    /// What helps against it, where more is known than its kind tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
+}
+
+impl Fault {
+    /// The same, with what helps against it.
+    #[must_use]
+    pub fn advised(self, advice: impl Into<String>) -> Self {
+        Self {
+            advice: Some(advice.into()),
+            ..self
+        }
+    }
 }
 
 /// The kinds of fault, closed so that decisions can be taken on them.

@@ -4,11 +4,7 @@ use std::fs::File;
 
 use rustix::io::Errno;
 
-use super::{
-    inner::Inner,
-    kind,
-    place::{Place, State},
-};
+use super::{inner::Inner, kind, place::Place};
 use crate::catalog::log::{Key, Log};
 
 /// A log is rewritten when it is this large and three quarters of it are dead.
@@ -38,7 +34,7 @@ impl Inner {
         let mut bodies = Log::open(scratch, |_| {})?;
         let mut kept = Vec::with_capacity(live.len());
         for (key, place) in live {
-            let body = if place.state == State::InFlight {
+            let body = if place.state.is_in_flight() {
                 Vec::new()
             } else {
                 place.encode(&self.read(&place)?)
@@ -62,7 +58,7 @@ impl Inner {
         self.index.clear();
         self.log.clear()?;
         for (key, state, offset, len) in kept {
-            if state == State::InFlight {
+            if state.is_in_flight() {
                 self.log.append(kind::BEGIN, key, &[])?;
                 self.index.insert(key, Place::in_flight());
                 continue;

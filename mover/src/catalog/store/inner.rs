@@ -37,7 +37,7 @@ impl Inner {
             let key = found.key;
             match found.kind {
                 kind::HEAD => head = Some(found.body),
-                kind::BEGIN => {
+                kind::BEGIN | kind::DOUBT => {
                     index.insert(key, Place::in_flight());
                 }
                 kind::PUT => {

@@ -8,3 +8,4 @@ pub(super) const FINISHED: u8 = 5;
 pub(super) const GROUP_BEGIN: u8 = 6;
 pub(super) const GROUP_PUT: u8 = 7;
 pub(super) const GROUP_FORGET: u8 = 8;
+pub(super) const DOUBT: u8 = 9;

@@ -120,7 +120,7 @@ impl Store {
         let key = inner.key_of(path);
         match inner.index.get(&key).copied() {
             None => Ok(Known::Nothing),
-            Some(place) if place.state == State::InFlight => Ok(Known::InFlight),
+            Some(place) if place.state.is_in_flight() => Ok(Known::InFlight),
             Some(place) => {
                 let bytes = inner.read(&place)?;
                 drop(inner);
@@ -135,13 +135,24 @@ impl Store {
         }
     }
 
-    /// Whether anything is known of the directory at `path`.
+    /// Whether anything is known of the directory at `path`, for this round at least.
     pub fn knows(&self, path: &RelPath) -> bool {
         let inner = self.lock();
         inner
             .index
             .get(&inner.key_of(path))
-            .is_some_and(|place| place.state != State::InFlight)
+            .is_some_and(|place| match place.state {
+                State::InFlight => false,
+                State::Doubtful => place.order > 0,
+                State::Unfinished | State::Finished => true,
+            })
+    }
+
+    /// Whether something in the directory at `path` failed in this round.
+    pub fn doubts(&self, path: &RelPath) -> bool {
+        let inner = self.lock();
+        let place = inner.index.get(&inner.key_of(path));
+        place.is_some_and(|place| place.state == State::Doubtful && place.order > 0)
     }
 
     /// Says that the directory at `path` is about to change. Must be in the kernel's hands
@@ -164,16 +175,31 @@ impl Store {
     /// Stores what is known of a directory now. What was `changed` at the other end still needs
     /// its own metadata; what was not needs it only if it did before.
     pub fn put(&self, segment: &Segment, change: Change) -> Result<(), Errno> {
+        self.store(kind::PUT, segment, |before| match change {
+            Change::Made => State::Unfinished,
+            Change::None if before == Some(State::Unfinished) => State::Unfinished,
+            Change::None => State::Finished,
+        })
+    }
+
+    /// Stores what a directory was to be in which something failed. For what is left of this round:
+    /// whoever asks is told that it is in flight, now and after a crash.
+    pub fn doubt(&self, segment: &Segment) -> Result<(), Errno> {
+        self.store(kind::DOUBT, segment, |_| State::Doubtful)
+    }
+
+    fn store(
+        &self,
+        kind: u8,
+        segment: &Segment,
+        state: impl FnOnce(Option<State>) -> State,
+    ) -> Result<(), Errno> {
         // What takes long, for a directory of many entries, is done before anybody has to wait for it.
         let (encoded, member) = (segment.encode(), segment.member());
         let mut inner = self.lock();
         let key = inner.key_of(&segment.path);
         let before = inner.index.get(&key).map(|place| place.state);
-        let state = match change {
-            Change::Made => State::Unfinished,
-            Change::None if before == Some(State::Unfinished) => State::Unfinished,
-            Change::None => State::Finished,
-        };
+        let state = state(before);
         let place = Place {
             offset: 0,
             len: 0,
@@ -185,10 +211,14 @@ impl Store {
             order: 0,
         };
         let body = place.encode(&encoded);
-        let offset = inner.log.append(kind::PUT, key, &body)?;
-        if let Some(place) = Place::decode(offset, body) {
-            let order = inner.order(key);
-            inner.index.insert(key, Place { order, ..place });
+        let offset = inner.log.append(kind, key, &body)?;
+        if let Some(decoded) = Place::decode(offset, body) {
+            let place = Place {
+                state,
+                order: inner.order(key),
+                ..decoded
+            };
+            inner.index.insert(key, place);
         }
         Ok(())
     }
@@ -283,7 +313,7 @@ impl Store {
         inner
             .index
             .values()
-            .map(|place| (place.state != State::InFlight).then_some(place.member))
+            .map(|place| (!place.state.is_in_flight()).then_some(place.member))
             .collect()
     }
 

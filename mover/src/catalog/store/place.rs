@@ -25,9 +25,19 @@ pub(super) struct Place {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum State {
     InFlight,
+    /// In flight for whoever asks later: something in it failed. This pass knows its names, and its
+    /// own metadata is still to be applied.
+    Doubtful,
     /// Known, but the directory's own metadata is still to be applied.
     Unfinished,
     Finished,
+}
+
+impl State {
+    /// Whether the other end must be asked.
+    pub(super) fn is_in_flight(self) -> bool {
+        matches!(self, Self::InFlight | Self::Doubtful)
+    }
 }
 
 impl Place {

@@ -16,7 +16,7 @@ pub struct Unfinished {
     pub path: RelPath,
     /// Its metadata.
     pub meta: Meta,
-    /// What stands for it in the manifest.
+    /// What stands for it in the manifest; zero where something in it failed.
     pub member: Digest,
 }
 
@@ -32,7 +32,11 @@ impl Store {
         let mut keys: Vec<(bool, u32, u16, Key)> = inner
             .index
             .iter()
-            .filter(|(_, place)| place.state == State::Unfinished)
+            .filter(|(_, place)| match place.state {
+                State::Unfinished => true,
+                State::Doubtful => place.order > 0,
+                State::InFlight | State::Finished => false,
+            })
             .map(|(key, place)| (place.order == 0, place.order, place.depth, *key))
             .collect();
         keys.sort_unstable_by(|one, other| other.cmp(one));
@@ -54,7 +58,11 @@ impl Store {
         Ok(Some(Unfinished {
             path: head.0,
             meta: head.1,
-            member: place.member,
+            member: if place.state == State::Doubtful {
+                Digest([0; 32])
+            } else {
+                place.member
+            },
         }))
     }
 

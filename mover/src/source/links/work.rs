@@ -182,7 +182,7 @@ impl<'w, 'a> Work<'w, 'a> {
                 "source: the root has several links",
             )
         })?;
-        if self.segments.contains_key(&parent) {
+        if self.segments.contains_key(&parent) || shared.store.doubts(&parent) {
             self.visitor.lane.enter(&parent)?;
         } else {
             if let Known::Segment(segment) =

@@ -109,6 +109,7 @@ pub(crate) fn report(number: PassNumber, kind: PassKind, fault: Option<FaultCode
             side: Side::Source,
             message: "it went wrong".to_owned(),
             path: Some("a/b".to_owned()),
+            advice: None,
         })
         .collect();
     PassReport {
