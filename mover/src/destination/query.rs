@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use livmig_proto::{
     control::{Fault, Side, VerifyLevel},
-    entry::{Meta, Node},
+    entry::{Meta, Node, Time},
     limits::DIRECTORY_ENTRIES_MAX,
     name::{Name, RelPath},
     session::Listed,
@@ -56,8 +56,33 @@ impl Destination {
         }
     }
 
-    /// Lists the directory at `path`, reading all content in it, and notes it as proven.
+    /// Lists the directory at `path`, reading all content in it, and notes it as proven. What cannot
+    /// be read is told as something that no source has, or as nothing: it is replaced then, or whoever
+    /// tries names it.
     pub fn list(
+        &self,
+        path: &RelPath,
+        way: &mut Way,
+        how: (&[u8; 32], VerifyLevel),
+        records: &mut impl Records,
+    ) -> Result<(), Fault> {
+        match self.list_readable(path, way, how, records) {
+            Err(fault) if fault.path.is_some() => {
+                tracing::debug!("asked for: {fault}");
+                self.doubt(path)?;
+                records.push(Listed::End.to_frame())
+            }
+            listed => listed,
+        }
+    }
+
+    /// Nothing is known of the directory at `path`: it is surveyed once more.
+    fn doubt(&self, path: &RelPath) -> Result<(), Fault> {
+        self.complete.store(false, Ordering::SeqCst);
+        self.catalog.begin(path).map_err(Self::state_fault)
+    }
+
+    fn list_readable(
         &self,
         path: &RelPath,
         way: &mut Way,
@@ -95,15 +120,31 @@ impl Destination {
             links: Vec::new(),
             read: HashMap::new(),
         };
+        let mut unread = false;
         for name in names {
             let entry_path = path.child(&name).unwrap_or_default();
-            let stat = Stat::of_entry(&dir, &name).map_err(|errno| {
-                fault::at(Side::Destination, &entry_path, "look at the entry", errno)
-            })?;
-            if self.is_own(path, &name, &stat) {
+            let looked = Stat::of_entry(&dir, &name);
+            if looked.is_ok_and(|stat| self.is_own(path, &name, &stat)) {
                 continue;
             }
-            listing.entry(&dir, &entry_path, name, &stat, records)?;
+            let listed = looked
+                .map_err(|errno| {
+                    fault::at(Side::Destination, &entry_path, "look at the entry", errno)
+                })
+                .and_then(|stat| listing.entry(&dir, &entry_path, name.clone(), &stat, records));
+            match listed {
+                Ok(()) => {}
+                Err(fault) if fault.path.is_some() => {
+                    tracing::debug!("asked for: {fault}");
+                    unread = true;
+                    records.push(nobodys(name).to_frame())?;
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+        if unread {
+            self.doubt(path)?;
+            return records.push(Listed::End.to_frame());
         }
         let seen = Some(Seen::proven(stat.identity));
         let segment = Segment {
@@ -127,6 +168,25 @@ impl Destination {
         }
         drop(links);
         records.push(Listed::End.to_frame())
+    }
+}
+
+/// What stands for an entry that cannot be read: nothing that any source has.
+fn nobodys(name: Name) -> Listed {
+    Listed::Entry {
+        name,
+        meta: Meta {
+            uid: u32::MAX,
+            gid: u32::MAX,
+            mtime: Time {
+                seconds: i64::MIN,
+                nanoseconds: 0,
+            },
+            ..Meta::default()
+        },
+        node: Node::Socket,
+        links: 0,
+        count: 1,
     }
 }
 
