@@ -7,7 +7,7 @@ use std::{
 
 use livmig_proto::{
     control::{Fault, FaultCode, Side},
-    entry::{Node, entry_digest},
+    entry::{Meta, Node, entry_digest},
     frame::Op,
     lately::Lately,
     name::{Name, RelPath},
@@ -77,7 +77,7 @@ pub struct Failure {
     /// How.
     pub fault: Fault,
     /// What else failed, of an op about several entries.
-    pub also: Vec<Fault>,
+    pub also: Box<[Fault]>,
     /// The directory that it was about.
     pub directory: RelPath,
 }
@@ -106,7 +106,7 @@ impl<'a> Applier<'a> {
                 directory: path, ..
             } => Some(self.lately.resolve(path).map_err(|_| Failure {
                 fault: out_of_order(),
-                also: Vec::new(),
+                also: Box::default(),
                 directory: self.directory(),
             })?),
             _ => None,
@@ -166,7 +166,7 @@ impl<'a> Applier<'a> {
             };
             Failure {
                 fault,
-                also: std::mem::take(&mut self.also),
+                also: std::mem::take(&mut self.also).into(),
                 directory: entered.unwrap_or_else(|| self.directory()),
             }
         })
@@ -247,7 +247,7 @@ impl<'a> Applier<'a> {
             .push(&current.path, &touch)
             .map_err(|errno| Failure {
                 fault: Destination::state_fault(errno),
-                also: Vec::new(),
+                also: Box::default(),
                 directory: current.path.clone(),
             })
     }
@@ -320,15 +320,7 @@ impl<'a> Applier<'a> {
             |path: &RelPath, what: &str, errno| fault::at(Side::Destination, path, what, errno);
         match op {
             Op::Enter { .. } => Err(out_of_order()),
-            Op::Remove { name } => {
-                let path = at(&name);
-                let Err(resistance) = remove::remove(&current.dir, &name) else {
-                    return Ok(());
-                };
-                let fault = |resisting| fault::resisting(&path, "remove the entry", resisting);
-                self.also = resistance.others.iter().map(fault).collect();
-                Err(fault(&resistance.first))
-            }
+            Op::Remove { name } => self.remove(&name),
             Op::Directory { name } => {
                 let path = at(&name);
                 self.destination
@@ -405,24 +397,44 @@ impl<'a> Applier<'a> {
                 let path = at(&name);
                 self.link(&name, &path, &spoken_of.unwrap_or_default(), &target)
             }
-            Op::DirectoryMeta { meta, member } => {
-                if current.path.is_root() && self.destination.volume.has_foreign_root() {
-                    metadata::to_foreign(&current.dir, &current.path, &meta, view)?;
-                } else {
-                    metadata::to_fd(&current.dir, &current.path, &meta, view)?;
-                }
-                // Zero where something in it failed: nothing is claimed then.
-                if member != Digest([0; 32]) {
-                    current.is_to_be(member);
-                }
-                Ok(())
-            }
+            Op::DirectoryMeta { meta, member } => self.directory_meta(&meta, member),
             Op::Data { .. }
             | Op::Zero { .. }
             | Op::Hole { .. }
             | Op::Copy { .. }
             | Op::Close { .. } => self.in_file(op),
         }
+    }
+
+    fn remove(&mut self, name: &Name) -> Result<(), Fault> {
+        let Some(current) = &self.current else {
+            return Err(out_of_order());
+        };
+        let Err(resistance) = remove::remove(&current.dir, name) else {
+            return Ok(());
+        };
+        let path = current.path.child(name).unwrap_or_default();
+        let fault = |resisting| fault::resisting(&path, "remove the entry", resisting);
+        self.also = resistance.others.iter().map(fault).collect();
+        Err(fault(&resistance.first))
+    }
+
+    /// The metadata of the directory itself, and what it should be then: zero where something in it
+    /// failed, for nothing is claimed then.
+    fn directory_meta(&mut self, meta: &Meta, member: Digest) -> Result<(), Fault> {
+        let view = self.destination.view();
+        let Some(current) = &mut self.current else {
+            return Err(out_of_order());
+        };
+        if current.path.is_root() && self.destination.volume.has_foreign_root() {
+            metadata::to_foreign(&current.dir, &current.path, meta, view)?;
+        } else {
+            metadata::to_fd(&current.dir, &current.path, meta, view)?;
+        }
+        if member != Digest([0; 32]) {
+            current.is_to_be(member);
+        }
+        Ok(())
     }
 
     fn in_file(&mut self, op: Op) -> Result<(), Fault> {

@@ -384,7 +384,7 @@ fn apply(
                 FaultCode::Protocol,
                 format!("destination: got a frame that is none ({error})"),
             ),
-            also: Vec::new(),
+            also: Box::default(),
             directory: RelPath::ROOT,
         };
         let (sequence, mut ops) = match decode_frame(frame) {

@@ -51,11 +51,8 @@ impl Destination {
                 Err(Errno::ISDIR)
             }
         });
-        let fd = match opened {
-            Ok(fd) => Some(fd),
-            // They only suggest: without any, all of the file is sent.
-            Err(_) => None,
-        };
+        // They only suggest: without any, all of the file is sent.
+        let fd = opened.ok();
         let mut sums = Vec::new();
         let mut buffer = vec![0; size];
         let mut offset = 0_u64;

@@ -204,6 +204,12 @@ pub(super) fn encode_data(offset: u64, digest: &Digest, content: &[u8], out: &mu
     out.bytes(content);
 }
 
+fn encode_range(number: u8, offset: u64, len: u64, out: &mut Encoder) {
+    out.u8(number);
+    out.u64(offset);
+    out.u64(len);
+}
+
 impl Op {
     /// Appends its bytes.
     pub fn encode(&self, out: &mut Encoder) {
@@ -271,16 +277,8 @@ impl Op {
                 digest,
                 content,
             } => encode_data(*offset, digest, content, out),
-            Self::Zero { offset, len } => {
-                out.u8(9);
-                out.u64(*offset);
-                out.u64(*len);
-            }
-            Self::Hole { offset, len } => {
-                out.u8(10);
-                out.u64(*offset);
-                out.u64(*len);
-            }
+            Self::Zero { offset, len } => encode_range(9, *offset, *len, out),
+            Self::Hole { offset, len } => encode_range(10, *offset, *len, out),
             Self::Copy { from, offset, len } => {
                 out.u8(11);
                 out.u64(*from);
