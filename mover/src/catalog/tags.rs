@@ -78,6 +78,13 @@ pub struct TagsRef {
     pub block_log2: u32,
 }
 
+/// Whether the blocks of a file of `size` bytes, of which it takes `allocated`, have tags. A giant that
+/// is a hole but for a little has not: it has more blocks than anybody could go through, and what it
+/// holds is soon compared as a whole.
+pub fn is_tagged(size: u64, allocated: u64) -> bool {
+    size >> BLOCK_LOG2_MAX <= COUNT_MAX || allocated >= size >> 6
+}
+
 /// The tag of a block from the leaves in it.
 pub fn tag(key: &[u8; 32], leaves: &[Digest]) -> Tag {
     let zero = zero_leaf();

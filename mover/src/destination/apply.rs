@@ -457,11 +457,17 @@ impl<'a> Applier<'a> {
                 self.destination.written.fetch_add(len, Ordering::Relaxed);
                 writing.copy(from, offset, len)
             }
-            Op::Close { size, root, meta } => {
+            Op::Close {
+                size,
+                root,
+                reserved,
+                meta,
+            } => {
                 let Some(writing) = self.writing.take() else {
                     return Err(out_of_order());
                 };
-                let written = writing.close(size, root, &meta, self.destination.view())?;
+                let written =
+                    writing.close((size, root), reserved, &meta, self.destination.view())?;
                 if let Some(current) = &mut self.current {
                     current.wrote(written);
                 }

@@ -181,6 +181,7 @@ mod tests {
         Op::Close {
             size: 7,
             root: root_of(CONTENT),
+            reserved: (0, 0),
             meta: meta(),
         }
     }

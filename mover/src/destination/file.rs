@@ -41,6 +41,8 @@ pub struct Writing {
     old: Option<OwnedFd>,
     /// Whether pages of zeros take no space.
     sparse: bool,
+    /// A size that it is known to have at least.
+    size: u64,
     /// The root of the content that is written over.
     base: Digest,
     /// What was written; nothing when all of it must be read back.
@@ -64,6 +66,7 @@ impl Writing {
             fd,
             old,
             sparse,
+            size: 0,
             base,
             ranges,
         };
@@ -100,18 +103,32 @@ impl Writing {
 
     /// Writes `content` at `offset`.
     pub fn data(&mut self, offset: u64, content: &[u8], digest: Digest) -> Result<(), Fault> {
+        let len = u64::try_from(content.len()).unwrap_or(0);
         if self.sparse {
-            self.write_around_zeros(offset, content)
+            self.grow_to(offset.saturating_add(len))
+                .and_then(|()| self.write_around_zeros(offset, content))
         } else {
             file::write_at(&self.fd, content, offset)
         }
         .map_err(|errno| self.failed("write the file", errno))?;
-        let len = u64::try_from(content.len()).unwrap_or(0);
         self.note(Range {
             offset,
             len,
             digest: Some(digest),
         });
+        Ok(())
+    }
+
+    /// Sets the size before something is written beyond it: a file system takes more space than is
+    /// written there (xfs), and keeps what is a hole then.
+    fn grow_to(&mut self, size: u64) -> Result<(), Errno> {
+        if size > self.size {
+            let now = Stat::of_fd(&self.fd)?.identity.size;
+            if size > now {
+                rustix::fs::ftruncate(&self.fd, size)?;
+            }
+            self.size = size.max(now);
+        }
         Ok(())
     }
 
@@ -184,16 +201,19 @@ impl Writing {
         }
     }
 
-    /// Cuts the file to `size`, gives it its metadata, and says what was written.
+    /// Cuts the file to its size, reserves what is to be beyond, gives it its metadata, and says what
+    /// was written.
     pub fn close(
         mut self,
-        size: u64,
-        root: Digest,
+        (size, root): (u64, Digest),
+        reserved: (u64, u64),
         meta: &Meta,
         view: View,
     ) -> Result<Written, Fault> {
         rustix::fs::ftruncate(&self.fd, size)
             .map_err(|errno| self.failed("set the size of the file", errno))?;
+        reserve_beyond(&self.fd, reserved)
+            .map_err(|errno| self.failed("reserve space beyond the end of the file", errno))?;
         metadata::to_fd(&self.fd, &self.path, meta, view)?;
         let digest = entry_digest(meta, &Node::File { size, root });
         let content = match self.ranges.take() {
@@ -358,8 +378,30 @@ fn reserve_zeros(fd: &OwnedFd, offset: u64, len: u64) -> Result<(), Errno> {
     }
 }
 
+/// Makes the space of a range beyond the end this file's. It is no content: where it cannot be had for
+/// another reason than that there is no room, the file is as good without.
+fn reserve_beyond(fd: &OwnedFd, (offset, len): (u64, u64)) -> Result<(), Errno> {
+    if len == 0 {
+        return Ok(());
+    }
+    match rustix::fs::fallocate(fd, FallocateFlags::KEEP_SIZE, offset, len) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::FBIG | Errno::INVAL) => Ok(()),
+        result => result,
+    }
+}
+
 /// Makes a range zero and gives its space back.
 fn punch(fd: &OwnedFd, offset: u64, len: u64) -> Result<(), Errno> {
+    const PAGE: u64 = 4096;
+    let end = offset.saturating_add(len);
+    // The last block goes only as a whole; what is beyond the end is nothing.
+    let is_last =
+        !end.is_multiple_of(PAGE) && Stat::of_fd(fd).is_ok_and(|stat| stat.identity.size <= end);
+    let len = if is_last {
+        end.next_multiple_of(PAGE).saturating_sub(offset)
+    } else {
+        len
+    };
     match punch_only(fd, offset, len) {
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => write_zeros(fd, offset, len),
         result => result,

@@ -23,11 +23,11 @@ use crate::{
     catalog::{
         segment::{Entry, Kept, KeptFile, Seen, Segment},
         store::Change,
-        tags::{self, SMALL, block_log2_for},
+        tags::{self, SMALL, Tag, block_log2_for},
     },
     fault,
     fs::{
-        dir, entry, file, rights,
+        dir, entry, file, reserved, rights,
         stat::{Kind, Stat},
         way::Way,
     },
@@ -341,7 +341,8 @@ impl Listing<'_> {
         }
         let block_log2 = block_log2_for(size);
         let block = 1_u64 << block_log2;
-        let with_tags = size > SMALL;
+        let may_have_holes = stat.may_have_holes();
+        let with_tags = (size > SMALL || may_have_holes) && tags::is_tagged(size, stat.allocated());
         if with_tags {
             records.push(Listed::Content { size }.to_frame())?;
         }
@@ -364,10 +365,11 @@ impl Listing<'_> {
             // What takes all of its space is not asked for holes.
             ..Options::new(
                 size,
-                self.destination.volume.has_true_holes() && stat.is_sparse(),
+                self.destination.volume.has_true_holes() && may_have_holes,
             )
         };
         let key = self.tag_key;
+        let told = self.destination.volume.reservations();
         // Where holes cannot be told from data, only a file without any is known to take its space.
         let takes_space = self.destination.volume.has_true_holes() || !stat.is_sparse();
         if hash::takes_several(size) {
@@ -385,10 +387,22 @@ impl Listing<'_> {
                     }
                     flush(&mut tags, TAGS_PER_RECORD * 16)
                 }
-                Piece::Hole { len, .. } => {
-                    for _ in 0..len / block {
-                        tags.extend_from_slice(&[0; 16]);
+                Piece::Hole { offset, len } => {
+                    // In pieces: a hole may be as large as nothing else.
+                    let mut at = offset;
+                    let end = offset + len / block * block;
+                    while at < end {
+                        let blocks = usize::try_from((end - at) / block).unwrap_or(usize::MAX);
+                        let count = blocks.min(TAGS_PER_RECORD / 4);
+                        let next = at + block * u64::try_from(count).unwrap_or(0);
+                        let stretches = reserved::within(fd.as_fd(), at..next, told);
+                        let stretches = stretches.unwrap_or_default();
+                        for taken in reserved::by_block(&stretches, at, block, count) {
+                            let tag = if taken { Tag::RESERVED } else { Tag::default() };
+                            tags.extend_from_slice(&tag.0);
+                        }
                         flush(&mut tags, TAGS_PER_RECORD * 16)?;
+                        at = next;
                     }
                     if len % block > 0 {
                         tags.extend_from_slice(&tags::of_hole_tail(key, len % block).0);

@@ -423,7 +423,7 @@ impl<'a> Surveyor<'a> {
     ) -> Result<Hashed, Fault> {
         let failed = |errno| fault::at(Side::Destination, path, "read the file back", errno);
         // What takes all of its space is not asked for holes.
-        let holes = self.destination.volume.has_true_holes() && stat.is_sparse();
+        let holes = self.destination.volume.has_true_holes() && stat.may_have_holes();
         let options = Options::new(stat.identity.size, holes);
         // Also before a direct read, which a file system may answer from its cache all the same.
         self.drop_cache(fd, stat.identity.size);

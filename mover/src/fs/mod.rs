@@ -12,6 +12,7 @@ pub mod footprint;
 pub mod lost_found;
 pub mod mounts;
 pub mod remove;
+pub mod reserved;
 pub mod resolve;
 pub mod rights;
 pub mod stat;

@@ -150,6 +150,20 @@ impl Stat {
         self.allocated() < self.identity.size
     }
 
+    /// Whether it takes more space than its size: some of it is reserved beyond the end (or holds
+    /// what is no content, for which a block is left here).
+    pub fn has_reserve(&self) -> bool {
+        const BLOCK: u64 = 4096;
+        let size = self.identity.size.next_multiple_of(BLOCK);
+        self.kind == Kind::File && self.allocated() > size + BLOCK
+    }
+
+    /// Whether it may have holes, or space that is no content: one that takes as much as its size has
+    /// neither.
+    pub fn may_have_holes(&self) -> bool {
+        self.is_sparse() || self.has_reserve()
+    }
+
     fn from_statx(statx: &Statx) -> Result<Self, Errno> {
         let mode = u32::from(statx.stx_mode);
         Ok(Self {

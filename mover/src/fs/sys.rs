@@ -116,6 +116,102 @@ fn cachestat(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<u64, Errno> {
     }
 }
 
+/// An extent of a file as FIEMAP tells it (linux/fiemap.h).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FileExtent {
+    /// Where in the file it begins.
+    pub offset: u64,
+    physical: u64,
+    /// Its bytes.
+    pub len: u64,
+    unused: [u64; 2],
+    flags: u32,
+    reserved: [u32; 3],
+}
+
+impl FileExtent {
+    /// Whether it is space that nothing was written to.
+    pub fn is_unwritten(&self) -> bool {
+        self.flags & 0x800 != 0
+    }
+
+    /// Whether it is still to be given space.
+    pub fn is_delayed(&self) -> bool {
+        self.flags & 0x4 != 0
+    }
+
+    /// Where it ends.
+    pub fn end(&self) -> u64 {
+        self.offset.saturating_add(self.len)
+    }
+}
+
+/// Extents that are asked for at once.
+const EXTENTS: usize = 64;
+
+/// The first extents of the file `fd` that reach beyond `offset`; none where nothing does.
+///
+/// # Errors
+/// Whatever the file system answers (`OPNOTSUPP` where it does not tell).
+pub fn extents_from(fd: BorrowedFd<'_>, offset: u64) -> Result<Vec<FileExtent>, Errno> {
+    const FIEMAP: libc::c_long = 0xc020_660b;
+
+    #[repr(C)]
+    struct Map {
+        start: u64,
+        len: u64,
+        flags: u32,
+        mapped: u32,
+        count: u32,
+        reserved: u32,
+        extents: [FileExtent; EXTENTS],
+    }
+
+    let mut map = Map {
+        start: offset,
+        len: u64::MAX - offset,
+        flags: 0,
+        mapped: 0,
+        count: u32::try_from(EXTENTS).unwrap_or(0),
+        reserved: 0,
+        extents: [FileExtent::default(); EXTENTS],
+    };
+    // SAFETY: the pointer is to a live structure of the layout that fiemap documents, with room for as
+    // many extents as it says; the kernel writes only into it.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_ioctl,
+            fd.as_raw_fd(),
+            FIEMAP,
+            ptr::from_mut(&mut map),
+        )
+    };
+    if result != 0 {
+        return Err(last_errno());
+    }
+    let mapped = usize::try_from(map.mapped).unwrap_or(0);
+    Ok(map.extents.into_iter().take(mapped).collect())
+}
+
+/// Whether somebody asked for space of the file `fd` (`FS_XFLAG_PREALLOC` of xfs): the file system
+/// takes some beyond the end on its own account too, and gives it back.
+pub fn has_asked_for_space(fd: BorrowedFd<'_>) -> bool {
+    const FSGETXATTR: libc::c_long = 0x801c_581f;
+    const PREALLOC: u32 = 0x2;
+    let mut answer = [0_u32; 7];
+    // SAFETY: the pointer is to as many bytes as `struct fsxattr` has, aligned as its numbers are.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_ioctl,
+            fd.as_raw_fd(),
+            FSGETXATTR,
+            answer.as_mut_ptr(),
+        )
+    };
+    result == 0 && answer.first().is_some_and(|flags| flags & PREALLOC != 0)
+}
+
 /// Whether somebody, in any namespace of this kernel, has the file open for writing: a read
 /// lease cannot be had then (fcntl(2), `F_SETLEASE`). The lease is given back at once.
 ///

@@ -22,6 +22,7 @@ use super::{
     claim::{Claim, Taken, Use},
     dir,
     lost_found::{self, LOST_AND_FOUND, LostFound},
+    reserved::Told,
     stat::{Kind, Stat},
 };
 use crate::random::random;
@@ -151,9 +152,19 @@ impl Volume {
         matches!(self.magic, EXT | XFS)
     }
 
-    /// Whether `SEEK_HOLE` can be believed after a `syncfs`.
+    /// Whether `SEEK_HOLE` can be believed after a `syncfs`. In memory a hole is a page that is not
+    /// there, or that was reserved and never written.
     pub fn has_true_holes(&self) -> bool {
-        self.proves_unchanged()
+        self.proves_unchanged() || self.is_in_memory()
+    }
+
+    /// How to learn which space is reserved.
+    pub fn reservations(&self) -> Told {
+        match self.magic {
+            TMPFS => Told::ByPages,
+            XFS => Told::ByExtentsAndFlag,
+            _ => Told::ByExtents,
+        }
     }
 
     /// Whether something else is mounted at the entry `stat`. By what the kernel says of mounts, not

@@ -8,12 +8,16 @@ use livmig_proto::{
     tree::{BLOCK, Digest, range_digest, zero_leaf},
 };
 
+use rustix::io::Errno;
+
 use super::shared::Shared;
 use crate::{
     catalog::tags::{self, Tag, TagFile, TagsRef},
     fs::{
         extents::{self, Extent},
+        reserved::{self, Told},
         stat::Stat,
+        volume::Volume,
     },
     hash::{self, Hashed, Options, Piece, StreamError},
 };
@@ -47,6 +51,23 @@ pub struct Subject {
     pub sparse: bool,
     /// Whether the file system's word on holes is believed.
     pub true_holes: bool,
+    /// How it tells what is reserved.
+    pub told: Told,
+    /// Whether its blocks have tags.
+    pub tagged: bool,
+}
+
+impl Subject {
+    /// The file of `volume` that looks like `stat`.
+    pub fn of(stat: &Stat, volume: &Volume) -> Self {
+        Self {
+            size: stat.identity.size,
+            sparse: stat.is_sparse(),
+            true_holes: volume.has_true_holes(),
+            told: volume.reservations(),
+            tagged: tags::is_tagged(stat.identity.size, stat.allocated()),
+        }
+    }
 }
 
 /// What came of it.
@@ -54,8 +75,8 @@ pub struct Subject {
 pub struct Compared {
     /// The content, summed up.
     pub hashed: Hashed,
-    /// Its tags.
-    pub tags: TagsRef,
+    /// Its tags, if it has some.
+    pub tags: Option<TagsRef>,
 }
 
 /// Why a comparison ended early.
@@ -76,8 +97,11 @@ pub fn compare(
     };
     let block = 1_u64 << block_log2;
     let store = shared.store.tags();
-    let new = store
-        .allocate(subject.size.div_ceil(block), block_log2)
+    let allocate = || store.allocate(subject.size.div_ceil(block), block_log2);
+    let new = subject
+        .tagged
+        .then(allocate)
+        .transpose()
         .map_err(|errno| StreamError::Stopped(Shared::state_fault(errno)))?;
     let window = hash::WINDOW.max(usize::try_from(block).unwrap_or(usize::MAX));
     let options = Options {
@@ -109,14 +133,35 @@ pub fn compare(
             let count = hashed.size.div_ceil(block);
             Ok(Compared {
                 hashed,
-                tags: TagsRef { count, ..new },
+                tags: new.map(|new| TagsRef { count, ..new }),
             })
         }
         Err(error) => {
-            store.release(&new);
+            if let Some(new) = &new {
+                store.release(new);
+            }
             Err(error)
         }
     }
+}
+
+/// Whether the file `fd` has a hole of at least a block that takes no space.
+pub fn has_hole(fd: impl AsFd, subject: Subject) -> Result<bool, Errno> {
+    let fd = fd.as_fd();
+    let mut at = 0;
+    while subject.true_holes && at < subject.size {
+        let align = u64::try_from(BLOCK).unwrap_or(1);
+        let (hole, end) = match extents::at(fd, at, subject.size, align)? {
+            Extent::Data { end } => (false, end),
+            Extent::Hole { end } => (true, end),
+        };
+        let space = |hole| reserved::within(fd, hole, subject.told).unwrap_or_default();
+        if hole && space(at..end).is_empty() {
+            return Ok(true);
+        }
+        at = end.max(at + 1);
+    }
+    Ok(false)
 }
 
 struct Comparison<'a, S> {
@@ -125,16 +170,17 @@ struct Comparison<'a, S> {
     fd: BorrowedFd<'a>,
     subject: Subject,
     before: Before,
-    new: TagsRef,
+    new: Option<TagsRef>,
     block: u64,
     sink: &'a mut S,
 }
 
 /// What is to be done with a run of blocks.
-#[derive(Clone, Copy, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Verdict {
     Same,
     Zero,
+    Reserve,
     Data,
 }
 
@@ -165,7 +211,7 @@ impl<S: Sink> Comparison<'_, S> {
             let content = content.get(bytes).unwrap_or_default();
             match verdict {
                 Verdict::Same => {}
-                Verdict::Zero => {
+                Verdict::Zero | Verdict::Reserve => {
                     let tags = new.get_mut(run).unwrap_or_default();
                     self.zeros(at, u64::try_from(content.len()).unwrap_or(0), tags)?;
                 }
@@ -175,9 +221,17 @@ impl<S: Sink> Comparison<'_, S> {
                 }
             }
         }
-        self.store
-            .write(&self.new, first, &new)
-            .map_err(Shared::state_fault)
+        self.write(first, &new)
+    }
+
+    fn write(&self, first: u64, tags: &[Tag]) -> Result<(), Fault> {
+        match &self.new {
+            Some(new) => self
+                .store
+                .write(new, first, tags)
+                .map_err(Shared::state_fault),
+            None => Ok(()),
+        }
     }
 
     fn send(&mut self, offset: u64, content: &[u8], leaves: &[Digest]) -> Result<(), Fault> {
@@ -197,63 +251,76 @@ impl<S: Sink> Comparison<'_, S> {
     }
 
     fn hole(&mut self, offset: u64, len: u64) -> Result<(), Fault> {
-        // A file without room to spare whose holes are not holes has reserved space.
-        let reserved = self.is_full();
+        if self.new.is_none() {
+            return self.untagged_hole(offset, len);
+        }
         let end = offset + len;
         let whole_end = end / self.block * self.block;
-        let mut at = offset;
+        let (mut at, mut changed) = (offset, false);
         while at < whole_end {
             let first = at / self.block;
             let count = usize::try_from((whole_end - at) / self.block)
                 .unwrap_or(usize::MAX)
                 .min(1 << 16);
             let old = self.old(first, count)?;
+            let reserved = self.reserved(at, self.block, count);
             let opaque = self.is_opaque();
-            let verdict = |old: &Option<Tag>| match old {
-                Some(tag) if *tag == Tag::default() => Verdict::Same,
-                Some(tag) if reserved && tag.is_zeros() => Verdict::Same,
-                Some(_) => Verdict::Zero,
-                // Beyond what was there: already zero, perhaps to be reserved.
-                None if reserved || opaque => Verdict::Zero,
-                None => Verdict::Same,
-            };
+            let verdicts = old
+                .iter()
+                .zip(&reserved)
+                .map(|(old, reserved)| of_hole(*old, *reserved, opaque));
             let mut new: Vec<Tag> = old.iter().map(|old| old.unwrap_or_default()).collect();
-            for (verdict, run) in runs(old.iter().map(verdict)) {
-                if verdict == Verdict::Zero {
-                    let sent = if reserved {
-                        Tag::RESERVED
-                    } else {
-                        Tag::default()
-                    };
-                    new.get_mut(run.clone()).unwrap_or_default().fill(sent);
-                    let from = at + u64::try_from(run.start).unwrap_or(0) * self.block;
-                    let len = u64::try_from(run.len()).unwrap_or(0) * self.block;
-                    self.sink.zero(from, len, reserved)?;
-                }
+            for (verdict, run) in runs(verdicts) {
+                let sent = match verdict {
+                    Verdict::Reserve => Tag::RESERVED,
+                    Verdict::Zero => Tag::default(),
+                    Verdict::Same | Verdict::Data => continue,
+                };
+                new.get_mut(run.clone()).unwrap_or_default().fill(sent);
+                let from = at + u64::try_from(run.start).unwrap_or(0) * self.block;
+                let len = u64::try_from(run.len()).unwrap_or(0) * self.block;
+                self.sink.zero(from, len, verdict == Verdict::Reserve)?;
+                changed = true;
             }
-            self.store
-                .write(&self.new, first, &new)
-                .map_err(Shared::state_fault)?;
+            self.write(first, &new)?;
             at += u64::try_from(count).unwrap_or(0) * self.block;
         }
         if at < end {
-            self.hole_tail(at, end - at, reserved)?;
+            self.hole_tail(at, end - at, changed)?;
         }
         Ok(())
     }
 
-    /// The last, partial block of a file that ends in a hole.
-    fn hole_tail(&mut self, offset: u64, len: u64, reserved: bool) -> Result<(), Fault> {
+    /// A hole of a file that is too large to speak of each of its blocks.
+    fn untagged_hole(&mut self, offset: u64, len: u64) -> Result<(), Fault> {
+        if self.is_opaque() {
+            self.sink.zero(offset, len, false)?;
+        }
+        let hole = offset..offset.saturating_add(len);
+        let stretches = reserved::within(self.fd, hole, self.subject.told).unwrap_or_default();
+        let block = u64::try_from(BLOCK).unwrap_or(1);
+        for stretch in stretches {
+            let from = stretch.start.next_multiple_of(block);
+            let end = stretch.end / block * block;
+            if from < end {
+                self.sink.zero(from, end - from, true)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The last, partial block of a file that ends in a hole. Its tag does not say whether it takes
+    /// space; where what is before it has `changed`, it has too.
+    fn hole_tail(&mut self, offset: u64, len: u64, changed: bool) -> Result<(), Fault> {
+        let reserved = self.reserved(offset, len, 1).first() == Some(&true);
         let tag = tags::of_hole_tail(&self.key, len);
         let index = offset / self.block;
         match self.old(index, 1)?.first().copied().flatten() {
-            Some(old) if old == tag => {}
+            Some(old) if old == tag && !changed => {}
             None if !reserved && !self.is_opaque() => {}
             _ => self.sink.zero(offset, len, reserved)?,
         }
-        self.store
-            .write(&self.new, index, &[tag])
-            .map_err(Shared::state_fault)
+        self.write(index, &[tag])
     }
 
     /// Zeros that were read where there was data, and their `tags`. If that was a hole by the time of
@@ -267,21 +334,48 @@ impl<S: Sink> Comparison<'_, S> {
             } else {
                 Extent::Hole { end }
             };
-            let (reserved, next) = match extent {
-                Extent::Data { end } => (true, end),
-                Extent::Hole { end } => (self.is_full(), end),
-            };
+            let (Extent::Data { end: next } | Extent::Hole { end: next }) = extent;
             // A file that was cut since has no data there.
             let next = if next > at { next.min(end) } else { end };
-            self.sink.zero(at, next - at, reserved)?;
-            if reserved {
-                let block = |at: u64| usize::try_from((at - offset) / self.block);
-                let sent = block(at).unwrap_or(0)..block(next).unwrap_or(0);
-                tags.get_mut(sent).unwrap_or_default().fill(Tag::RESERVED);
+            let count = usize::try_from((next - at).div_ceil(self.block)).unwrap_or(1);
+            let reserved = match extent {
+                Extent::Data { .. } => vec![true; count],
+                Extent::Hole { .. } => self.reserved(at, self.block, count),
+            };
+            let verdict = |reserved| {
+                if reserved {
+                    Verdict::Reserve
+                } else {
+                    Verdict::Zero
+                }
+            };
+            for (verdict, run) in runs(reserved.into_iter().map(verdict)) {
+                let from = at + u64::try_from(run.start).unwrap_or(0) * self.block;
+                let to = (at + u64::try_from(run.end).unwrap_or(0) * self.block).min(next);
+                let reserved = verdict == Verdict::Reserve;
+                self.sink.zero(from, to - from, reserved)?;
+                if reserved {
+                    let first = usize::try_from((from - offset) / self.block).unwrap_or(0);
+                    let sent = first..(first + run.len()).min(tags.len());
+                    tags.get_mut(sent).unwrap_or_default().fill(Tag::RESERVED);
+                }
             }
             at = next;
         }
         Ok(())
+    }
+
+    /// Which of `count` blocks of a hole from `from` on take space that nothing was written to. Where
+    /// nobody tells: all of them, if the file takes all of its space.
+    fn reserved(&self, from: u64, block: u64, count: usize) -> Vec<bool> {
+        let len = block.saturating_mul(u64::try_from(count).unwrap_or(u64::MAX));
+        let hole = from..from.saturating_add(len);
+        let believed = self.subject.true_holes;
+        let told = believed.then(|| reserved::within(self.fd, hole, self.subject.told));
+        match told.and_then(Result::ok) {
+            Some(stretches) => reserved::by_block(&stretches, from, block, count),
+            None => vec![self.is_full(); count],
+        }
     }
 
     /// Whether the file takes all of its space. Asked again once zeros were found: what was punched
@@ -311,6 +405,22 @@ impl<S: Sink> Comparison<'_, S> {
     }
 }
 
+/// What is to be done with a block of a hole, `reserved` or not, where there was one of the tag `old`, or
+/// none, or, if that is `opaque`, something.
+fn of_hole(old: Option<Tag>, reserved: bool, opaque: bool) -> Verdict {
+    let is_so = match old {
+        Some(tag) if reserved => tag == Tag::RESERVED,
+        Some(tag) => tag == Tag::default(),
+        // Beyond what was there: already zero, perhaps to be reserved.
+        None => !reserved && !opaque,
+    };
+    match (is_so, reserved) {
+        (true, _) => Verdict::Same,
+        (false, true) => Verdict::Reserve,
+        (false, false) => Verdict::Zero,
+    }
+}
+
 /// Consecutive equal verdicts, with the blocks they cover.
 fn runs(
     verdicts: impl Iterator<Item = Verdict>,
@@ -324,4 +434,40 @@ fn runs(
         }
         Some((verdict, start..end))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the block is afterwards, that `verdict` was given of one with the tag `old`; none where
+    /// nobody knows.
+    fn afterwards(old: Option<Tag>, opaque: bool, verdict: Verdict) -> Option<Tag> {
+        match verdict {
+            Verdict::Zero => Some(Tag::default()),
+            Verdict::Reserve => Some(Tag::RESERVED),
+            // Beyond the end of what was there is a hole.
+            Verdict::Same => old.or((!opaque).then(Tag::default)),
+            Verdict::Data => None,
+        }
+    }
+
+    #[test]
+    fn a_hole_is_a_hole_and_a_reservation_one_whatever_was_there() {
+        let tags = [Tag::default(), Tag::RESERVED, Tag([7; 16])];
+        for old in tags.map(Some).into_iter().chain([None]) {
+            for (reserved, opaque) in [(false, false), (false, true), (true, false), (true, true)] {
+                let verdict = of_hole(old, reserved, opaque);
+                let is = afterwards(old, opaque, verdict);
+                let wanted = if reserved {
+                    Tag::RESERVED
+                } else {
+                    Tag::default()
+                };
+                assert_eq!(is, Some(wanted), "{old:?} {reserved} {opaque}");
+                // And it is not said again.
+                assert_eq!(of_hole(is, reserved, opaque), Verdict::Same);
+            }
+        }
+    }
 }

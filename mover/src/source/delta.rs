@@ -114,7 +114,7 @@ pub(super) fn send(
             let count = hashed.size.div_ceil(1 << block_log2);
             Ok(Compared {
                 hashed,
-                tags: TagsRef { count, ..new },
+                tags: Some(TagsRef { count, ..new }),
             })
         }
         Err(error) => {

@@ -9,10 +9,9 @@ use livmig_proto::{
 };
 
 use super::{
-    content::{self, Before, Compared, Sink, Subject},
-    delta,
+    content::{Before, Sink},
     read::{self, Attempt, OpenFile},
-    shared::{Counts, lock},
+    shared::Counts,
     visit::{Scope, Visit, Visitor},
 };
 use crate::{
@@ -22,7 +21,7 @@ use crate::{
     },
     fault,
     fs::{entry::meta_of, stat::Stat},
-    hash::{Hashed, StreamError},
+    hash::Hashed,
 };
 
 /// A file on its way, and what the destination has in its place.
@@ -44,20 +43,20 @@ pub(super) struct Transfer<'t> {
 }
 
 /// A file that was read to its end.
-struct Passed {
-    hashed: Hashed,
-    meta: Meta,
+pub(super) struct Passed {
+    pub(super) hashed: Hashed,
+    pub(super) meta: Meta,
     /// What it looked like afterwards.
-    after: Stat,
+    pub(super) after: Stat,
     /// What of it is left out.
-    left: Reasons,
+    pub(super) left: Reasons,
     /// Its tags, of a large one.
-    tags: Option<TagsRef>,
+    pub(super) tags: Option<TagsRef>,
 }
 
 impl Transfer<'_> {
     /// The root of what is written over in place.
-    fn base(&self) -> Digest {
+    pub(super) fn base(&self) -> Digest {
         self.kept.map_or(Digest([0; 32]), |kept| kept.root)
     }
 }
@@ -118,13 +117,13 @@ impl Visitor<'_> {
     ) -> Result<(KeptFile, Seen), Fault> {
         let begun = std::time::Instant::now();
         let before = &transfer.open.before;
-        let large = before.identity.size > SMALL || before.is_sparse();
+        let large = before.identity.size > SMALL || before.may_have_holes();
         let Passed {
             hashed,
             meta,
             after,
             left,
-            tags: compared,
+            tags,
         } = if large {
             self.large(scope, transfer)?
         } else {
@@ -155,7 +154,6 @@ impl Visitor<'_> {
             root: hashed.root,
         };
         let digest = entry_digest(&meta, &node);
-        let tags = compared.or_else(|| transfer.kept.and_then(|kept| kept.tags).filter(|_| large));
         Ok((
             KeptFile {
                 digest,
@@ -169,7 +167,7 @@ impl Visitor<'_> {
 
     /// The metadata as it is now, and what the file looks like: read after the content, so that
     /// they are not older, and the look last, so that it tells whether anything moved before.
-    fn meta(&self, transfer: &Transfer<'_>) -> Result<(Meta, Stat, Reasons), Fault> {
+    pub(super) fn meta(&self, transfer: &Transfer<'_>) -> Result<(Meta, Stat, Reasons), Fault> {
         let (carried, left) =
             read::attributes(self.shared, &transfer.open.fd, transfer.path, false)?;
         let after = Stat::of_fd(&transfer.open.fd)
@@ -258,12 +256,13 @@ impl Visitor<'_> {
         let close = Op::Close {
             size: hashed.size,
             root: hashed.root,
+            reserved: (0, 0),
             meta: meta.clone(),
         };
         self.lane.push(&close, 512)
     }
 
-    fn send_meta(
+    pub(super) fn send_meta(
         &mut self,
         scope: &mut Scope,
         transfer: &Transfer<'_>,
@@ -279,105 +278,6 @@ impl Visitor<'_> {
             },
             512,
         )
-    }
-
-    /// A file that is compared block by block while it is read.
-    fn large(&mut self, scope: &mut Scope, transfer: &Transfer<'_>) -> Result<Passed, Fault> {
-        let stat = &transfer.open.before;
-        let subject = Subject {
-            size: stat.identity.size,
-            sparse: stat.is_sparse(),
-            true_holes: self.shared.volume.has_true_holes(),
-        };
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let old = transfer
-            .kept
-            .and_then(|kept| kept.tags)
-            .filter(|_| !transfer.replace);
-        let before = match old {
-            Some(tags) => Before::Tagged(tags),
-            // A new inode would take this name away from the others.
-            None if transfer.in_place == OpenMode::Shared && !transfer.replace => Before::Opaque,
-            None => Before::Fresh,
-        };
-        let mut sink = LaneSink {
-            visitor: self,
-            scope,
-            transfer,
-            before,
-            opened: None,
-        };
-
-        let shifted = delta::shifted(sink.visitor.shared, transfer, old, &mut buffer)?;
-        let result = if let Some((kept, tags)) = shifted {
-            delta::send(&mut sink, subject, (kept, &tags), &mut buffer)
-        } else {
-            content::compare(
-                sink.visitor.shared,
-                &transfer.open.fd,
-                subject,
-                before,
-                &mut buffer,
-                &mut sink,
-            )
-        };
-        let opened = sink.opened;
-        // What one file needed of the buffer beyond the usual is given back.
-        buffer.truncate(crate::hash::WINDOW);
-        buffer.shrink_to(crate::hash::WINDOW);
-        self.buffer = buffer;
-        let Compared { hashed, tags } = result.map_err(|error| match error {
-            StreamError::Read(errno) => {
-                fault::at(Side::Source, transfer.path, "read the file", errno)
-            }
-            StreamError::Stopped(fault) => fault,
-        })?;
-
-        let (meta, after, left) = self.meta(transfer)?;
-        let kept = transfer.kept.as_ref().filter(|_| old.is_some());
-        let difference = difference(kept, &hashed, &meta);
-        if opened.is_none() && difference != Difference::Content {
-            // Nothing changed but perhaps the metadata: the old tags stay.
-            self.shared.store.tags().release(&tags);
-            if difference == Difference::Meta {
-                self.send_meta(scope, transfer, &meta)?;
-            }
-            return Ok(Passed {
-                hashed,
-                meta,
-                after,
-                left,
-                tags: old,
-            });
-        }
-        if let Some(old) = old {
-            lock(&self.shared.retired).push(old);
-        }
-        if opened.is_none() {
-            // Shorter, or nothing but holes: there was no block to send.
-            LaneSink {
-                visitor: self,
-                scope,
-                transfer,
-                before,
-                opened: None,
-            }
-            .open()?;
-        }
-        Counts::add(&self.shared.counts.changed, 1);
-        let close = Op::Close {
-            size: hashed.size,
-            root: hashed.root,
-            meta: meta.clone(),
-        };
-        self.lane.push(&close, 512)?;
-        Ok(Passed {
-            hashed,
-            meta,
-            after,
-            left,
-            tags: Some(tags),
-        })
     }
 }
 
@@ -442,14 +342,14 @@ impl Sink for LaneSink<'_, '_, '_, '_> {
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Difference {
+pub(super) enum Difference {
     None,
     Meta,
     Content,
 }
 
 /// What must be sent of a file, given what the destination has.
-fn difference(kept: Option<&KeptFile>, hashed: &Hashed, meta: &Meta) -> Difference {
+pub(super) fn difference(kept: Option<&KeptFile>, hashed: &Hashed, meta: &Meta) -> Difference {
     let node = Node::File {
         size: hashed.size,
         root: hashed.root,

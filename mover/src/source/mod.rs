@@ -17,6 +17,7 @@ pub mod entry;
 pub mod file;
 pub mod head;
 pub mod lane;
+mod large;
 pub mod links;
 pub mod load;
 pub mod pace;

@@ -155,6 +155,7 @@ fn frame() -> Vec<u8> {
         Op::Close {
             size: 9000,
             root: DIGEST,
+            reserved: (9000, 100),
             meta: meta(),
         },
         Op::Node {

@@ -127,6 +127,9 @@ pub enum Op {
         size: u64,
         /// The root of its whole content.
         root: Digest,
+        /// Where space is reserved beyond the end, and how many bytes; none is reserved where that is
+        /// zero, and a destination that cannot reserve any does not.
+        reserved: (u64, u64),
         /// The file's metadata.
         meta: Meta,
     },
@@ -204,6 +207,11 @@ pub(super) fn encode_data(offset: u64, digest: &Digest, content: &[u8], out: &mu
     out.bytes(content);
 }
 
+fn encode_name(tag: u8, name: &Name, out: &mut Encoder) {
+    out.u8(tag);
+    out.name(name);
+}
+
 fn encode_range(number: u8, offset: u64, len: u64, out: &mut Encoder) {
     out.u8(number);
     out.u64(offset);
@@ -218,14 +226,8 @@ impl Op {
                 out.u8(1);
                 path.encode(out);
             }
-            Self::Remove { name } => {
-                out.u8(2);
-                out.name(name);
-            }
-            Self::Directory { name } => {
-                out.u8(3);
-                out.name(name);
-            }
+            Self::Remove { name } => encode_name(2, name, out),
+            Self::Directory { name } => encode_name(3, name, out),
             Self::File {
                 name,
                 replace,
@@ -285,10 +287,17 @@ impl Op {
                 out.u64(*offset);
                 out.u64(*len);
             }
-            Self::Close { size, root, meta } => {
+            Self::Close {
+                size,
+                root,
+                reserved,
+                meta,
+            } => {
                 out.u8(12);
                 out.u64(*size);
                 out.digest(root);
+                out.u64(reserved.0);
+                out.u64(reserved.1);
                 meta.encode(out);
             }
             Self::Link {
@@ -378,11 +387,17 @@ impl Op {
                 range(offset, len)?;
                 Self::Copy { from, offset, len }
             }
-            12 => Self::Close {
-                size: input.file_offset()?,
-                root: input.digest()?,
-                meta: Meta::decode(input)?,
-            },
+            12 => {
+                let (size, root) = (input.file_offset()?, input.digest()?);
+                let reserved = (input.u64()?, input.u64()?);
+                range(reserved.0, reserved.1)?;
+                Self::Close {
+                    size,
+                    root,
+                    reserved,
+                    meta: Meta::decode(input)?,
+                }
+            }
             13 => Self::Link {
                 name: input.name()?,
                 directory: Relative::decode(input)?,

@@ -175,6 +175,7 @@ impl Rng {
                 Op::Close {
                     size: content.len() as u64,
                     root: root_of(&content),
+                    reserved: (0, 0),
                     meta: meta(0o644),
                 },
             ],

@@ -1,4 +1,5 @@
 //! Depth, descriptors, sizes, reservations, and nothing sent that did not change.
 
 mod depth;
+mod space;
 mod tower;

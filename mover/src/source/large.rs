@@ -1,0 +1,174 @@
+//! A large file, or one with holes or reserved space: compared block by block while it is read, or as a
+//! whole where nothing is known of its blocks.
+
+use std::os::fd::AsFd as _;
+
+use livmig_proto::{
+    control::{Fault, Side},
+    frame::{Op, OpenMode},
+};
+
+use super::{
+    content::{self, Before, Compared, Subject},
+    delta,
+    file::{Difference, LaneSink, Passed, Transfer, difference},
+    shared::{Counts, lock},
+    visit::{Scope, Visitor},
+};
+use crate::{
+    catalog::segment::KeptFile,
+    fault,
+    fs::reserved,
+    hash::{self, Options, StreamError},
+};
+
+impl Visitor<'_> {
+    /// A file of which the destination holds something of the same size, of whose blocks nothing is
+    /// known: if it is the same as a whole, nothing of it is sent. Unless it has holes where the
+    /// destination, which would have told of its own, has none.
+    fn is_as_kept(
+        &mut self,
+        scope: &mut Scope,
+        transfer: &Transfer<'_>,
+        subject: Subject,
+    ) -> Result<Option<Passed>, Fault> {
+        let same_size = |kept: &KeptFile| kept.size == subject.size && !transfer.replace;
+        let Some(kept) = transfer.kept.filter(same_size) else {
+            return Ok(None);
+        };
+        let failed = |errno| fault::at(Side::Source, transfer.path, "read the file", errno);
+        let fd = &transfer.open.fd;
+        if subject.tagged && content::has_hole(fd, subject).map_err(failed)? {
+            return Ok(None);
+        }
+        let options = Options {
+            spares_cache: self.shared.spares_cache(),
+            ..Options::new(subject.size, subject.true_holes)
+        };
+        let hashed = hash::sum(fd, options, &mut self.buffer).map_err(failed)?;
+        if (hashed.size, hashed.root) != (kept.size, kept.root) {
+            return Ok(None);
+        }
+        let (meta, after, left) = self.meta(transfer)?;
+        if difference(Some(&kept), &hashed, &meta) != Difference::None {
+            self.send_meta(scope, transfer, &meta)?;
+        }
+        Ok(Some(Passed {
+            hashed,
+            meta,
+            after,
+            left,
+            tags: None,
+        }))
+    }
+
+    /// A file that is compared block by block while it is read.
+    pub(super) fn large(
+        &mut self,
+        scope: &mut Scope,
+        transfer: &Transfer<'_>,
+    ) -> Result<Passed, Fault> {
+        let subject = Subject::of(&transfer.open.before, self.shared.volume);
+        let old = transfer
+            .kept
+            .and_then(|kept| kept.tags)
+            .filter(|_| !transfer.replace && subject.tagged);
+        if old.is_none()
+            && let Some(passed) = self.is_as_kept(scope, transfer, subject)?
+        {
+            return Ok(passed);
+        }
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let before = match old {
+            Some(tags) => Before::Tagged(tags),
+            // A new inode would take this name away from the others.
+            None if transfer.in_place == OpenMode::Shared && !transfer.replace => Before::Opaque,
+            None => Before::Fresh,
+        };
+        let mut sink = LaneSink {
+            visitor: self,
+            scope,
+            transfer,
+            before,
+            opened: None,
+        };
+
+        let shifted = delta::shifted(sink.visitor.shared, transfer, old, &mut buffer)?;
+        let result = if let Some((kept, tags)) = shifted {
+            delta::send(&mut sink, subject, (kept, &tags), &mut buffer)
+        } else {
+            content::compare(
+                sink.visitor.shared,
+                &transfer.open.fd,
+                subject,
+                before,
+                &mut buffer,
+                &mut sink,
+            )
+        };
+        let opened = sink.opened;
+        // What one file needed of the buffer beyond the usual is given back.
+        buffer.truncate(crate::hash::WINDOW);
+        buffer.shrink_to(crate::hash::WINDOW);
+        self.buffer = buffer;
+        let Compared { hashed, tags } = result.map_err(|error| match error {
+            StreamError::Read(errno) => {
+                fault::at(Side::Source, transfer.path, "read the file", errno)
+            }
+            StreamError::Stopped(fault) => fault,
+        })?;
+
+        let (meta, after, left) = self.meta(transfer)?;
+        let kept = transfer.kept.as_ref().filter(|_| old.is_some());
+        let difference = difference(kept, &hashed, &meta);
+        if opened.is_none() && difference != Difference::Content {
+            // Nothing changed but perhaps the metadata: the old tags stay.
+            if let Some(tags) = &tags {
+                self.shared.store.tags().release(tags);
+            }
+            if difference == Difference::Meta {
+                self.send_meta(scope, transfer, &meta)?;
+            }
+            return Ok(Passed {
+                hashed,
+                meta,
+                after,
+                left,
+                tags: old,
+            });
+        }
+        // Under another name what is replaced may go on.
+        let kept = transfer.kept.filter(|_| !transfer.replace);
+        if let Some(old) = kept.and_then(|kept| kept.tags) {
+            lock(&self.shared.retired).push(old);
+        }
+        if opened.is_none() {
+            // Shorter, or nothing but holes: there was no block to send.
+            LaneSink {
+                visitor: self,
+                scope,
+                transfer,
+                before,
+                opened: None,
+            }
+            .open()?;
+        }
+        Counts::add(&self.shared.counts.changed, 1);
+        let fd = transfer.open.fd.as_fd();
+        let reserved = reserved::beyond(fd, &after, subject.told);
+        let close = Op::Close {
+            size: hashed.size,
+            root: hashed.root,
+            reserved,
+            meta: meta.clone(),
+        };
+        self.lane.push(&close, 512)?;
+        Ok(Passed {
+            hashed,
+            meta,
+            after,
+            left,
+            tags,
+        })
+    }
+}
