@@ -64,30 +64,43 @@ pub fn advice(spec: &MigrationSpec, reasons: &BTreeMap<Reason, u64>) -> String {
     let mut names: BTreeSet<Reason> = spec.options.leave_out.clone();
     names.extend(reasons.keys());
     let names: Vec<&str> = names.into_iter().map(Reason::name).collect();
-    let (adopt, mover) = match &spec.target {
-        // What was copied lies at the destination, and is used.
-        Target::Host(_) => ("--adopt ", "run livmig-coord as root"),
-        Target::Kubernetes(_) => ("", "add --mover-capabilities SYS_ADMIN"),
+    let mut ways = vec!["mend the source"];
+    ways.extend(reasons.keys().filter_map(|reason| remedy(spec, *reason)));
+    // What was copied lies at a host's destination, and is used.
+    let adopt = match &spec.target {
+        Target::Host(_) => "--adopt ",
+        Target::Kubernetes(_) => "",
     };
-    let has_all = spec.target.kubernetes().is_some_and(|target| {
+    format!(
+        "{}; or run the same command again with {adopt}--leave-out {}",
+        ways.join(", or "),
+        names.join(",")
+    )
+}
+
+/// What may help against `reason` beside a change of the source.
+fn remedy(spec: &MigrationSpec, reason: Reason) -> Option<&'static str> {
+    let privileged = spec.target.kubernetes().is_some_and(|target| {
         let given = &target.mover.capabilities;
         given.contains(&MoverCapability::SysAdmin)
     });
-    let helps = |reason: &Reason| {
-        matches!(
-            reason,
-            Reason::AttributesUnreadable | Reason::AttributesUnsupported
-        )
-    };
-    let mend = if reasons.keys().any(helps) && !has_all {
-        format!("mend the source, or {mover}")
-    } else {
-        "mend the source".to_owned()
-    };
-    format!(
-        "{mend}; or run the same command again with {adopt}--leave-out {}",
-        names.join(",")
-    )
+    match (reason, &spec.target) {
+        (Reason::AttributesUnreadable, Target::Host(_)) => Some("run livmig-coord as root"),
+        (Reason::AttributesUnsupported, Target::Host(_)) => {
+            Some("choose a file system that can store the attributes with --to")
+        }
+        (Reason::AttributesUnsupported, Target::Kubernetes(_)) if privileged => {
+            Some("choose a class whose volumes can store the attributes")
+        }
+        (Reason::AttributesUnsupported, Target::Kubernetes(_)) => Some(
+            "choose a class whose volumes can store the attributes, or let the movers set more of \
+             them with --mover-capabilities SYS_ADMIN",
+        ),
+        (Reason::AttributesUnreadable, Target::Kubernetes(_)) if !privileged => {
+            Some("let the movers read more attributes with --mover-capabilities SYS_ADMIN")
+        }
+        _ => None,
+    }
 }
 
 /// One reason as documents tell it.
@@ -282,7 +295,19 @@ mod tests {
              mount,lost-found"
         );
         let told = advice(&spec, &BTreeMap::from([(Reason::AttributesUnsupported, 1)]));
-        assert!(told.contains("as root"), "{told}");
+        assert!(told.contains("with --to; or run"), "{told}");
+        let target = serde_json::json!({
+            "platform": "kubernetes", "namespace": "shop", "claims": [], "mover": {"image": "i"},
+            "workload": {"kind": "StatefulSet", "name": "app", "uid": "s"},
+        });
+        spec.target = serde_json::from_value(target).unwrap();
+        let unset = BTreeMap::from([(Reason::AttributesUnsupported, 1)]);
+        assert!(advice(&spec, &unset).contains("--mover-capabilities SYS_ADMIN"));
+        assert!(!advice(&spec, &unset).contains("--adopt"));
+        if let Target::Kubernetes(target) = &mut spec.target {
+            target.mover.capabilities.insert(MoverCapability::SysAdmin);
+        }
+        assert!(!advice(&spec, &unset).contains("--mover-capabilities"));
     }
 
     #[test]

@@ -183,4 +183,32 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn what_the_engine_advises_about_something_left_out_is_accepted_too() {
+        let reasons: BTreeMap<Reason, u64> = Reason::ALL.map(|reason| (reason, 1)).into();
+        let none = || clap::Command::new("none");
+        let mut spec = crate::cli::summary::tests::planned().spec;
+        let on_host = livmig_engine::left_out::advice(&spec, &reasons);
+        let target = serde_json::json!({
+            "platform": "kubernetes", "namespace": "shop", "claims": [], "mover": {"image": "i"},
+            "workload": {"kind": "StatefulSet", "name": "app", "uid": "s"},
+        });
+        spec.target = serde_json::from_value(target).unwrap();
+        let in_cluster = livmig_engine::left_out::advice(&spec, &reasons);
+        for (advice, command) in [
+            (on_host, migrate_dir::Args::augment_args(none())),
+            (in_cluster, migrate::Args::augment_args(none())),
+        ] {
+            let words = advice.split_whitespace();
+            for flag in words.filter_map(|word| word.strip_prefix("--")) {
+                let flag = flag.trim_end_matches([';', ',']);
+                let known = command.get_arguments().filter_map(clap::Arg::get_long);
+                assert!(
+                    known.into_iter().any(|long| long == flag),
+                    "--{flag}: {advice}"
+                );
+            }
+        }
+    }
 }

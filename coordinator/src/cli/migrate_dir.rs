@@ -63,8 +63,9 @@ pub(super) struct Args {
     /// Take over a destination that already holds something; what the source lacks is deleted there
     #[arg(long)]
     adopt: bool,
-    /// Reasons for which something grave may be left out: what is left out for another one refuses
-    /// the migration before the workload is stopped, and names itself
+    /// Reasons, such as mount, lost-found or attributes-unsupported, for which something grave may be
+    /// left out; what is left out for another one refuses the migration before the workload is
+    /// stopped, and is named
     #[arg(long, value_name = "REASON,…", value_delimiter = ',')]
     leave_out: Vec<Reason>,
     /// Do not ask for confirmation

@@ -54,8 +54,9 @@ pub(super) struct WishArgs {
     /// to files of other owners
     #[arg(long, value_name = "CAP,…", value_delimiter = ',')]
     mover_capabilities: Vec<MoverCapability>,
-    /// Reasons for which something grave may be left out: what is left out for another one refuses
-    /// the migration before the workload is stopped, and names itself
+    /// Reasons, such as mount, lost-found or attributes-unsupported, for which something grave may be
+    /// left out; what is left out for another one refuses the migration before the workload is
+    /// stopped, and is named
     #[arg(long, value_name = "REASON,…", value_delimiter = ',')]
     leave_out: Vec<Reason>,
     /// The longest downtime to accept
