@@ -95,7 +95,8 @@ impl Mount {
         Ok(Self { at: at.to_owned() })
     }
 
-    /// The directory `what` a second time, at the existing one `at`, by `bindfs`, a program in user space.
+    /// What bindfs shows of the directory `what`, at the existing one `at`: a file system by FUSE that
+    /// passes on the inode numbers of whatever is mounted there. Needs `bindfs`.
     pub fn bindfs(what: &Path, at: &Path) -> Result<Self> {
         let what = what.to_str().context("a path that is text")?;
         command("bindfs", &[what], at)?;

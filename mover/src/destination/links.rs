@@ -11,6 +11,15 @@ use livmig_proto::{
 use super::touched::{ByName, Written};
 use crate::fs::stat::Identity;
 
+/// The beginning of a digest, as a number.
+pub(super) fn first_u64(digest: &blake3::Hash) -> u64 {
+    let mut bytes = [0; 8];
+    for (to, from) in bytes.iter_mut().zip(digest.as_bytes()) {
+        *to = *from;
+    }
+    u64::from_le_bytes(bytes)
+}
+
 /// Names with several links, by inode.
 #[derive(Debug, Default)]
 pub struct DestinationLinks {
@@ -98,6 +107,32 @@ impl DestinationLinks {
             group.proven = Some(proven);
             group.writes.clear();
         }
+    }
+
+    /// Groups of more names than their inode has links are no groups: each name becomes one of its
+    /// own, of which nothing is proven. Whether there were any.
+    pub fn divide(&mut self) -> bool {
+        let impossible: Vec<u64> = self
+            .groups
+            .iter()
+            .filter(|(_, group)| {
+                let links = group.proven.map(|proven| proven.identity.nlink);
+                let links = links.and_then(|links| usize::try_from(links).ok());
+                links.is_some_and(|links| links < group.paths.len())
+            })
+            .map(|(number, _)| *number)
+            .collect();
+        for number in &impossible {
+            let Some(group) = self.groups.remove(number) else {
+                continue;
+            };
+            for path in group.paths {
+                let name = blake3::hash(path.as_bytes());
+                let alone = self.groups.entry(first_u64(&name)).or_default();
+                alone.paths.insert(path);
+            }
+        }
+        !impossible.is_empty()
     }
 
     /// The inodes of which the volume holds one name: for the manifest they are plain entries.

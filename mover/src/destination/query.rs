@@ -227,7 +227,7 @@ impl Listing<'_> {
         records: &mut impl Records,
     ) -> Result<(), Fault> {
         let stat = &readable(dir, path, &name, stat)?;
-        let ino = stat.identity.ino;
+        let ino = self.destination.link_number(stat);
         let known = self.read.get(&ino).filter(|_| stat.has_links()).cloned();
         let read = match known {
             Some(known) => known,
@@ -237,11 +237,7 @@ impl Listing<'_> {
             self.read.entry(ino).or_insert_with(|| read.clone());
         }
         let (meta, node, kept) = read;
-        let links = if stat.has_links() {
-            stat.identity.ino
-        } else {
-            0
-        };
+        let links = if stat.has_links() { ino } else { 0 };
         records.push(
             Listed::Entry {
                 name: name.clone(),

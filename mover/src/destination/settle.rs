@@ -226,12 +226,17 @@ impl Destination {
         if !self.complete.load(Ordering::SeqCst) {
             self.prune()?;
         }
-        let doubtful = self.links().doubtful();
-        found.add(self.in_parallel(level, &doubtful, |surveyor, (ino, path)| {
-            let surveyed = surveyor.link(*ino, path);
-            let parent = path.split().map(|(parent, _)| parent).unwrap_or_default();
-            self.or_doubt(surveyor, parent, surveyed)
-        })?);
+        loop {
+            let doubtful = self.links().doubtful();
+            found.add(self.in_parallel(level, &doubtful, |surveyor, (ino, path)| {
+                let surveyed = surveyor.link(*ino, path);
+                let parent = path.split().map(|(parent, _)| parent).unwrap_or_default();
+                self.or_doubt(surveyor, parent, surveyed)
+            })?);
+            if !self.reads_only || !self.links().divide() {
+                break;
+            }
+        }
         self.separate_alone()?;
         self.judge_claims(&mut found)?;
         found.mismatched.sort_unstable();

@@ -21,12 +21,18 @@ use livmig_proto::{
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::{apart::Apart, early::Early, links::DestinationLinks, touched::Touched};
+use super::{
+    apart::Apart,
+    early::Early,
+    links::{DestinationLinks, first_u64},
+    touched::Touched,
+};
 use crate::{
     catalog::{log::Key, store::Store},
     fault,
     fs::{
         attributes,
+        stat::Stat,
         volume::{self, Volume},
         xattr::View,
     },
@@ -46,6 +52,8 @@ pub struct Destination {
     pub(super) links: Mutex<DestinationLinks>,
     /// What this pass leaves as it is.
     pub(super) apart: Apart,
+    /// Whether it is somebody else's volume, which is only read.
+    pub(super) reads_only: bool,
     /// Whether the catalog covers every directory.
     pub(super) complete: AtomicBool,
     /// Whether everything that was read back came from the device.
@@ -98,6 +106,7 @@ impl Destination {
             unread: Mutex::default(),
             links: Mutex::default(),
             apart: Apart::default(),
+            reads_only: false,
             complete: AtomicBool::new(empty),
             on_device: AtomicBool::new(true),
             poisoned: AtomicBool::new(false),
@@ -124,6 +133,7 @@ impl Destination {
         reader.complete.store(false, Ordering::SeqCst);
         reader.carry = AtomicU16::new(carry.bits());
         reader.side = side;
+        reader.reads_only = true;
         reader.apart = Apart::of(apart);
         Ok(reader)
     }
@@ -141,6 +151,24 @@ impl Destination {
             Side::Source => View::Source(carry),
             Side::Destination => View::Destination(carry),
         }
+    }
+
+    /// The number of the group that an entry with several links is in. Inode numbers are one
+    /// device's; and in a volume that is only read, which may show several file systems as one, names
+    /// that do not agree are no links of one inode.
+    pub(super) fn link_number(&self, stat: &Stat) -> u64 {
+        if !self.reads_only && stat.device == self.volume.stat().device {
+            return stat.identity.ino;
+        }
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&stat.device.0.to_le_bytes());
+        hasher.update(&stat.device.1.to_le_bytes());
+        if self.reads_only {
+            hasher.update(&stat.identity.bytes());
+        } else {
+            hasher.update(&stat.identity.ino.to_le_bytes());
+        }
+        first_u64(&hasher.finalize())
     }
 
     /// The names that the last pass left as they are.

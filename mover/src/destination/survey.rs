@@ -198,7 +198,7 @@ impl<'a> Surveyor<'a> {
                     kept: Kept::Directory,
                 }
             } else if stat.has_links() {
-                let group = stat.identity.ino;
+                let group = self.destination.link_number(&stat);
                 links.push((name.clone(), group));
                 Entry {
                     name,

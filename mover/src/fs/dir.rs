@@ -35,6 +35,11 @@ pub fn open(parent: impl AsFd, name: &Name) -> Result<OwnedFd, Errno> {
     open_confined(parent, name.as_bytes(), DIRECTORY)
 }
 
+/// The directory behind `dir` itself, opened anew: to be listed from its beginning.
+pub fn open_again(dir: impl AsFd) -> Result<OwnedFd, Errno> {
+    open_confined(dir, b".", DIRECTORY)
+}
+
 /// The directory at `path` below `root`; the root itself is opened anew.
 pub fn open_path(root: impl AsFd, path: &RelPath) -> Result<OwnedFd, Errno> {
     open_below(root, path.as_bytes())

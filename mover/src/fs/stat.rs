@@ -55,6 +55,15 @@ pub struct Identity {
     pub nlink: u32,
 }
 
+/// What tells an inode from all others of this machine, says its file system.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Inode {
+    /// The device; subvolumes and the layers of an overlay have their own.
+    pub device: (u32, u32),
+    /// Its number there.
+    pub ino: u64,
+}
+
 /// One answer of `statx`.
 #[derive(Clone, Copy, Debug)]
 pub struct Stat {
@@ -140,6 +149,19 @@ impl Stat {
         self.kind != Kind::Directory && self.identity.nlink > 1
     }
 
+    /// The inode it is.
+    pub fn inode(&self) -> Inode {
+        Inode {
+            device: self.device,
+            ino: self.identity.ino,
+        }
+    }
+
+    /// Whether `now` is the same inode, in the same life.
+    pub fn is_same_inode(&self, now: &Self) -> bool {
+        self.inode() == now.inode() && self.identity.btime == now.identity.btime
+    }
+
     /// Allocated bytes.
     pub fn allocated(&self) -> u64 {
         self.blocks.saturating_mul(512)
@@ -196,6 +218,30 @@ impl Stat {
 }
 
 impl Identity {
+    /// Whether it is `other` but for the inode number, which some file systems make up anew whenever
+    /// they are asked.
+    pub fn is_like(&self, other: &Self) -> bool {
+        *self
+            == Self {
+                ino: self.ino,
+                ..*other
+            }
+    }
+
+    /// How long its bytes are.
+    pub const BYTES: usize = 8 + 3 * 12 + 8 + 4 * 4;
+
+    /// Its bytes, to be sorted by.
+    pub fn bytes(&self) -> [u8; Self::BYTES] {
+        let mut out = Encoder::with_capacity(Self::BYTES);
+        self.encode(&mut out);
+        let mut bytes = [0; Self::BYTES];
+        for (to, from) in bytes.iter_mut().zip(out.as_slice()) {
+            *to = *from;
+        }
+        bytes
+    }
+
     /// Appends its bytes.
     pub fn encode(&self, out: &mut Encoder) {
         out.u64(self.ino);

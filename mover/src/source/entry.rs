@@ -16,7 +16,7 @@ use super::{
     read::{self, Attempt},
     room::{self, Need},
     shared::{Counts, lock},
-    visit::{Looked, Visit, Visitor},
+    visit::{Look, Looked, Visit, Visitor},
 };
 use crate::{
     catalog::segment::{Entry, Kept},
@@ -25,16 +25,40 @@ use crate::{
 };
 
 impl Visitor<'_> {
-    /// One listed name. Nothing is allocated for what did not change: there may be very much of it.
+    /// One listed name. What becomes something else while it is looked at is looked at again.
     pub(super) fn entry(
         &mut self,
         visit: &mut Visit,
         name: &Name,
         before: Option<&Entry>,
     ) -> Result<Looked, Fault> {
+        for look in Look::all() {
+            match self.look(visit, name, before, look)? {
+                Looked::Changed => {}
+                looked => return Ok(looked),
+            }
+        }
+        let path = visit.scope.path.child(name).unwrap_or_default();
+        self.note(fault::named(
+            Side::Source,
+            FaultCode::StillWritten,
+            &path,
+            "source: the entry became something else each time it was looked at",
+        ));
+        Ok(Looked::AsBefore)
+    }
+
+    /// Nothing is allocated for what did not change: there may be very much of it.
+    fn look(
+        &mut self,
+        visit: &mut Visit,
+        name: &Name,
+        before: Option<&Entry>,
+        look: Look,
+    ) -> Result<Looked, Fault> {
         let stat = match Stat::of_entry(&visit.dir, name) {
             Ok(stat) => stat,
-            Err(Errno::NOENT) => return Ok(Looked::Absent),
+            Err(Errno::NOENT) => return Ok(Looked::Missing),
             Err(errno) => {
                 let path = visit.scope.path.child(name).unwrap_or_default();
                 self.note(fault::at(Side::Source, &path, "look at the entry", errno));
@@ -53,9 +77,11 @@ impl Visitor<'_> {
                 return Ok(Looked::AsBefore);
             }
         }
-        Counts::add(&counts.entries, 1);
-        if stat.kind == Kind::File {
-            Counts::add(&counts.bytes_total, stat.identity.size);
+        if look.is_first() {
+            Counts::add(&counts.entries, 1);
+            if stat.kind == Kind::File {
+                Counts::add(&counts.bytes_total, stat.identity.size);
+            }
         }
         let plain = stat.kind != Kind::Directory && !stat.has_links();
         if plain && let Some(left) = self.unchanged(before, &stat) {
@@ -91,7 +117,7 @@ impl Visitor<'_> {
                 return Ok(Looked::Now(entry));
             }
             _ if self.is_deferred(visit, &path, before, &stat)? => return Ok(Looked::AsBefore),
-            Kind::File => self.file(visit, name, &path, &stat, before),
+            Kind::File => self.file(visit, name, &path, before, look),
             _ => self.special(visit, name, &path, before),
         };
         match result {
@@ -103,7 +129,7 @@ impl Visitor<'_> {
                 visit.doubtful |= self.lane.pushed() != pushed;
                 Ok(Looked::AsBefore)
             }
-            result => Ok(result?.map_or(Looked::Absent, Looked::Now)),
+            result => result,
         }
     }
 
@@ -222,10 +248,11 @@ impl Visitor<'_> {
         name: &Name,
         path: &RelPath,
         before: Option<&Entry>,
-    ) -> Result<Option<Entry>, Fault> {
+    ) -> Result<Looked, Fault> {
         let special = match read::special(self.shared, visit.dir.as_fd(), path, name)? {
             Attempt::Read(special) => special,
-            Attempt::Gone => return Ok(None),
+            Attempt::Gone => return Ok(Looked::Missing),
+            Attempt::Changed => return Ok(Looked::Changed),
         };
         let digest = entry_digest(&special.meta, &special.node);
         let kept = Kept::Other { digest };
@@ -245,7 +272,7 @@ impl Visitor<'_> {
         }
         let identity = special.stat.identity;
         let seen = Some(self.shared.proof.seen(&identity, &identity, special.left));
-        Ok(Some(Entry {
+        Ok(Looked::Now(Entry {
             name: name.clone(),
             seen,
             kept,

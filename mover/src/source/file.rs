@@ -12,7 +12,7 @@ use super::{
     content::{Before, Sink},
     read::{self, Attempt, OpenFile},
     shared::Counts,
-    visit::{Scope, Visit, Visitor},
+    visit::{Look, Looked, Scope, Visit, Visitor},
 };
 use crate::{
     catalog::{
@@ -68,19 +68,19 @@ impl Visitor<'_> {
         visit: &mut Visit,
         name: &Name,
         path: &RelPath,
-        stat: &Stat,
         before: Option<&Entry>,
-    ) -> Result<Option<Entry>, Fault> {
+        look: Look,
+    ) -> Result<Looked, Fault> {
         let dir = std::sync::Arc::clone(&visit.dir);
-        let open = match read::open(
-            self.shared,
-            std::os::fd::AsFd::as_fd(&dir),
-            path,
-            name,
-            stat,
-        )? {
+        let dir = std::os::fd::AsFd::as_fd(&dir);
+        let open = match read::open(self.shared, dir, path, name)? {
+            // It has several names now. If it does not stay so, it is carried for itself.
+            Attempt::Read(open) if open.before.has_links() && !look.is_last() => {
+                return Ok(Looked::Changed);
+            }
             Attempt::Read(open) => open,
-            Attempt::Gone => return Ok(None),
+            Attempt::Gone => return Ok(Looked::Missing),
+            Attempt::Changed => return Ok(Looked::Changed),
         };
         let kept = match before.map(|before| &before.kept) {
             Some(Kept::File(kept)) => Some(*kept),
@@ -102,7 +102,7 @@ impl Visitor<'_> {
         if before.is_some_and(|before| before.kept != Kept::File(kept)) {
             self.shared.room.free();
         }
-        Ok(Some(Entry {
+        Ok(Looked::Now(Entry {
             name: name.clone(),
             seen: Some(seen),
             kept: Kept::File(kept),
@@ -134,7 +134,9 @@ impl Visitor<'_> {
         Counts::add(&counts.bytes_scanned, hashed.size);
         counts.read_file(transfer.path, hashed.size);
 
-        let same = before.identity == after.identity && hashed.size == after.identity.size;
+        // Through one handle it is one inode, whatever number it has by now.
+        let still = before.identity.is_like(&after.identity);
+        let same = still && hashed.size == after.identity.size;
         if !same && self.shared.is_final() {
             return Err(fault::named(
                 Side::Source,

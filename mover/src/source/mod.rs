@@ -19,6 +19,7 @@ pub mod head;
 pub mod lane;
 mod large;
 pub mod links;
+mod listing;
 pub mod load;
 pub mod pace;
 pub mod pass;

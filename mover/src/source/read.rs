@@ -38,11 +38,25 @@ pub struct OpenFile {
 pub enum Attempt<T> {
     /// It was read.
     Read(T),
-    /// It is gone, or something else has its name: as if it had not been listed.
+    /// There was nothing of that name at this moment. Whether it is gone, a later listing tells.
     Gone,
+    /// It became something of another kind, and is to be looked at as that.
+    Changed,
 }
 
-/// Opens the file `name` in `dir`.
+impl<T> Attempt<T> {
+    /// What was read, as something else.
+    pub fn map<U>(self, into: impl FnOnce(T) -> U) -> Attempt<U> {
+        match self {
+            Self::Read(read) => Attempt::Read(into(read)),
+            Self::Gone => Attempt::Gone,
+            Self::Changed => Attempt::Changed,
+        }
+    }
+}
+
+/// Opens the file `name` in `dir`. What was opened decides: it may be another file than the one that
+/// was listed, if that was replaced, and one or the other is right.
 ///
 /// # Errors
 /// When it may not or cannot be read; in a final pass also when somebody has it open for writing.
@@ -51,24 +65,20 @@ pub fn open(
     dir: BorrowedFd<'_>,
     path: &RelPath,
     name: &Name,
-    listed: &Stat,
 ) -> Result<Attempt<OpenFile>, Fault> {
     let fd = match file::open_read(dir, name) {
         Ok(fd) => fd,
+        Err(Errno::NOENT) => return Ok(Attempt::Gone),
         // What is opened in place of a regular file answers with one of these.
-        Err(Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::NOTDIR | Errno::ISDIR) => {
-            return Ok(Attempt::Gone);
+        Err(Errno::LOOP | Errno::NXIO | Errno::NOTDIR | Errno::ISDIR) => {
+            return Ok(Attempt::Changed);
         }
         Err(errno) => return Err(fault::at(Side::Source, path, "open the file", errno)),
     };
     let before = Stat::of_fd(&fd)
         .map_err(|errno| fault::at(Side::Source, path, "look at the file", errno))?;
-    let same = before.kind == Kind::File
-        && before.identity.ino == listed.identity.ino
-        && before.identity.btime == listed.identity.btime
-        && before.device == listed.device;
-    if !same {
-        return Ok(Attempt::Gone);
+    if before.kind != Kind::File {
+        return Ok(Attempt::Changed);
     }
     if shared.is_final() && sys::is_open_for_writing(fd.as_fd()) {
         return Err(fault::named(
@@ -169,7 +179,7 @@ pub fn special(
     let node = node(&handle, &stat).map_err(|errno| failed("read the link", errno))?;
     // It became a file or directory since it was listed.
     let Some(node) = node else {
-        return Ok(Attempt::Gone);
+        return Ok(Attempt::Changed);
     };
     let (meta, left) = meta(shared, &handle, path, &stat, true)?;
     Ok(Attempt::Read(Special {

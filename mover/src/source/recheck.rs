@@ -1,7 +1,7 @@
 //! After a final pass: everything must still look as it did. A difference means that somebody
 //! wrote after all.
 
-use std::{collections::HashMap, os::fd::AsFd as _};
+use std::os::fd::AsFd as _;
 
 use livmig_proto::{
     control::{Fault, FaultCode, Side},
@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::{
     apart::Standing,
+    links::LinkStates,
     queue::{Baseline, Job, Queue},
     shared::{Faults, Shared},
 };
@@ -22,16 +23,16 @@ use crate::{
     fault,
     fs::{
         dir,
-        stat::{Identity, Kind, Stat},
+        stat::{Kind, Stat},
         way::Way,
     },
 };
 
 /// Looks at every entry again, without reading content, on `threads` threads. `links` says what
-/// each inode with several links was.
+/// inodes with several links were.
 pub(super) fn recheck(
     shared: &Shared<'_>,
-    links: &HashMap<u64, Identity>,
+    links: &LinkStates,
     threads: usize,
 ) -> Result<(), Fault> {
     let queue = Queue::default();
@@ -66,7 +67,7 @@ pub(super) fn recheck(
 
 fn directory(
     shared: &Shared<'_>,
-    links: &HashMap<u64, Identity>,
+    links: &LinkStates,
     way: &mut Way,
     job: &Job,
 ) -> Result<Vec<Job>, Fault> {
@@ -91,7 +92,7 @@ fn directory(
     let names = dir::list(dir.as_fd()).map_err(failed)?;
     if segment
         .seen
-        .is_none_or(|seen| seen.identity != stat.identity)
+        .is_none_or(|seen| !shared.is_as_seen(&seen.identity, &stat.identity))
     {
         return Err(changed(&job.path));
     }
@@ -112,7 +113,7 @@ fn directory(
             Some(entry)
                 if entry.name == *name
                     && matches!(standing, Standing::Apart(_)) == (entry.kept == Kept::Apart)
-                    && is_same(entry, &stat, links) =>
+                    && is_same(shared, entry, &stat, links) =>
             {
                 if entry.kept == Kept::Directory {
                     let path = job.path.child(name);
@@ -137,16 +138,16 @@ fn child(path: RelPath) -> Job {
     }
 }
 
-fn is_same(entry: &Entry, stat: &Stat, links: &HashMap<u64, Identity>) -> bool {
+fn is_same(shared: &Shared<'_>, entry: &Entry, stat: &Stat, links: &LinkStates) -> bool {
     match entry.kept {
         // Its own segment says what it was.
         Kept::Directory => stat.kind == Kind::Directory,
         // What is mounted there may be in use by others.
         Kept::Apart => true,
-        Kept::Link { .. } => links.get(&stat.identity.ino) == Some(&stat.identity),
+        Kept::Link { .. } => links.has(stat),
         Kept::File(_) | Kept::Other { .. } => entry
             .seen
-            .is_some_and(|seen| seen.identity == stat.identity),
+            .is_some_and(|seen| shared.is_as_seen(&seen.identity, &stat.identity)),
     }
 }
 

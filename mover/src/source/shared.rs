@@ -22,7 +22,7 @@ use super::{links::LinkTable, load::Limiter, proof::Proof, queue::Queue, room::R
 use crate::{
     catalog::{store::Store, tags::TagsRef},
     fault,
-    fs::volume::Volume,
+    fs::{stat::Identity, volume::Volume},
     stop::Stop,
     transport::link::Link,
 };
@@ -270,6 +270,16 @@ impl Shared<'_> {
             },
             format!("source: could not keep state in the state directory ({errno})"),
         )
+    }
+
+    /// Whether what looked like `before` when it was read, and like `now` afterwards, is the same. On
+    /// a file system that makes inode numbers up whenever it is asked they count for nothing; what
+    /// took an entry's place in this pass still shows by its change time.
+    pub fn is_as_seen(&self, before: &Identity, now: &Identity) -> bool {
+        before == now
+            || !self.volume.proves_unchanged()
+                && before.is_like(now)
+                && now.ctime < self.proof.flushed
     }
 
     /// What was left out of the unchanged entry at `path` when it was read is told again.

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use livmig_proto::name::RelPath;
 
 use super::{
+    agree::{Settled, Single},
     common::Common,
     table::{Group, LinkTable, REMOTE},
 };
 use crate::{
     catalog::segment::Kept,
-    fs::stat::{Identity, Kind, Stat},
+    fs::stat::{Identity, Inode, Kind, Stat},
 };
 
 /// One group at the source and what the destination has of it.
@@ -25,7 +26,8 @@ pub(super) struct Match {
     pub(super) common: Option<Common>,
 }
 
-/// An entry with several links of which the volume holds one.
+/// An entry with several links that is carried for itself: the volume holds no other of them, or its
+/// names do not agree.
 #[derive(Debug)]
 pub(super) struct Alone {
     pub(super) stat: Stat,
@@ -45,8 +47,28 @@ pub(super) struct Matched {
     pub(super) alone: Vec<Alone>,
     /// The names that are in a group at the destination, and its number.
     pub(super) claimed: HashMap<RelPath, u64>,
-    /// What each inode was when it was listed.
-    pub(super) identities: HashMap<u64, Identity>,
+    /// What the inode of each name was when it was looked at.
+    pub(super) states: LinkStates,
+}
+
+/// What inodes with several links were.
+#[derive(Debug, Default)]
+pub struct LinkStates(HashMap<Inode, Vec<Identity>>);
+
+impl LinkStates {
+    fn add(&mut self, stat: &Stat) {
+        let states = self.0.entry(stat.inode()).or_default();
+        if !states.contains(&stat.identity) {
+            states.push(stat.identity);
+        }
+    }
+
+    /// Whether one of them was what `stat` says now.
+    pub fn has(&self, stat: &Stat) -> bool {
+        self.0
+            .get(&stat.inode())
+            .is_some_and(|states| states.contains(&stat.identity))
+    }
 }
 
 /// Where the matching finds what is not in the table.
@@ -64,8 +86,13 @@ pub(super) trait GroupStore {
     fn new_number(&self) -> u64;
 }
 
-/// Matches the groups of the source with those of the destination.
-pub(super) fn matched<K: GroupStore>(table: LinkTable, known: &K) -> Result<Matched, K::Error> {
+/// Matches the groups of the source, as they were `settled`, with those of the destination, which the
+/// `table` knows.
+pub(super) fn matched<K: GroupStore>(
+    table: &LinkTable,
+    settled: Settled,
+    known: &K,
+) -> Result<Matched, K::Error> {
     let mut matched = Matched::default();
     // The number that an inode got from the destination and the one that it got from us cannot
     // be matched, so where both are in play only the destination's word counts.
@@ -75,19 +102,17 @@ pub(super) fn matched<K: GroupStore>(table: LinkTable, known: &K) -> Result<Matc
             matched.claimed.insert(path.clone(), *group);
         }
     }
+    for Single { stat, path } in settled.apart {
+        if is_known(&path, known) {
+            matched.stand_alone(table, stat, path);
+        }
+    }
     let mut used = HashSet::new();
-    for Group { stat, paths } in listed(table.groups, known) {
-        let identity = stat.identity;
-        matched.identities.insert(identity.ino, identity);
+    for Group { stat, paths, .. } in listed(settled.groups, known) {
+        matched.states.add(&stat);
         if let [path] = paths.as_slice() {
             // Its other names are outside the volume, or gone: for the destination it has one.
-            let kept = table.singles.get(path).cloned();
-            matched.alone.push(Alone {
-                stat,
-                path: path.clone(),
-                kept,
-                replace: matched.claimed.contains_key(path),
-            });
+            matched.stand_alone(table, stat, path.clone());
             continue;
         }
         let mut votes: BTreeMap<u64, Vec<RelPath>> = BTreeMap::new();
@@ -142,6 +167,17 @@ pub(super) fn matched<K: GroupStore>(table: LinkTable, known: &K) -> Result<Matc
     Ok(matched)
 }
 
+impl Matched {
+    fn stand_alone(&mut self, table: &LinkTable, stat: Stat, path: RelPath) {
+        self.alone.push(Alone {
+            stat,
+            kept: table.singles.get(&path).cloned(),
+            replace: self.claimed.contains_key(&path),
+            path,
+        });
+    }
+}
+
 /// Whether an inode at the destination may be what the source has, or become it with its names kept.
 fn is_usable(common: &Common, stat: &Stat) -> bool {
     match (&common.kept, stat.kind) {
@@ -153,19 +189,18 @@ fn is_usable(common: &Common, stat: &Stat) -> bool {
 }
 
 /// The groups whose names can be linked, and these names, sorted.
-fn listed(groups: HashMap<u64, Group>, known: &impl GroupStore) -> Vec<Group> {
-    let mut groups: Vec<Group> = groups.into_values().collect();
+fn listed(mut groups: Vec<Group>, known: &impl GroupStore) -> Vec<Group> {
     for group in &mut groups {
-        group.paths.sort_unstable();
-        group.paths.dedup();
-        // A directory that was removed since, or in which something failed, has no names to link.
-        group
-            .paths
-            .retain(|path| path.split().is_some_and(|(dir, _)| known.knows(&dir)));
+        group.paths.retain(|path| is_known(path, known));
     }
     groups.retain(|group| !group.paths.is_empty());
     groups.sort_unstable_by(|one, other| one.paths.cmp(&other.paths));
     groups
+}
+
+/// A directory that was removed since, or in which something failed, has no names to link.
+fn is_known(path: &RelPath, known: &impl GroupStore) -> bool {
+    path.split().is_some_and(|(dir, _)| known.knows(&dir))
 }
 
 #[cfg(test)]
@@ -175,7 +210,7 @@ mod tests {
     use livmig_proto::tree::Digest;
 
     use super::*;
-    use crate::catalog::segment::KeptFile;
+    use crate::{catalog::segment::KeptFile, source::links::agree::settle};
 
     /// Groups below 10 are known; numbers from 100 are new.
     struct Store(Cell<u64>);
@@ -217,6 +252,7 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         let mut stat = Stat::of_fd(&file).unwrap();
         let mut table = LinkTable::default();
+        stat.identity.nlink = 9;
         for (ino, names) in inodes {
             stat.identity.ino = *ino;
             for name in *names {
@@ -226,8 +262,9 @@ mod tests {
         table
     }
 
-    fn run(table: LinkTable) -> Matched {
-        let Ok(matched) = matched(table, &Store(Cell::new(100)));
+    fn run(mut table: LinkTable) -> Matched {
+        let settled = settle(std::mem::take(&mut table.groups), |_| None);
+        let Ok(matched) = matched(&table, settled, &Store(Cell::new(100)));
         matched
     }
 
@@ -267,7 +304,7 @@ mod tests {
         };
         assert_eq!(group.paths, [path("a"), path("b")]);
         assert_eq!((group.number, group.present.len()), (100, 0));
-        assert!(matched.alone.is_empty() && !matched.identities.contains_key(&2));
+        assert!(matched.alone.is_empty());
     }
 
     #[test]

@@ -6,40 +6,54 @@
 //! inode at the destination belongs to the group at the source, so first of all each name that
 //! is in the wrong group is removed, and only when that is applied is anything written.
 
+mod agree;
 mod common;
 mod matching;
 mod send;
 mod table;
 mod work;
 
-use std::collections::HashSet;
+use std::{collections::HashSet, os::fd::OwnedFd};
 
-use livmig_proto::{control::Fault, name::RelPath};
+use livmig_proto::{
+    control::{Fault, Reason},
+    name::RelPath,
+};
 
 use self::{
+    agree::settle,
     common::Common,
     matching::{GroupStore, Matched, matched},
     table::REMOTE,
-    work::Work,
+    work::{Grouped, Work},
 };
-pub use self::{table::LinkTable, work::LinkSummary};
+pub use self::{matching::LinkStates, table::LinkTable, work::LinkSummary};
 use super::{
     shared::{Shared, lock},
     visit::Visitor,
 };
-use crate::random::random;
+use crate::{
+    fs::{stat::Stat, volume::Volume},
+    random::random,
+};
 
 /// Makes the destination's hard links equal to the source's.
-pub fn finish(visitor: &mut Visitor<'_>, table: LinkTable) -> Result<LinkSummary, Fault> {
+pub fn finish(visitor: &mut Visitor<'_>, mut table: LinkTable) -> Result<LinkSummary, Fault> {
     let shared = visitor.shared;
+    let mut looker = Looker::new(shared.volume);
+    let settled = settle(std::mem::take(&mut table.groups), |path| looker.look(path));
+    for path in &settled.unlike {
+        let detail = "shares its inode number with another file";
+        shared.counts.leave(path, Reason::Links, detail);
+    }
     let Matched {
         groups,
         alone,
         claimed,
-        identities,
-    } = matched(table, shared)?;
+        states,
+    } = matched(&table, settled, shared)?;
     let mut summary = LinkSummary {
-        identities,
+        states,
         ..LinkSummary::default()
     };
     let mut work = Work::new(visitor);
@@ -51,11 +65,15 @@ pub fn finish(visitor: &mut Visitor<'_>, table: LinkTable) -> Result<LinkSummary
     }
     let mut numbers = HashSet::new();
     for group in &groups {
-        if let Some(number) = work.group(group, &mut summary)? {
-            numbers.insert(number);
-        } else {
-            for path in &group.paths {
-                work.doubt(path);
+        match work.group(group, &mut summary)? {
+            Grouped::As(number) => {
+                numbers.insert(number);
+            }
+            Grouped::Apart => {}
+            Grouped::Doubtful => {
+                for path in &group.paths {
+                    work.doubt(path);
+                }
             }
         }
     }
@@ -65,6 +83,28 @@ pub fn finish(visitor: &mut Visitor<'_>, table: LinkTable) -> Result<LinkSummary
         .retain_groups(|number| numbers.contains(&number))
         .map_err(Shared::state_fault)?;
     Ok(summary)
+}
+
+/// Looks at names, those of one directory through one handle of it.
+struct Looker<'v> {
+    volume: &'v Volume,
+    dir: Option<(RelPath, OwnedFd)>,
+}
+
+impl<'v> Looker<'v> {
+    fn new(volume: &'v Volume) -> Self {
+        Self { volume, dir: None }
+    }
+
+    /// What stands at `path`, if anything does.
+    fn look(&mut self, path: &RelPath) -> Option<Stat> {
+        let (parent, name) = path.split()?;
+        if self.dir.as_ref().is_none_or(|(at, _)| *at != parent) {
+            self.dir = Some((parent.clone(), self.volume.dir(&parent).ok()?));
+        }
+        let (_, dir) = self.dir.as_ref()?;
+        Stat::of_entry(dir, &name).ok()
+    }
 }
 
 /// Takes the table of a pass, leaving an empty one.

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use livmig_proto::{
-    control::{Fault, FaultCode, Side},
+    control::{Fault, FaultCode, Reason, Side},
     entry::entry_digest,
     frame::{Op, OpenMode},
     name::{Name, RelPath},
@@ -15,24 +15,48 @@ use super::{
     work::Work,
 };
 use crate::{
-    catalog::segment::Kept,
+    catalog::segment::{Entry, Kept},
     fault,
     fs::stat::{Kind, Stat},
     source::{
         file::Transfer,
-        read::{self, Attempt},
+        listing,
+        read::{self, Attempt, OpenFile, Special},
         room::{self, Need},
         shared::{Counts, Shared},
-        visit::Scope,
+        visit::{Look, Scope},
     },
 };
 
-/// One inode to bring up to date through one of its names.
+/// What came of the content of a group.
+pub(super) enum Content {
+    /// It is on its way; this is known of it then.
+    Sent(Common),
+    /// No name leads to the inode any more.
+    Strayed,
+    /// It could not be read, or has to wait.
+    Failed,
+}
+
+/// What was found at a name: held, so that nobody can exchange it.
+enum Held {
+    File(OpenFile),
+    Special(Special),
+}
+
+impl Held {
+    fn stat(&self) -> &Stat {
+        match self {
+            Self::File(open) => &open.before,
+            Self::Special(special) => &special.stat,
+        }
+    }
+}
+
+/// What one inode of the destination is to become.
 struct Subject<'t> {
-    /// The directory of that name.
-    dir: BorrowedFd<'t>,
+    /// A name of it there.
     path: &'t RelPath,
-    stat: &'t Stat,
     /// What the destination holds under the name.
     kept: Option<&'t Kept>,
     in_place: OpenMode,
@@ -43,67 +67,162 @@ struct Subject<'t> {
 }
 
 impl Work<'_, '_> {
-    /// Brings an entry up to date that is the only one of its inode here; whether it was there.
+    /// Brings an entry up to date that is carried for itself; whether what is known of it is so.
     pub(super) fn alone(&mut self, alone: &Alone) -> Result<bool, Fault> {
-        let kept = alone.kept.as_ref();
-        if self.is_deferred(&alone.path, kept, alone.stat.identity.size) {
+        let path = &alone.path;
+        if self.is_deferred(path, alone.kept.as_ref(), alone.stat.identity.size) {
             return Ok(false);
         }
-        let (Some((parent, name)), Some(dir)) = (alone.path.split(), self.dir(&alone.path)) else {
+        let (Some((_, name)), Some(dir)) = (path.split(), self.dir(path)) else {
             return Ok(false);
         };
-        self.enter(&alone.path)?;
-        let subject = Subject {
-            dir: dir.as_fd(),
-            path: &alone.path,
-            stat: &alone.stat,
-            kept,
-            in_place: OpenMode::InPlace,
-            names: 1,
-            replace: alone.replace,
-        };
-        let Some(Common { kept, seen }) = self.send(&subject)? else {
+        let mut kind = alone.stat.kind;
+        for _ in Look::all() {
+            match self.hold(dir.as_fd(), path, &name, kind) {
+                Ok(Attempt::Read(held)) => return self.carry(alone, held),
+                Ok(Attempt::Gone) if listing::lacks(&dir, &name) => return self.drop_name(path),
+                Ok(Attempt::Gone | Attempt::Changed) => {}
+                Err(fault) => return self.note(fault).map(|()| false),
+            }
+            match Stat::of_entry(&dir, &name) {
+                // What is below it was visited by nobody.
+                Ok(stat) if stat.kind == Kind::Directory => break,
+                Ok(stat) => kind = stat.kind,
+                Err(_) => {}
+            }
+        }
+        self.visitor.note(fault::named(
+            Side::Source,
+            FaultCode::StillWritten,
+            path,
+            "source: the entry became something else while it was looked at",
+        ));
+        Ok(false)
+    }
+
+    fn carry(&mut self, alone: &Alone, held: Held) -> Result<bool, Fault> {
+        let now = held.stat();
+        let anew = !alone.stat.is_same_inode(now) && alone.stat.identity.is_like(&now.identity);
+        if anew {
+            let counts = self.visitor.shared.counts;
+            let detail = "has another inode number whenever it is looked at";
+            counts.leave(&alone.path, Reason::Links, detail);
+        }
+        let name = self.enter(&alone.path)?;
+        let sent = self.send(
+            &Subject {
+                path: &alone.path,
+                kept: alone.kept.as_ref(),
+                in_place: OpenMode::InPlace,
+                replace: alone.replace,
+                names: 1,
+            },
+            held,
+        )?;
+        let Some(Common { kept, seen }) = sent else {
             return Ok(false);
         };
-        let segment = self.segments.get_mut(&parent);
-        if let Some(entry) = segment.and_then(|segment| segment.entry_mut(&name)) {
+        if let Some(entry) = self.entry_mut(&alone.path, &name) {
             entry.kept = kept;
             entry.seen = seen;
         }
         Ok(true)
     }
 
+    /// The source has no such name any more, says a complete listing that came later.
+    fn drop_name(&mut self, path: &RelPath) -> Result<bool, Fault> {
+        if self.visitor.shared.is_final() {
+            self.gone(path);
+        }
+        let name = self.enter(path)?;
+        self.visitor
+            .lane
+            .push(&Op::Remove { name: name.clone() }, 300)?;
+        if let Some((parent, _)) = path.split()
+            && let Some(segment) = self.segments.get_mut(&parent)
+        {
+            segment.entries.retain(|entry| entry.name != name);
+        }
+        Ok(true)
+    }
+
+    fn entry_mut(&mut self, path: &RelPath, name: &Name) -> Option<&mut Entry> {
+        let (parent, _) = path.split()?;
+        self.segments.get_mut(&parent)?.entry_mut(name)
+    }
+
     /// Reads what the group shares and sends what differs, through one of its names.
-    pub(super) fn content(&mut self, group: &Match) -> Result<Option<Common>, Fault> {
+    pub(super) fn content(&mut self, group: &Match) -> Result<Content, Fault> {
         let shared = self.visitor.shared;
         let kept = group.common.as_ref().map(|common| &common.kept);
         let Some(path) = group.present.first().or(group.paths.first()) else {
-            return Ok(None);
+            return Ok(Content::Failed);
         };
         if self.is_deferred(path, kept, group.stat.identity.size) {
-            return Ok(None);
+            return Ok(Content::Failed);
         }
-        let (Some((parent, _)), Some(dir)) = (path.split(), self.dir(path)) else {
-            return Ok(None);
+        let held = match self.find(group, path) {
+            Ok(Some(held)) => held,
+            Ok(None) => return Ok(Content::Strayed),
+            Err(fault) => return self.note(fault).map(|()| Content::Failed),
         };
         if group.present.is_empty() {
             // The name is new, and the directory with it.
             self.enter(path)?;
         } else {
-            self.written.insert(parent);
+            self.written.extend(path.split().map(|(parent, _)| parent));
         }
         shared
             .store
             .begin_group(group.number)
             .map_err(Shared::state_fault)?;
-        self.send(&Subject {
-            dir: dir.as_fd(),
-            path,
-            stat: &group.stat,
-            kept,
-            in_place: OpenMode::Shared,
-            names: u32::try_from(group.present.len().max(1)).unwrap_or(u32::MAX),
-            replace: !matches!(kept, Some(Kept::File(_))),
+        let sent = self.send(
+            &Subject {
+                path,
+                kept,
+                in_place: OpenMode::Shared,
+                replace: !matches!(kept, Some(Kept::File(_))),
+                names: u32::try_from(group.present.len().max(1)).unwrap_or(u32::MAX),
+            },
+            held,
+        )?;
+        Ok(sent.map_or(Content::Failed, Content::Sent))
+    }
+
+    /// The inode of a group, by a name that still leads to it: `first`, or where that was replaced
+    /// since it was listed, another.
+    fn find(&self, group: &Match, first: &RelPath) -> Result<Option<Held>, Fault> {
+        let others = group.paths.iter().filter(|path| *path != first);
+        for path in std::iter::once(first).chain(others) {
+            let Some((parent, name)) = path.split() else {
+                continue;
+            };
+            let Ok(dir) = self.visitor.shared.volume.dir(&parent) else {
+                continue;
+            };
+            match self.hold(dir.as_fd(), path, &name, group.stat.kind)? {
+                Attempt::Read(held) if held.stat().is_same_inode(&group.stat) => {
+                    return Ok(Some(held));
+                }
+                Attempt::Read(_) | Attempt::Gone | Attempt::Changed => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// Holds what stands at a name, which is thought to be of `kind`.
+    fn hold(
+        &self,
+        dir: BorrowedFd<'_>,
+        path: &RelPath,
+        name: &Name,
+        kind: Kind,
+    ) -> Result<Attempt<Held>, Fault> {
+        let shared = self.visitor.shared;
+        Ok(if kind == Kind::File {
+            read::open(shared, dir, path, name)?.map(Held::File)
+        } else {
+            read::special(shared, dir, path, name)?.map(Held::Special)
         })
     }
 
@@ -121,9 +240,9 @@ impl Work<'_, '_> {
         dir
     }
 
-    /// Sends what differs of one inode; what is known of it then. Nothing when it is gone or could
-    /// not be read, which is noted.
-    fn send(&mut self, subject: &Subject<'_>) -> Result<Option<Common>, Fault> {
+    /// Sends what differs of one inode; what is known of it then. Nothing when it could not be read,
+    /// which is noted.
+    fn send(&mut self, subject: &Subject<'_>, held: Held) -> Result<Option<Common>, Fault> {
         let path = subject.path;
         let Some((parent, name)) = path.split() else {
             return Ok(None);
@@ -132,45 +251,42 @@ impl Work<'_, '_> {
             path: parent,
             begun: true,
         };
-        let sent = if subject.stat.kind == Kind::File {
-            match read::open(self.visitor.shared, subject.dir, path, &name, subject.stat) {
-                Ok(Attempt::Gone) => {
-                    self.gone(path);
-                    return Ok(None);
-                }
-                Ok(Attempt::Read(open)) => {
-                    let kept = match subject.kept {
-                        Some(Kept::File(kept)) => Some(*kept),
-                        _ => None,
-                    };
-                    let transfer = Transfer {
-                        name: &name,
-                        path,
-                        open: &open,
-                        kept,
-                        in_place: subject.in_place,
-                        names: subject.names,
-                        replace: subject.replace,
-                    };
-                    let sent = self.visitor.transfer(&mut scope, &transfer);
-                    sent.map(|(kept, seen)| Common {
-                        kept: Kept::File(kept),
-                        seen: Some(seen),
-                    })
-                }
-                Err(fault) => Err(fault),
+        let sent = match held {
+            Held::File(open) => {
+                let kept = match subject.kept {
+                    Some(Kept::File(kept)) => Some(*kept),
+                    _ => None,
+                };
+                let transfer = Transfer {
+                    name: &name,
+                    path,
+                    open: &open,
+                    kept,
+                    in_place: subject.in_place,
+                    names: subject.names,
+                    replace: subject.replace,
+                };
+                let sent = self.visitor.transfer(&mut scope, &transfer);
+                sent.map(|(kept, seen)| Common {
+                    kept: Kept::File(kept),
+                    seen: Some(seen),
+                })
             }
-        } else {
-            self.special(&mut scope, &name, subject)
+            Held::Special(special) => self.special(&mut scope, &name, subject, special),
         };
         match sent {
             Ok(common) => Ok(Some(common)),
-            Err(fault) if fault.path.is_some() => {
-                self.visitor.note(fault);
-                Ok(None)
-            }
-            Err(fault) => Err(fault),
+            Err(fault) => self.note(fault).map(|()| None),
         }
+    }
+
+    /// Notes a fault of one entry; another ends the pass.
+    fn note(&self, fault: Fault) -> Result<(), Fault> {
+        if fault.path.is_none() {
+            return Err(fault);
+        }
+        self.visitor.note(fault);
+        Ok(())
     }
 
     /// While there is no room, what needs some waits for another round.
@@ -192,16 +308,9 @@ impl Work<'_, '_> {
         scope: &mut Scope,
         name: &Name,
         subject: &Subject<'_>,
+        special: Special,
     ) -> Result<Common, Fault> {
         let shared = self.visitor.shared;
-        let Attempt::Read(special) = read::special(shared, subject.dir, subject.path, name)? else {
-            return Err(fault::named(
-                Side::Source,
-                FaultCode::StillWritten,
-                subject.path,
-                "source: an entry with several links changed while it was read",
-            ));
-        };
         let digest = entry_digest(&special.meta, &special.node);
         let kept = Kept::Other { digest };
         if subject.kept.is_none_or(|before| *before != kept) {

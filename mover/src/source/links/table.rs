@@ -4,13 +4,16 @@ use std::collections::HashMap;
 
 use livmig_proto::name::RelPath;
 
-use crate::{catalog::segment::Kept, fs::stat::Stat};
+use crate::{
+    catalog::segment::Kept,
+    fs::stat::{Inode, Stat},
+};
 
 /// What a pass learns of entries with several links.
 #[derive(Debug, Default)]
 pub struct LinkTable {
-    /// At the source, by inode number.
-    pub(super) groups: HashMap<u64, Group>,
+    /// At the source, by inode.
+    pub(super) groups: HashMap<Inode, Group>,
     /// At the destination: the names that segments say are in a group.
     pub(super) claims: HashMap<u64, Vec<RelPath>>,
     /// At the destination: names that have one link there.
@@ -22,8 +25,11 @@ pub struct LinkTable {
 /// The names of an inode.
 #[derive(Debug)]
 pub(super) struct Group {
+    /// What it was when its last name was looked at.
     pub(super) stat: Stat,
     pub(super) paths: Vec<RelPath>,
+    /// Whether it was the same at each of its names.
+    pub(super) agreed: bool,
 }
 
 /// Marks a group number that was made from the destination's inode number in this pass.
@@ -32,13 +38,13 @@ pub(super) const REMOTE: u64 = 1 << 63;
 impl LinkTable {
     /// The source has one more name of an inode.
     pub fn add(&mut self, stat: &Stat, path: RelPath) {
-        let group = self
-            .groups
-            .entry(stat.identity.ino)
-            .or_insert_with(|| Group {
-                stat: *stat,
-                paths: Vec::new(),
-            });
+        let group = self.groups.entry(stat.inode()).or_insert_with(|| Group {
+            stat: *stat,
+            paths: Vec::new(),
+            agreed: true,
+        });
+        group.agreed &= group.stat.identity == stat.identity;
+        group.stat = *stat;
         group.paths.push(path);
     }
 

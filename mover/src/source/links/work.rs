@@ -13,14 +13,16 @@ use livmig_proto::{
     tree::Digest,
 };
 
-use super::matching::{Alone, Match};
+use super::{
+    matching::{Alone, LinkStates, Match},
+    send::Content,
+};
 use crate::{
     catalog::{
         segment::{Kept, Segment},
         store::Known,
     },
     fault,
-    fs::stat::Identity,
     source::{
         shared::{Counts, Shared},
         visit::Visitor,
@@ -34,8 +36,18 @@ pub struct LinkSummary {
     pub members: Vec<Digest>,
     /// Bytes of content they share, each group once.
     pub bytes: u64,
-    /// What each inode was when it was listed.
-    pub identities: HashMap<u64, Identity>,
+    /// What the inodes of groups were when they were looked at.
+    pub states: LinkStates,
+}
+
+/// What came of a group.
+pub(super) enum Grouped {
+    /// Its names are the group of this number.
+    As(u64),
+    /// The inode was gone from all its names: each was carried for itself.
+    Apart,
+    /// Something of it could not be sent.
+    Doubtful,
 }
 
 /// The links of a pass, being made.
@@ -99,15 +111,17 @@ impl<'w, 'a> Work<'w, 'a> {
         }
     }
 
-    /// Brings one group up to date; its number.
+    /// Brings one group up to date.
     pub(super) fn group(
         &mut self,
         group: &Match,
         summary: &mut LinkSummary,
-    ) -> Result<Option<u64>, Fault> {
+    ) -> Result<Grouped, Fault> {
         let shared = self.visitor.shared;
         let base = group.present.first().or(group.paths.first());
-        let Some(base) = base else { return Ok(None) };
+        let Some(base) = base else {
+            return Ok(Grouped::Doubtful);
+        };
         let pushed = self.visitor.lane.pushed();
         let common = match &group.common {
             Some(common)
@@ -120,13 +134,14 @@ impl<'w, 'a> Work<'w, 'a> {
                 common.clone()
             }
             _ => match self.content(group)? {
-                Some(common) => {
+                Content::Sent(common) => {
                     if group.common.is_some() {
                         shared.room.free();
                     }
                     common
                 }
-                None => return Ok(None),
+                Content::Strayed => return self.divide(group),
+                Content::Failed => return Ok(Grouped::Doubtful),
             },
         };
         // An inode with names that are not the group's, in a snapshot of the destination say, stays
@@ -166,10 +181,27 @@ impl<'w, 'a> Work<'w, 'a> {
                 file.digest
             }
             Kept::Other { digest } => *digest,
-            Kept::Directory | Kept::Link { .. } | Kept::Apart => return Ok(Some(number)),
+            Kept::Directory | Kept::Link { .. } | Kept::Apart => return Ok(Grouped::As(number)),
         };
         summary.members.push(group_member(&group.paths, &digest));
-        Ok(Some(number))
+        Ok(Grouped::As(number))
+    }
+
+    /// All names of a group became something else since they were looked at: each is carried as what
+    /// it is now.
+    fn divide(&mut self, group: &Match) -> Result<Grouped, Fault> {
+        for path in &group.paths {
+            let alone = Alone {
+                stat: group.stat,
+                path: path.clone(),
+                kept: None,
+                replace: true,
+            };
+            if !self.alone(&alone)? {
+                self.doubt(path);
+            }
+        }
+        Ok(Grouped::Apart)
     }
 
     /// Speaks of the directory of `path`, whose listing is about to change; the name in it.

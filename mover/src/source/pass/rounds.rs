@@ -13,6 +13,7 @@ use crate::{
     fault,
     source::{
         links::{self, LinkSummary},
+        listing,
         queue::{Baseline, Job},
         shared::{Shared, lock},
         visit::Visitor,
@@ -20,7 +21,7 @@ use crate::{
 };
 
 /// How often directories that disappeared are looked for again.
-const LOOKS: usize = 3;
+const LOOKS: usize = 8;
 
 /// Visitors where everything is asked: each waits for the destination's device most of the time.
 const ASKING: usize = 8;
@@ -178,8 +179,16 @@ impl Run<'_> {
                 }
             }
         }
-        if !lock(&shared.vanished).is_empty() {
+        for path in std::mem::take(&mut *lock(&shared.vanished)) {
             shared.unproven.store(true, Ordering::Relaxed);
+            if is_reachable(shared, &path)? && !listing::is_gone(shared.volume, &path) {
+                shared.faults.push(fault::named(
+                    Side::Source,
+                    FaultCode::StillWritten,
+                    &path,
+                    "source: the directory is listed, and was not there each time it was to be visited",
+                ));
+            }
         }
         Ok(())
     }

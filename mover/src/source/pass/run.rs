@@ -181,7 +181,7 @@ impl Run<'_> {
         shared.link.settle();
         if shared.is_final()
             && shared.faults.is_empty()
-            && let Err(fault) = recheck::recheck(shared, &summary.identities, self.threads)
+            && let Err(fault) = recheck::recheck(shared, &summary.states, self.threads)
         {
             shared.faults.push(fault);
         }

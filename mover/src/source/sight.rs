@@ -1,0 +1,188 @@
+//! What a look at an entry tells beside its state, and what of that is not carried: encryption, hidden
+//! owners, flags, access times that reading moves.
+
+use std::{
+    os::fd::{AsFd, BorrowedFd},
+    sync::atomic::Ordering,
+};
+
+use livmig_proto::{
+    control::{Fault, FaultCode, Reason, Reasons, Side},
+    name::{Name, RelPath},
+};
+use rustix::io::Errno;
+
+use super::{
+    shared::Shared,
+    visit::{Visit, Visitor},
+};
+use crate::{
+    fault,
+    fs::{
+        dir,
+        flags::{self, Flags},
+        fscrypt::{self, Key},
+        stat::{Attributes, Kind, Stat},
+    },
+};
+
+impl Visitor<'_> {
+    /// Tells what shows of a listed entry before it is opened. Whether it can be carried: not while it
+    /// is locked, which is noted.
+    pub(super) fn looks_fit(&self, visit: &Visit, name: &Name, stat: &Stat) -> bool {
+        let shared = self.shared;
+        // Each of these asks nothing of the common entry, and builds nothing for it.
+        let begins = stat.attributes.is_encrypted() && !visit.encrypted;
+        let hidden = shared.volume.hides_owner(&visit.dir, name, stat);
+        if !begins && !hidden {
+            return true;
+        }
+        let path = visit.scope.path.child(name).unwrap_or_default();
+        if begins {
+            let locked = match stat.kind {
+                Kind::Directory => match dir::open(&visit.dir, name) {
+                    Ok(dir) => locked(&path, dir.as_fd()),
+                    // The visit will tell.
+                    Err(_) => None,
+                },
+                // What a link leads to is read as a cipher without a word.
+                Kind::Symlink => Some(unknown(&path, "the link", Errno::OPNOTSUPP)),
+                _ => None,
+            };
+            if let Some(fault) = locked {
+                self.note(fault);
+                return false;
+            }
+            shared.counts.leave(&path, Reason::Encrypted, "");
+        }
+        if hidden {
+            shared.counts.leave(&path, Reason::Owners, "");
+        }
+        true
+    }
+
+    /// The same for the root directory, which nothing lists.
+    pub(super) fn root_looks_fit(&self, stat: &Stat) {
+        let (shared, path) = (self.shared, RelPath::ROOT);
+        if stat.attributes.is_encrypted() {
+            shared.counts.leave(&path, Reason::Encrypted, "");
+        }
+        if shared.volume.hides_owner_of_root(stat) {
+            shared.counts.leave(&path, Reason::Owners, "");
+        }
+    }
+}
+
+/// Why nothing of the encrypted directory behind `dir` may be carried, if that is so: without its key
+/// it shows ciphers in place of names.
+pub(super) fn locked(path: &RelPath, dir: BorrowedFd<'_>) -> Option<Fault> {
+    match fscrypt::key_of(dir) {
+        Key::Present => None,
+        Key::Absent => Some(fault::named(
+            Side::Source,
+            FaultCode::Permission,
+            path,
+            "source: the directory is encrypted and its key is not there; unlock it (fscrypt unlock)",
+        )),
+        Key::Unknown(errno) => Some(unknown(path, "the directory", errno)),
+    }
+}
+
+fn unknown(path: &RelPath, what: &str, errno: Errno) -> Fault {
+    let text = format!(
+        "source: {what} is encrypted, and whether its key is there cannot be told ({errno})"
+    );
+    fault::named(Side::Source, FaultCode::Unsupported, path, text)
+}
+
+/// Tells the flags of the file behind `fd`, which is at `path` and was `stat`; what is to be remembered
+/// of that.
+pub(super) fn tell_file(
+    shared: &Shared<'_>,
+    fd: impl AsFd,
+    path: &RelPath,
+    stat: &Stat,
+) -> Reasons {
+    let place = shared.volume.flag_place();
+    let own = place.map_or(Flags::default(), |place| Flags::of_file(fd.as_fd(), place));
+    tell(shared, path, stat.attributes, own)
+}
+
+/// As [`tell_file`], of a directory.
+pub(super) fn tell_directory(
+    shared: &Shared<'_>,
+    fd: impl AsFd,
+    path: &RelPath,
+    stat: &Stat,
+) -> Reasons {
+    tell(
+        shared,
+        path,
+        stat.attributes,
+        of_directory(shared, fd.as_fd()),
+    )
+}
+
+/// As [`tell_file`], of what cannot be opened.
+pub(super) fn tell_special(shared: &Shared<'_>, path: &RelPath, stat: &Stat) -> Reasons {
+    tell(shared, path, stat.attributes, Flags::default())
+}
+
+fn of_directory(shared: &Shared<'_>, dir: BorrowedFd<'_>) -> Flags {
+    let place = shared.volume.flag_place();
+    place.map_or(Flags::default(), |place| Flags::of_directory(dir, place))
+}
+
+fn tell(shared: &Shared<'_>, path: &RelPath, attributes: Attributes, own: Flags) -> Reasons {
+    if own.is_plain() && !attributes.has_flags() {
+        return Reasons::NONE;
+    }
+    let parent = match path.split() {
+        Some((parent, _)) if !own.is_plain() => shared
+            .volume
+            .dir(&parent)
+            .map_or(Flags::default(), |dir| of_directory(shared, dir.as_fd())),
+        _ => Flags::default(),
+    };
+    let words = flags::words(attributes, own.beyond(parent));
+    if words.is_empty() {
+        return Reasons::NONE;
+    }
+    shared.counts.leave(path, Reason::Flags, words);
+    [Reason::Flags].into_iter().collect()
+}
+
+impl Shared<'_> {
+    /// What was left out of the unchanged entry at `path` when it was read is told again.
+    pub fn leave_again(&self, path: &RelPath, left: Reasons, attributes: Attributes) {
+        for reason in left.iter() {
+            let detail = match reason {
+                Reason::Flags => flags::words(attributes, Flags::default()),
+                _ => String::new(),
+            };
+            self.counts.leave(path, reason, detail);
+        }
+    }
+
+    /// What `stat` tells is read now. Only its owner and the privileged may leave its access time alone.
+    pub(super) fn reads(&self, stat: &Stat) {
+        if self.volume.moves_access_time(stat) {
+            self.moved_access_times.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Tells once that access times may have moved.
+    pub(super) fn tell_access_times(&self) {
+        if self.moved_access_times.load(Ordering::Relaxed) {
+            self.counts.leave(&RelPath::ROOT, Reason::AccessTimes, "");
+        }
+    }
+}
+
+/// A time that is none cannot be carried, nor sent.
+pub(super) fn sound(path: &RelPath, stat: &Stat) -> Result<(), Fault> {
+    match fault::damaged_time(Side::Source, path, stat) {
+        None => Ok(()),
+        Some(fault) => Err(fault),
+    }
+}
