@@ -14,6 +14,7 @@ use crate::{
         rights,
     },
 };
+use crate::fs::stat::Stat;
 
 /// A fault of `side` at `path`: `what` failed with `errno`.
 pub fn at(side: Side, path: &RelPath, what: &str, errno: Errno) -> Fault {
@@ -47,6 +48,16 @@ pub fn resisting(path: &RelPath, what: &str, entry: &Resisting) -> Fault {
         fault.path = Some(escape(&path));
     }
     fault
+/// The modification time of what is at `path`, which is `stat`, is none, if that is so.
+pub fn damaged_time(side: Side, path: &RelPath, stat: &Stat) -> Option<Fault> {
+    let nanoseconds = stat.identity.mtime.nanoseconds;
+    (nanoseconds > 999_999_999).then(|| {
+        let text = format!(
+            "{side}: its modification time is damaged: {nanoseconds} nanoseconds in a second; set \
+             it anew (touch), or check the file system"
+        );
+        named(side, FaultCode::Unsupported, path, text)
+    })
 }
 
 /// The directory at `path` could not be listed.

@@ -287,5 +287,18 @@ pub fn read(
 ) -> Result<Meta, Fault> {
     let attributes =
         xattr::read(fd, is_path, view).map_err(|error| error.fault(Side::Destination, path))?;
-    Ok(meta_of(stat, attributes.carried))
+    Ok(tellable(meta_of(stat, attributes.carried)))
+}
+
+/// Metadata as it can be told and kept. A damaged time is told as one that nothing has, so that it is
+/// set anew.
+fn tellable(meta: Meta) -> Meta {
+    if meta.mtime.nanoseconds <= 999_999_999 {
+        return meta;
+    }
+    let mtime = Time {
+        seconds: i64::MIN,
+        nanoseconds: 0,
+    };
+    Meta { mtime, ..meta }
 }

@@ -65,7 +65,7 @@ pub struct Destination {
     /// The attributes that are carried, as [`Carry::bits`].
     carry: AtomicU16,
     /// Whose tree it is.
-    side: Side,
+    pub(super) side: Side,
     migration: MigrationUid,
     state: PathBuf,
     token: Mutex<Option<Token>>,

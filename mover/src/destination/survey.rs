@@ -185,6 +185,7 @@ impl<'a> Surveyor<'a> {
             if !apart && self.destination.is_own(path, &name, &stat) {
                 continue;
             }
+            self.sound(&entry_path, &stat)?;
             let entry = if apart {
                 Entry {
                     name,
@@ -218,6 +219,7 @@ impl<'a> Surveyor<'a> {
             };
             entries.push(entry);
         }
+        self.sound(path, &stat)?;
         let meta = metadata::read(&dir, path, &stat, false, self.destination.view())?;
         let meta = self.destination.volume.carried(path, meta);
         let seen = Some(Seen::proven(stat.identity));
@@ -228,6 +230,16 @@ impl<'a> Surveyor<'a> {
             entries,
         };
         Ok(Some(Found { segment, links }))
+    }
+
+    /// What is damaged in a volume that is only read fails by name; what is damaged elsewhere is written
+    /// over.
+    fn sound(&self, path: &RelPath, stat: &Stat) -> Result<(), Fault> {
+        let damaged = || fault::damaged_time(self.destination.side, path, stat);
+        match self.destination.reads_only.then(damaged).flatten() {
+            None => Ok(()),
+            Some(fault) => Err(fault),
+        }
     }
 
     /// Proves one inode with several links, through the name `path`.

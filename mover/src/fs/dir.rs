@@ -32,12 +32,12 @@ const STEP: usize = 3000;
 /// `LOOP` for a symbolic link, `NOTDIR` for anything else that is no directory, `XDEV` for a
 /// mount point.
 pub fn open(parent: impl AsFd, name: &Name) -> Result<OwnedFd, Errno> {
-    open_confined(parent, name.as_bytes(), DIRECTORY)
+    open_directory(parent, name.as_bytes())
 }
 
 /// The directory behind `dir` itself, opened anew: to be listed from its beginning.
 pub fn open_again(dir: impl AsFd) -> Result<OwnedFd, Errno> {
-    open_confined(dir, b".", DIRECTORY)
+    open_directory(dir, b".")
 }
 
 /// The directory at `path` below `root`; the root itself is opened anew.
@@ -49,13 +49,13 @@ pub fn open_path(root: impl AsFd, path: &RelPath) -> Result<OwnedFd, Errno> {
 pub(super) fn open_below(root: impl AsFd, path: &[u8]) -> Result<OwnedFd, Errno> {
     if path.len() <= STEP {
         let path = if path.is_empty() { b"." } else { path };
-        return open_confined(root, path, DIRECTORY);
+        return open_directory(root, path);
     }
     let mut step = Vec::new();
     let mut at: Option<OwnedFd> = None;
     let mut descend = |step: &mut Vec<u8>| -> Result<(), Errno> {
         let base = at.as_ref().map_or_else(|| root.as_fd(), AsFd::as_fd);
-        let next = open_confined(base, step, DIRECTORY)?;
+        let next = open_directory(base, step)?;
         at = Some(next);
         step.clear();
         Ok(())
@@ -73,12 +73,34 @@ pub(super) fn open_below(root: impl AsFd, path: &[u8]) -> Result<OwnedFd, Errno>
     at.ok_or(Errno::NOENT)
 }
 
+/// A directory whose access time listing it leaves alone, where that is allowed.
+fn open_directory(dir: impl AsFd, path: &[u8]) -> Result<OwnedFd, Errno> {
+    match open_confined(dir.as_fd(), path, DIRECTORY | OFlags::NOATIME) {
+        // Only the owner and the privileged may.
+        Err(Errno::PERM) => open_confined(dir, path, DIRECTORY),
+        result => result,
+    }
+}
+
 /// `openat2` with [`CONFINED`], tried again when a concurrent rename made the kernel unsure.
 pub fn open_confined(dir: impl AsFd, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
     let mut attempts = 0;
     loop {
-        match rustix::fs::openat2(dir.as_fd(), path, flags, Mode::empty(), CONFINED) {
+        match open_once(dir.as_fd(), path, flags) {
             Err(Errno::AGAIN) if attempts < 128 => attempts += 1,
+            result => return result,
+        }
+    }
+}
+
+/// `openat2` with [`CONFINED`].
+///
+/// # Errors
+/// `AGAIN` when a concurrent rename made the kernel unsure, and for a file that somebody holds a
+/// lease on if it is not to be waited for.
+pub fn open_once(dir: impl AsFd, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+    loop {
+        match rustix::fs::openat2(dir.as_fd(), path, flags, Mode::empty(), CONFINED) {
             Err(Errno::INTR) => {}
             result => return result,
         }

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use livmig_proto::name::Name;
 use rustix::{
-    fs::{Advice, OFlags, SeekFrom},
+    fs::{Advice, FileType, Mode, OFlags, SeekFrom},
     io::Errno,
 };
 
@@ -14,12 +14,41 @@ use super::dir;
 /// (a fifo may have taken the name), never becomes a controlling terminal and, where allowed,
 /// leaves the access time alone. The caller must look at what it got.
 pub fn open_read(dir: impl AsFd, name: &Name) -> Result<OwnedFd, Errno> {
-    let flags =
-        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    match dir::open_confined(dir.as_fd(), name.as_bytes(), flags | OFlags::NOATIME) {
+    match open_patiently(dir.as_fd(), name, OFlags::RDONLY | OFlags::NOATIME) {
         // Only the owner and the privileged may leave the access time alone.
-        Err(Errno::PERM) => dir::open_confined(dir, name.as_bytes(), flags),
+        Err(Errno::PERM) => open_patiently(dir, name, OFlags::RDONLY),
         result => result,
+    }
+}
+
+/// A handle of the entry `name` in `dir`, expected to be a regular file, opened with `flags`. It never
+/// becomes a controlling terminal, and waits for nothing but for whoever holds a lease on a regular
+/// file, or a delegation: the kernel gives them a while to let go (`/proc/sys/fs/lease-break-time`).
+///
+/// # Errors
+/// Those of opening it; `LOOP` for a symbolic link.
+pub fn open_patiently(dir: impl AsFd, name: &Name, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let flags = flags | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let here = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    match dir::open_once(dir.as_fd(), name.as_bytes(), here) {
+        Err(Errno::AGAIN) => {}
+        result => return result,
+    }
+    // A lease, or a rename elsewhere. Held first: what is waited for must be a regular file.
+    let path = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let held = dir::open_confined(dir.as_fd(), name.as_bytes(), path)?;
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(&held)?.st_mode);
+    if kind != FileType::RegularFile {
+        return dir::open_confined(dir, name.as_bytes(), here);
+    }
+    let link = super::xattr::proc_link(&held);
+    loop {
+        match rustix::fs::open(link.as_str(), flags, Mode::empty()) {
+            Err(Errno::INTR) => {}
+            // Not the file is missing but the way to it.
+            Err(Errno::NOENT) => return dir::open_confined(dir, name.as_bytes(), here),
+            result => return result,
+        }
     }
 }
 

@@ -106,6 +106,11 @@ impl Attributes {
         (self.told & MOUNT_ROOT != 0).then_some(self.set & MOUNT_ROOT != 0)
     }
 
+    /// Whether there is a flag that is told of and not carried.
+    pub fn has_flags(self) -> bool {
+        self.set & (IMMUTABLE | APPEND | NODUMP | VERITY) != 0
+    }
+
     /// Whether it is encrypted by its file system (fscrypt).
     pub fn is_encrypted(self) -> bool {
         self.set & ENCRYPTED != 0

@@ -1,7 +1,7 @@
 //! The system calls that no safe wrapper offers. The only module with `unsafe`.
 
 use std::{
-    os::fd::{AsRawFd as _, BorrowedFd},
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
     ptr,
 };
 
@@ -284,6 +284,176 @@ pub fn keep_freed_memory() {
         // SAFETY: mallopt(3) takes two integers. Refused, the defaults stay.
         unsafe { libc::mallopt(parameter, bytes) };
     }
+}
+
+/// The flags of the inode behind `fd`, which must be open for reading (`FS_IOC_GETFLAGS`).
+///
+/// # Errors
+/// `NOTTY` where the file system has none.
+pub fn inode_flags(fd: BorrowedFd<'_>) -> Result<u32, Errno> {
+    // As the headers have it for a long; what is written is an int.
+    #[cfg(target_pointer_width = "64")]
+    const GET_FLAGS: u32 = 0x8008_6601;
+    #[cfg(not(target_pointer_width = "64"))]
+    const GET_FLAGS: u32 = 0x8004_6601;
+    let mut flags: libc::c_long = 0;
+    // SAFETY: the kernel writes an int into a long that lives on.
+    unsafe { ioctl(fd, GET_FLAGS, ptr::from_mut(&mut flags).cast()) }?;
+    Ok(u32::from_ne_bytes(first_bytes(&flags.to_ne_bytes())))
+}
+
+/// The further flags of the inode behind `fd` and the number of its project (`FS_IOC_FSGETXATTR`).
+///
+/// # Errors
+/// `NOTTY` where the file system has none.
+pub fn inode_project(fd: BorrowedFd<'_>) -> Result<(u32, u32), Errno> {
+    const GET_XATTR: u32 = 0x801c_581f;
+    // flags, extent size, extents, project, extent size of copies, padding
+    let mut answer = [0_u32; 7];
+    // SAFETY: the kernel writes the 28 bytes of a `struct fsxattr`.
+    unsafe { ioctl(fd, GET_XATTR, answer.as_mut_ptr().cast()) }?;
+    let [flags, _, _, project, ..] = answer;
+    Ok((flags, project))
+}
+
+/// Which key the directory behind `fd` is encrypted with (`FS_IOC_GET_ENCRYPTION_POLICY_EX`): the
+/// version of its policy and the key's name.
+///
+/// # Errors
+/// `NODATA` where it is not encrypted, `NOTTY` where the file system does not tell.
+pub fn encryption_key(fd: BorrowedFd<'_>) -> Result<(u8, [u8; 16]), Errno> {
+    const GET_POLICY: u32 = 0xc009_6616;
+    #[repr(C)]
+    struct Policy {
+        size: u64,
+        policy: [u8; 24],
+    }
+    let mut policy = Policy {
+        size: 24,
+        policy: [0; 24],
+    };
+    // SAFETY: the kernel reads the size and writes at most so many bytes behind it.
+    unsafe { ioctl(fd, GET_POLICY, ptr::from_mut(&mut policy).cast()) }?;
+    let [version, _, _, _, old @ ..] = policy.policy;
+    let mut name = [0; 16];
+    let from = if version == 0 {
+        old.get(..8)
+    } else {
+        old.get(4..)
+    };
+    for (to, from) in name.iter_mut().zip(from.unwrap_or_default()) {
+        *to = *from;
+    }
+    Ok((version, name))
+}
+
+/// What the file system behind `fd` says of the key that [`encryption_key`] named
+/// (`FS_IOC_GET_ENCRYPTION_KEY_STATUS`): 1 absent, 2 present, 3 being removed.
+///
+/// # Errors
+/// Whatever the kernel answers; no privilege is needed.
+pub fn encryption_key_status(fd: BorrowedFd<'_>, key: (u8, [u8; 16])) -> Result<u32, Errno> {
+    const GET_STATUS: u32 = 0xc080_661a;
+    #[repr(C)]
+    struct KeyStatus {
+        kind: u32,
+        reserved: u32,
+        name: [u8; 32],
+        further: [u32; 6],
+        told: u32,
+        out: [u32; 15],
+    }
+    let mut name = [0; 32];
+    for (to, from) in name.iter_mut().zip(key.1) {
+        *to = from;
+    }
+    let mut answer = KeyStatus {
+        // A descriptor or an identifier.
+        kind: if key.0 == 0 { 1 } else { 2 },
+        reserved: 0,
+        name,
+        further: [0; 6],
+        told: 0,
+        out: [0; 15],
+    };
+    // SAFETY: the kernel reads and writes the 128 bytes of this structure.
+    unsafe { ioctl(fd, GET_STATUS, ptr::from_mut(&mut answer).cast()) }?;
+    Ok(answer.told)
+}
+
+/// A mount of its own of what is at the directory `root`, without what is mounted below, that leaves
+/// access times alone. Nobody else sees it, and it goes with its handle.
+///
+/// # Errors
+/// `PERM` without `CAP_SYS_ADMIN`, `NOSYS` before Linux 5.12.
+pub fn clone_without_access_times(root: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    const CLONE: libc::c_long = 1;
+    const NO_ACCESS_TIMES: u64 = 0x10;
+    const ALL_OF_ACCESS_TIMES: u64 = 0x70;
+    #[repr(C)]
+    struct MountAttributes {
+        set: u64,
+        clear: u64,
+        propagation: u64,
+        user_namespace: u64,
+    }
+    let flags =
+        CLONE | libc::c_long::from(libc::O_CLOEXEC) | libc::c_long::from(libc::AT_EMPTY_PATH);
+    // SAFETY: open_tree(2) takes a descriptor, a string that is zero-terminated, and flags.
+    let tree = unsafe { libc::syscall(libc::SYS_open_tree, root.as_raw_fd(), c"".as_ptr(), flags) };
+    let tree = i32::try_from(tree).ok().filter(|tree| *tree >= 0);
+    let tree = tree.ok_or_else(last_errno)?;
+    // SAFETY: the kernel has just given this descriptor to us, and to nobody else.
+    let tree = unsafe { OwnedFd::from_raw_fd(tree) };
+    let attributes = MountAttributes {
+        set: NO_ACCESS_TIMES,
+        clear: ALL_OF_ACCESS_TIMES,
+        propagation: 0,
+        user_namespace: 0,
+    };
+    // SAFETY: mount_setattr(2) reads a structure of the size that it is told.
+    let set = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            ptr::from_ref(&attributes),
+            size_of::<MountAttributes>(),
+        )
+    };
+    if set == 0 {
+        Ok(tree)
+    } else {
+        Err(last_errno())
+    }
+}
+
+/// # Safety
+/// `argument` points to what `request` reads and writes.
+unsafe fn ioctl(
+    fd: BorrowedFd<'_>,
+    request: u32,
+    argument: *mut libc::c_void,
+) -> Result<(), Errno> {
+    // SAFETY: as promised by the caller.
+    let result = unsafe {
+        let request = libc::c_ulong::from(request);
+        libc::syscall(libc::SYS_ioctl, fd.as_raw_fd(), request, argument)
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(last_errno())
+    }
+}
+
+fn first_bytes(bytes: &[u8]) -> [u8; 4] {
+    let mut first = [0; 4];
+    for (to, from) in first.iter_mut().zip(bytes) {
+        *to = *from;
+    }
+    first
 }
 
 fn last_errno() -> Errno {

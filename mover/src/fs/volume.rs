@@ -13,17 +13,21 @@ use livmig_proto::{
     name::{Name, RelPath},
 };
 use rustix::{
-    fs::{Mode, OFlags},
+    fs::{Mode, OFlags, StatVfsMountFlags},
     io::Errno,
+    thread::CapabilitySet,
     time::{ClockId, clock_gettime},
 };
 
 use super::{
     claim::{Claim, Taken, Use},
     dir,
+    flags::Place,
     lost_found::{self, LOST_AND_FOUND, LostFound},
+    owners::Mapping,
     reserved::Told,
     stat::{Kind, Stat},
+    sys,
 };
 use crate::random::random;
 
@@ -36,6 +40,12 @@ pub struct Volume {
     foreign_root: bool,
     /// Held as long as anybody works on it.
     _claim: Option<Claim>,
+    /// What a source's mount may hide.
+    mapping: Mapping,
+    /// The same tree by a mount that leaves access times alone.
+    quiet: Option<OwnedFd>,
+    /// Whether reading moves access times.
+    updates_access_times: bool,
 }
 
 const ROOT: OFlags = OFlags::RDONLY
@@ -53,6 +63,7 @@ const CIFS: u64 = 0xff53_4d42;
 const CEPH: u64 = 0x00c3_6400;
 const ZFS: u64 = 0x2fc1_2fc1;
 const NINE_P: u64 = 0x0102_1997;
+const F2FS: u64 = 0xf2f5_2010;
 
 /// The inode of the root of every btrfs subvolume.
 const SUBVOLUME_INODE: u64 = 256;
@@ -77,15 +88,70 @@ impl Volume {
             magic,
             foreign_root: false,
             _claim: None,
+            mapping: Mapping::default(),
+            quiet: None,
+            updates_access_times: false,
         })
     }
 
-    /// The same volume, which is this process's from now on, to be read or to be written.
+    /// The same volume, which is this process's from now on, to be read or to be written. To be called
+    /// before the process is confined.
     pub fn claimed(self, usage: Use) -> Result<Self, Taken> {
+        let claim = Claim::take(self.root.as_fd(), usage)?;
+        let volume = match usage {
+            Use::Reading => self.to_be_read(),
+            Use::Writing => self,
+        };
         Ok(Self {
-            _claim: Some(Claim::take(self.root.as_fd(), usage)?),
-            ..self
+            _claim: Some(claim),
+            ..volume
         })
+    }
+
+    /// The same volume with what is to be known of its mount when it is read. The files that tell are
+    /// out of reach once the process is confined.
+    fn to_be_read(self) -> Self {
+        let moves = StatVfsMountFlags::RDONLY | StatVfsMountFlags::NOATIME;
+        let fs = rustix::fs::fstatvfs(&self.root);
+        Self {
+            mapping: Mapping::of(&self.root),
+            quiet: sys::clone_without_access_times(self.root.as_fd()).ok(),
+            updates_access_times: fs.is_ok_and(|fs| !fs.f_flag.intersects(moves)),
+            ..self
+        }
+    }
+
+    /// Whether the owner of the entry `name` in `dir`, or its group, may be another than `stat` shows.
+    pub fn hides_owner(&self, dir: impl AsFd, name: &Name, stat: &Stat) -> bool {
+        self.mapping.hides_owner(dir, name, stat)
+    }
+
+    /// The same of the root directory.
+    pub fn hides_owner_of_root(&self, stat: &Stat) -> bool {
+        self.mapping.hides_owner_of_root(&self.root, stat)
+    }
+
+    /// A handle (`O_PATH`) on the entry at `path` that leaves its access time alone; nothing where that
+    /// cannot be had.
+    pub fn open_quietly(&self, path: &RelPath) -> Option<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        dir::open_confined(self.quiet.as_ref()?, path.as_bytes(), flags).ok()
+    }
+
+    /// Whether reading what `stat` tells moves its access time, as far as a handle can prevent it.
+    pub fn moves_access_time(&self, stat: &Stat) -> bool {
+        self.updates_access_times
+            && (stat.kind == Kind::Symlink || !may_leave_access_time(stat.identity.uid))
+    }
+
+    /// Where the flags of inodes are that `statx` does not tell; nothing where there are none.
+    pub fn flag_place(&self) -> Option<Place> {
+        match self.magic {
+            EXT | F2FS => Some(Place::ProjectAndDirectories),
+            XFS => Some(Place::Project),
+            BTRFS => Some(Place::Inode),
+            _ => None,
+        }
     }
 
     /// The same volume, whose root directory belongs to somebody else or not: see
@@ -267,6 +333,15 @@ impl Volume {
         }
         .to_owned()
     }
+}
+
+/// Whether this process may leave the access time of what `owner` has alone.
+fn may_leave_access_time(owner: u32) -> bool {
+    static PRIVILEGED: LazyLock<bool> = LazyLock::new(|| {
+        rustix::thread::capabilities(None)
+            .is_ok_and(|sets| sets.effective.contains(CapabilitySet::FOWNER))
+    });
+    *PRIVILEGED || owner == rustix::process::geteuid().as_raw()
 }
 
 /// Blocks below which a file system is as good as full: what it keeps for its own use differs.

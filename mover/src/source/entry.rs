@@ -39,7 +39,7 @@ impl Visitor<'_> {
             }
         }
         let path = visit.scope.path.child(name).unwrap_or_default();
-        self.note(fault::named(
+        self.shared.unsettle(fault::named(
             Side::Source,
             FaultCode::StillWritten,
             &path,
@@ -83,11 +83,14 @@ impl Visitor<'_> {
                 Counts::add(&counts.bytes_total, stat.identity.size);
             }
         }
+        if look.is_first() && !self.looks_fit(visit, name, &stat) {
+            return Ok(Looked::AsBefore);
+        }
         let plain = stat.kind != Kind::Directory && !stat.has_links();
         if plain && let Some(left) = self.unchanged(before, &stat) {
             if !left.is_empty() {
                 let path = visit.scope.path.child(name).unwrap_or_default();
-                self.shared.leave_again(&path, left);
+                self.shared.leave_again(&path, left, stat.attributes);
             }
             return Ok(Looked::AsBefore);
         }
@@ -118,7 +121,7 @@ impl Visitor<'_> {
             }
             _ if self.is_deferred(visit, &path, before, &stat)? => return Ok(Looked::AsBefore),
             Kind::File => self.file(visit, name, &path, before, look),
-            _ => self.special(visit, name, &path, before),
+            kind => self.special(visit, name, &path, kind, before),
         };
         match result {
             // A fault of one entry is noted, and what the destination holds of it stays. What has ended
@@ -247,9 +250,10 @@ impl Visitor<'_> {
         visit: &mut Visit,
         name: &Name,
         path: &RelPath,
+        kind: Kind,
         before: Option<&Entry>,
     ) -> Result<Looked, Fault> {
-        let special = match read::special(self.shared, visit.dir.as_fd(), path, name)? {
+        let special = match read::special(self.shared, visit.dir.as_fd(), path, name, kind)? {
             Attempt::Read(special) => special,
             Attempt::Gone => return Ok(Looked::Missing),
             Attempt::Changed => return Ok(Looked::Changed),

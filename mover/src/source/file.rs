@@ -12,6 +12,7 @@ use super::{
     content::{Before, Sink},
     read::{self, Attempt, OpenFile},
     shared::Counts,
+    sight,
     visit::{Look, Looked, Scope, Visit, Visitor},
 };
 use crate::{
@@ -170,10 +171,17 @@ impl Visitor<'_> {
     /// The metadata as it is now, and what the file looks like: read after the content, so that
     /// they are not older, and the look last, so that it tells whether anything moved before.
     pub(super) fn meta(&self, transfer: &Transfer<'_>) -> Result<(Meta, Stat, Reasons), Fault> {
-        let (carried, left) =
+        let (carried, mut left) =
             read::attributes(self.shared, &transfer.open.fd, transfer.path, false)?;
         let after = Stat::of_fd(&transfer.open.fd)
             .map_err(|errno| fault::at(Side::Source, transfer.path, "look at the file", errno))?;
+        sight::sound(transfer.path, &after)?;
+        left.extend(sight::tell_file(
+            self.shared,
+            &transfer.open.fd,
+            transfer.path,
+            &after,
+        ));
         Ok((meta_of(&after, carried), after, left))
     }
 

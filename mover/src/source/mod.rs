@@ -31,4 +31,5 @@ pub mod remote;
 pub mod room;
 pub mod shared;
 pub mod shift;
+mod sight;
 pub mod visit;

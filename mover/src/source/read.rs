@@ -9,7 +9,7 @@ use livmig_proto::{
 };
 use rustix::io::Errno;
 
-use super::shared::Shared;
+use super::{shared::Shared, sight};
 use crate::{
     fault,
     fs::{
@@ -80,6 +80,8 @@ pub fn open(
     if before.kind != Kind::File {
         return Ok(Attempt::Changed);
     }
+    sight::sound(path, &before)?;
+    shared.reads(&before);
     if shared.is_final() && sys::is_open_for_writing(fd.as_fd()) {
         return Err(fault::named(
             Side::Source,
@@ -128,6 +130,7 @@ pub fn meta(
     stat: &Stat,
     is_path: bool,
 ) -> Result<(Meta, Reasons), Fault> {
+    sight::sound(path, stat)?;
     let (carried, left) = attributes(shared, fd, path, is_path)?;
     Ok((meta_of(stat, carried), left))
 }
@@ -162,26 +165,36 @@ pub struct Special {
     pub left: Reasons,
 }
 
-/// Reads the special entry `name` in `dir`.
+/// Reads the special entry `name` in `dir`, which was `listed` as of this kind.
 pub fn special(
     shared: &Shared<'_>,
     dir: BorrowedFd<'_>,
     path: &RelPath,
     name: &Name,
+    listed: Kind,
 ) -> Result<Attempt<Special>, Fault> {
     let failed = |what: &str, errno| fault::at(Side::Source, path, what, errno);
-    let handle = match file::open_handle(dir, name) {
+    // Reading a link moves its access time, unless the mount leaves that alone.
+    let quiet = (listed == Kind::Symlink)
+        .then(|| shared.volume.open_quietly(path))
+        .flatten();
+    let is_quiet = quiet.is_some();
+    let handle = match quiet.map_or_else(|| file::open_handle(dir, name), Ok) {
         Ok(handle) => handle,
         Err(Errno::NOENT) => return Ok(Attempt::Gone),
         Err(errno) => return Err(failed("open the entry", errno)),
     };
     let stat = Stat::of_fd(&handle).map_err(|errno| failed("look at the entry", errno))?;
+    if stat.kind == Kind::Symlink && !is_quiet {
+        shared.reads(&stat);
+    }
     let node = node(&handle, &stat).map_err(|errno| failed("read the link", errno))?;
     // It became a file or directory since it was listed.
     let Some(node) = node else {
         return Ok(Attempt::Changed);
     };
-    let (meta, left) = meta(shared, &handle, path, &stat, true)?;
+    let (meta, mut left) = meta(shared, &handle, path, &stat, true)?;
+    left.extend(sight::tell_special(shared, path, &stat));
     Ok(Attempt::Read(Special {
         meta,
         node,

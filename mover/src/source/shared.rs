@@ -11,9 +11,7 @@ use std::{
 
 use livmig_proto::{
     attributes::Carry,
-    control::{
-        Fault, FaultCode, IoPriority, LeftOut, PassKind, Progress, Reason, Reasons, Side, Stage,
-    },
+    control::{Fault, FaultCode, IoPriority, LeftOut, PassKind, Progress, Reason, Side, Stage},
     limits::LISTED_MAX,
     name::RelPath,
 };
@@ -60,6 +58,10 @@ pub struct Shared<'a> {
     /// Something was gone before it could be sent: the destination holds less than the catalog
     /// says, and its digest proves nothing this time.
     pub unproven: AtomicBool,
+    /// What never stayed the same while it was looked at, in this round.
+    pub unsettled: Faults,
+    /// Something was read in a way that moves its access time.
+    pub moved_access_times: AtomicBool,
     /// Tags that nothing refers to once this pass is committed.
     pub retired: Mutex<Vec<TagsRef>>,
     /// Numbers.
@@ -252,6 +254,19 @@ impl Faults {
         lock(&self.0).1 == 0
     }
 
+    /// All of them, of which there are none then.
+    pub fn take(&self) -> (Vec<Fault>, u64) {
+        std::mem::take(&mut *lock(&self.0))
+    }
+
+    /// Adds what another had, the first of it by name.
+    pub fn append(&self, (listed, total): (Vec<Fault>, u64)) {
+        let mut faults = lock(&self.0);
+        faults.1 += total;
+        let room = LISTED_MAX.saturating_sub(faults.0.len());
+        faults.0.extend(listed.into_iter().take(room));
+    }
+
     /// The first of them, and how many in all.
     pub fn get(&self) -> (Vec<Fault>, u64) {
         lock(&self.0).clone()
@@ -272,6 +287,16 @@ impl Shared<'_> {
         )
     }
 
+    /// Something did not stay what it was for long enough to be carried: another round may find it
+    /// quiet. In a final pass that is a writer.
+    pub fn unsettle(&self, fault: Fault) {
+        if self.is_final() {
+            self.faults.push(fault);
+        } else {
+            self.unsettled.push(fault);
+        }
+    }
+
     /// Whether what looked like `before` when it was read, and like `now` afterwards, is the same. On
     /// a file system that makes inode numbers up whenever it is asked they count for nothing; what
     /// took an entry's place in this pass still shows by its change time.
@@ -280,13 +305,6 @@ impl Shared<'_> {
             || !self.volume.proves_unchanged()
                 && before.is_like(now)
                 && now.ctime < self.proof.flushed
-    }
-
-    /// What was left out of the unchanged entry at `path` when it was read is told again.
-    pub fn leave_again(&self, path: &RelPath, left: Reasons) {
-        for reason in left.iter() {
-            self.counts.leave(path, reason, "");
-        }
     }
 
     /// Whether room is or was short in this pass.

@@ -22,6 +22,7 @@ use super::{
     queue::{Baseline, Job, Queue},
     read,
     shared::{Counts, Shared, lock},
+    sight,
 };
 use crate::{
     catalog::{
@@ -29,7 +30,7 @@ use crate::{
         store::{Change, Known},
     },
     fault,
-    fs::{dir, stat::Stat, way::Way},
+    fs::{stat::Stat, way::Way},
 };
 
 /// A worker: visits directories, one after the other.
@@ -52,6 +53,8 @@ pub(super) struct Visit {
     pub(super) deep: bool,
     /// Something in it waits for room, or was sent in part: it stays in flight.
     pub(super) doubtful: bool,
+    /// Whether it is encrypted, and what is in it with it.
+    pub(super) encrypted: bool,
 }
 
 /// What is known of a directory itself.
@@ -223,6 +226,17 @@ impl<'a> Visitor<'a> {
                 return Ok(());
             }
         };
+        self.shared.reads(&stat);
+        // After the listing: what was locked by then may have been locked when it was listed.
+        if stat.attributes.is_encrypted()
+            && let Some(fault) = sight::locked(&path, dir.as_fd())
+        {
+            self.note(fault);
+            return Ok(());
+        }
+        if path.is_root() {
+            self.root_looks_fit(&stat);
+        }
         if !job.deep {
             lock(&self.shared.links).forget_directory(&path);
         }
@@ -236,6 +250,7 @@ impl<'a> Visitor<'a> {
             dir,
             deep: job.deep,
             doubtful: false,
+            encrypted: stat.attributes.is_encrypted(),
         };
         if fresh {
             self.begin(&mut visit.scope)?;
@@ -409,7 +424,7 @@ impl<'a> Visitor<'a> {
         }
         for (name, before) in std::mem::take(&mut joined.missing) {
             let path = visit.scope.path.child(&name).unwrap_or_default();
-            self.note(fault::named(
+            self.shared.unsettle(fault::named(
                 Side::Source,
                 FaultCode::StillWritten,
                 &path,
@@ -456,11 +471,14 @@ impl<'a> Visitor<'a> {
         let (meta, left) = match head {
             Some(head) if unchanged => {
                 let left = known_seen.map_or(Reasons::NONE, |seen| seen.left);
-                self.shared.leave_again(&visit.scope.path, left);
+                self.shared
+                    .leave_again(&visit.scope.path, left, stat.attributes);
                 (head.meta.clone(), left)
             }
             _ => match read::meta(self.shared, &visit.dir, &visit.scope.path, stat, false) {
                 Ok((meta, mut left)) => {
+                    let (shared, path) = (self.shared, &visit.scope.path);
+                    left.extend(sight::tell_directory(shared, &visit.dir, path, stat));
                     if visit.scope.path.is_root() && self.shared.volume.has_foreign_root() {
                         counts.leave(&visit.scope.path, Reason::RootTime, "");
                         left.insert(Reason::RootTime);

@@ -91,7 +91,7 @@ impl Work<'_, '_> {
                 Err(_) => {}
             }
         }
-        self.visitor.note(fault::named(
+        self.visitor.shared.unsettle(fault::named(
             Side::Source,
             FaultCode::StillWritten,
             path,
@@ -222,7 +222,7 @@ impl Work<'_, '_> {
         Ok(if kind == Kind::File {
             read::open(shared, dir, path, name)?.map(Held::File)
         } else {
-            read::special(shared, dir, path, name)?.map(Held::Special)
+            read::special(shared, dir, path, name, kind)?.map(Held::Special)
         })
     }
 

@@ -130,7 +130,7 @@ impl<'w, 'a> Work<'w, 'a> {
                     .holds(common.seen.as_ref(), &group.stat.identity) =>
             {
                 let left = common.seen.map_or(Reasons::NONE, |seen| seen.left);
-                shared.leave_again(base, left);
+                shared.leave_again(base, left, group.stat.attributes);
                 common.clone()
             }
             _ => match self.content(group)? {

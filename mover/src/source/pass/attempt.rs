@@ -88,6 +88,8 @@ impl Run<'_> {
             links: Mutex::new(LinkTable::default()),
             vanished: Mutex::new(Vec::new()),
             unproven: AtomicBool::new(false),
+            unsettled: Faults::default(),
+            moved_access_times: AtomicBool::new(false),
             retired: Mutex::new(Vec::new()),
             counts: self.counts,
             limiter: self.limiter,

@@ -23,6 +23,9 @@ use crate::{
 /// How often directories that disappeared are looked for again.
 const LOOKS: usize = 8;
 
+/// Further rounds for what did not stay the same while it was looked at.
+const FURTHER: usize = 3;
+
 /// Visitors where everything is asked: each waits for the destination's device most of the time.
 const ASKING: usize = 8;
 
@@ -38,14 +41,30 @@ impl Run<'_> {
             self.threads = self.threads.max(ASKING);
         }
         let mut before = None;
-        for round in 0.. {
+        let mut further = 0;
+        let mut round = 0;
+        loop {
             let summary = self.round(shared, baseline)?;
             let acks = shared.link.acks();
             let refused = acks.refused();
-            if refused == 0 {
+            let unsettled = shared.unsettled.take();
+            if refused == 0 && (unsettled.1 == 0 || further == FURTHER) {
+                shared.faults.append(unsettled);
                 return Ok(summary);
             }
+            if refused == 0 {
+                further += 1;
+                tracing::debug!(
+                    entries = unsettled.1,
+                    "looking again at what did not stay the same"
+                );
+                self.counts.begin_again();
+                shared.unproven.store(false, Ordering::Relaxed);
+                baseline = Baseline::Remembered;
+                continue;
+            }
             let outcome = shared.room.end_round(round, refused);
+            round += 1;
             tracing::info!(?outcome, "no room for everything at the destination");
             if !outcome.is_worth_another(before.as_ref()) {
                 break;
@@ -182,7 +201,7 @@ impl Run<'_> {
         for path in std::mem::take(&mut *lock(&shared.vanished)) {
             shared.unproven.store(true, Ordering::Relaxed);
             if is_reachable(shared, &path)? && !listing::is_gone(shared.volume, &path) {
-                shared.faults.push(fault::named(
+                shared.unsettle(fault::named(
                     Side::Source,
                     FaultCode::StillWritten,
                     &path,

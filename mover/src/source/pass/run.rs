@@ -169,6 +169,7 @@ impl Run<'_> {
         report: &mut PassReport,
     ) -> Result<(), Fault> {
         let summary = self.rounds(shared, baseline)?;
+        shared.tell_access_times();
         let begun = Instant::now();
         finish_directories(shared, &mut Visitor::new(shared)?)?;
         self.seconds.finish += begun.elapsed().as_secs_f64();

@@ -28,7 +28,7 @@ use livmig_tests::{
 use super::super::serve::{pass_to, report};
 
 /// Live passes that are run while a writer replaces what they look at.
-const PASSES: usize = 25;
+const PASSES: usize = 12;
 
 /// Does `change` again and again until `passes` is done.
 fn while_changing(
