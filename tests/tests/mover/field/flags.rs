@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader},
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink},
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, lchown, symlink},
     path::Path,
     process::{Command, Stdio},
 };
@@ -152,21 +152,19 @@ fn a_damaged_time_fails_one_entry_by_name() -> Result<()> {
     require!(skip::program("debugfs"));
     let scratch = Scratch::new()?;
     let b = scratch.dir("b")?;
-    let (at, image) = (
-        scratch.path().join("source"),
-        scratch.path().join("source.img"),
-    );
+    let [root, image] = ["source", "source.img"].map(|name| scratch.path().join(name));
     let source = Mount::ext4(scratch.path(), "source", 16 << 20, &["-I", "256"])?;
+    let at = source.dir("v")?;
     fs::create_dir(at.join("dir"))?;
     for name in ["a", "bad", "c", "dir/below"] {
         fs::write(at.join(name), name)?;
     }
     drop(source);
     for name in ["bad", "dir"] {
-        let set = format!("set_inode_field {name} mtime_extra 0xfffffff0");
+        let set = format!("set_inode_field v/{name} mtime_extra 0xfffffff0");
         command("debugfs", &["-w", "-R", &set], &image)?;
     }
-    let source = Mount::again(&image, &at)?;
+    let source = Mount::again(&image, &root)?;
     fs::write(b.join("bad"), "the good copy")?;
     let done = sync(&at, &b, &[])?.expect(1)?;
     done.says(&["modification time is damaged", ": bad", ": dir"])?;
@@ -195,11 +193,8 @@ fn a_damaged_time_fails_one_entry_by_name() -> Result<()> {
     Ok(())
 }
 
-/// Whoever holds a lease on a file is asked to let go, and waited for.
-#[test]
-fn a_file_under_a_lease_is_waited_for() -> Result<()> {
-    require!(skip::program("python3"));
-    const HOLD: &str = "\
+/// Holds a lease on a file, and lets go after a moment once it is asked to.
+const HOLD: &str = "\
 import fcntl, os, signal, sys, time
 fd = os.open(sys.argv[1], os.O_RDWR)
 def let_go(*_):
@@ -213,6 +208,11 @@ fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
 print('held', flush=True)
 time.sleep(60)
 ";
+
+/// Whoever holds a lease on a file is asked to let go, and waited for.
+#[test]
+fn a_file_under_a_lease_is_waited_for() -> Result<()> {
+    require!(skip::program("python3"));
     let scratch = Scratch::new()?;
     let (a, b) = (scratch.dir("a")?, scratch.dir("b")?);
     for root in [&a, &b] {
@@ -303,5 +303,135 @@ fn access_times_that_reading_moves_are_told() -> Result<()> {
     command("mount", &["-o", "remount,noatime"], &a)?;
     ensure!(left(&guest(&[])?, "access-times")?.is_empty());
     drop(mount);
+    Ok(())
+}
+
+/// Adds a key, makes `enc` or takes the key away: what `fscrypt` does.
+const FSCRYPT: &str = "\
+import fcntl, os, struct, sys
+root, what = sys.argv[2], sys.argv[1]
+fd = os.open(root, os.O_RDONLY)
+def request(way, number, size): return way << 30 | size << 16 | ord('f') << 8 | number
+key = bytes(range(64))
+spec = struct.pack('<II32s', 2, 0, b'')
+add = bytearray(spec + struct.pack('<II8I', 64, 0, *[0] * 8) + key)
+if what != 'lock':
+    fcntl.ioctl(fd, request(3, 23, 80), add)
+    open(root + '/.id', 'wb').write(add[8:24])
+name = open(root + '/.id', 'rb').read()
+if what == 'make':
+    os.mkdir(root + '/enc')
+    policy = struct.pack('<BBBB4s16s', 2, 1, 4, 3, b'', name)
+    fcntl.ioctl(os.open(root + '/enc', os.O_RDONLY), request(2, 19, 12), policy)
+if what == 'lock':
+    spec = struct.pack('<II32sI5I', 2, 0, name, 0, *[0] * 5)
+    fcntl.ioctl(fd, request(3, 24, 64), bytearray(spec))
+";
+
+/// Runs a script in Python, which has system calls that no safe crate has.
+fn python(script: &str, arguments: &[&str], path: &Path) -> Result<()> {
+    let options = ["-S", "-E", "-c", script];
+    command("python3", &[&options, arguments].concat(), path)
+}
+
+#[test]
+fn an_encrypted_directory_needs_its_key_and_consent() -> Result<()> {
+    require!(mounts::available("mkfs.ext4"));
+    require!(skip::program("python3"));
+    let scratch = Scratch::new()?;
+    let b = scratch.dir("b")?;
+    let options = ["-b", "4096", "-O", "encrypt"];
+    let source = Mount::ext4(scratch.path(), "source", 64 << 20, &options)?;
+    let a = source.path();
+    fs::write(a.join("plain"), "plain")?;
+    let made = python(FSCRYPT, &["make"], a);
+    require!(made.map_err(|error| format!("needs a kernel with fscrypt ({error})")));
+    fs::create_dir_all(a.join("enc/links"))?;
+    fs::write(a.join("enc/secret"), "secret")?;
+    symlink("secret", a.join("enc/links/l"))?;
+
+    let told = sync(a, &b, &[])?.expect(1)?;
+    ensure!(
+        left(&told, "encrypted")? == pairs(&[("enc", "")]),
+        "{}",
+        told.stdout
+    );
+    let flags = ["--leave-out", "encrypted"];
+    sync(a, &b, &flags)?.expect(0)?;
+    compare::expect_equal(&a.join("enc"), &b.join("enc"))?;
+
+    // Where nothing is there yet, and where the good copy is; from above, and as the root.
+    let (empty, good) = (scratch.dir("empty")?, b.join("enc"));
+    run(&mut Command::new("sync"))?.expect(0)?;
+    python(FSCRYPT, &["lock"], a)?;
+    fs::write(a.join("more"), "more")?;
+    for (from, to) in [
+        (a.to_owned(), &b),
+        (a.to_owned(), &empty),
+        (a.join("enc"), &good),
+    ] {
+        let done = sync(&from, to, &flags)?.expect(1)?;
+        done.says(&["encrypted", "key is not there"])?;
+    }
+    ensure!(fs::read_to_string(good.join("secret"))? == "secret");
+    ensure!(fs::read_link(good.join("links/l"))? == Path::new("secret"));
+    ensure!(fs::read_dir(&good)?.count() == 2);
+    for root in [&b, &empty] {
+        ensure!(fs::read_to_string(root.join("more"))? == "more");
+    }
+    ensure!(!empty.join("enc").exists());
+    Ok(())
+}
+
+/// Mounts a directory a second time, its owners from 100 000 on shown as those from 0 on.
+const MAP_OWNERS: &str = "\
+import ctypes, os, struct, subprocess, sys
+libc = ctypes.CDLL(None, use_errno=True)
+source, at = sys.argv[1:3]
+other = subprocess.Popen(
+    ['unshare', '-U', 'sh', '-c', 'echo; read x'], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+other.stdout.readline()
+for name in ('uid_map', 'gid_map'):
+    open('/proc/%d/%s' % (other.pid, name), 'w').write('100000 0 65536')
+namespace = os.open('/proc/%d/ns/user' % other.pid, os.O_RDONLY)
+tree = libc.syscall(428, -100, source.encode(), 1 | 0o2000000)
+attributes = struct.pack('<QQQQ', 0x100000, 0, 0, namespace)
+failed = libc.syscall(442, tree, b'', 0x1000, attributes, 32)
+failed = failed or libc.syscall(429, tree, b'', -100, at.encode(), 4)
+other.communicate(b'x')
+sys.exit(os.strerror(ctypes.get_errno()) if failed else 0)
+";
+
+/// Owners that an id-mapped mount does not know look like one that it may know.
+#[test]
+fn owners_that_a_mount_hides_are_told() -> Result<()> {
+    require!(skip::root());
+    require!(skip::program("python3"));
+    let scratch = Scratch::new()?;
+    let [back, a, b] = ["back", "a", "b"].map(|name| scratch.dir(name));
+    let (back, a, b) = (back?, a?, b?);
+    let below = Mount::tmpfs_over(&back)?;
+    fs::create_dir(back.join("d"))?;
+    chown(back.join("d"), Some(100_000), Some(100_000))?;
+    for (name, owner) in [("in", 100_005), ("nobody", 165_534), ("d/out", 7)] {
+        fs::write(back.join(name), name)?;
+        chown(back.join(name), Some(owner), Some(100_000))?;
+    }
+    symlink("x", back.join("link"))?;
+    lchown(back.join("link"), Some(100_000), Some(8))?;
+    chown(&back, Some(100_000), Some(100_000))?;
+    let from = back.to_str().context("a path that is text")?;
+    let mapped = python(MAP_OWNERS, &[from], &a);
+    require!(mapped.map_err(|error| format!("needs id-mapped mounts ({error})")));
+    let done = sync(&a, &b, &[]);
+    command("umount", &[], &a)?;
+    let done = done?.expect(1)?;
+    let expected = pairs(&[("d/out", ""), ("link", "")]);
+    ensure!(left(&done, "owners")? == expected, "{}", done.stdout);
+    // Where nothing is mapped it is an owner like any other.
+    chown(back.join("in"), Some(65_534), Some(65_534))?;
+    let done = sync(&back, &b, &[])?.expect(0)?;
+    ensure!(left(&done, "owners")?.is_empty(), "{}", done.stdout);
+    drop(below);
     Ok(())
 }
