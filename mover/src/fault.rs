@@ -12,9 +12,9 @@ use crate::{
     fs::{
         remove::{Resistance, Resisting},
         rights,
+        stat::Stat,
     },
 };
-use crate::fs::stat::Stat;
 
 /// A fault of `side` at `path`: `what` failed with `errno`.
 pub fn at(side: Side, path: &RelPath, what: &str, errno: Errno) -> Fault {
@@ -48,6 +48,8 @@ pub fn resisting(path: &RelPath, what: &str, entry: &Resisting) -> Fault {
         fault.path = Some(escape(&path));
     }
     fault
+}
+
 /// The modification time of what is at `path`, which is `stat`, is none, if that is so.
 pub fn damaged_time(side: Side, path: &RelPath, stat: &Stat) -> Option<Fault> {
     let nanoseconds = stat.identity.mtime.nanoseconds;

@@ -99,7 +99,7 @@ impl Volume {
     pub fn claimed(self, usage: Use) -> Result<Self, Taken> {
         let claim = Claim::take(self.root.as_fd(), usage)?;
         let volume = match usage {
-            Use::Reading => self.to_be_read(),
+            Use::Reading => self.read_from(),
             Use::Writing => self,
         };
         Ok(Self {
@@ -110,7 +110,7 @@ impl Volume {
 
     /// The same volume with what is to be known of its mount when it is read. The files that tell are
     /// out of reach once the process is confined.
-    fn to_be_read(self) -> Self {
+    fn read_from(self) -> Self {
         let moves = StatVfsMountFlags::RDONLY | StatVfsMountFlags::NOATIME;
         let fs = rustix::fs::fstatvfs(&self.root);
         Self {

@@ -221,8 +221,11 @@ impl Unequal {
     }
 }
 
+/// Why attributes were left out. Links that are read have their access times moved besides.
 fn reasons(report: &PassReport) -> Vec<Reason> {
-    report.left_out.iter().map(|left| left.reason).collect()
+    let all = report.left_out.iter().map(|left| left.reason);
+    all.filter(|reason| *reason != Reason::AccessTimes)
+        .collect()
 }
 
 #[test]
@@ -276,7 +279,7 @@ fn a_mover_with_more_rights_than_its_predecessor_carries_the_rest() -> Result<()
         pair.pass(1, PassKind::Live)?;
         let pair = pair.replace(side)?;
         let report = pair.pass(2, PassKind::Final)?;
-        ensure!(report.left_out.is_empty(), "{report:?}");
+        ensure!(reasons(&report).is_empty(), "{report:?}");
         compare::expect_equal(&pair.a, &pair.b)?;
         pair.expect_one_manifest()?;
     }
