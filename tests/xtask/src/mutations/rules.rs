@@ -62,4 +62,34 @@ pub(super) const RULES: &[Mutation] = &[
         text: "let overlap = (to.meets(&from)).or_else(|| by_identity(destination, source));",
         without: "let overlap: Option<Overlap> = None;",
     },
+    Mutation {
+        name: "links: names are of one inode only where they agree and are no more than it has",
+        file: "mover/src/source/links/agree.rs",
+        text: "if group.agreed && fits(&group.stat, group.paths.len()) {",
+        without: "if true {",
+    },
+    Mutation {
+        name: "links: an inode is one of its device",
+        file: "mover/src/fs/stat.rs",
+        text: "            device: self.device,\n            ino: self.identity.ino,",
+        without: "            device: (0, 0),\n            ino: self.identity.ino,",
+    },
+    Mutation {
+        name: "links: an inode with names elsewhere is not written in place",
+        file: "mover/src/destination/file.rs",
+        text: "OpenMode::InPlace | OpenMode::Shared if here()?.identity.nlink > names => {",
+        without: "OpenMode::InPlace if here()?.identity.nlink > names => {",
+    },
+    Mutation {
+        name: "gone: a listing may miss a name, so it is looked for",
+        file: "mover/src/source/visit.rs",
+        text: "if Stat::of_entry(&visit.dir, &before.name).err() == Some(Errno::NOENT) {",
+        without: "if true {",
+    },
+    Mutation {
+        name: "gone: a name that is listed and not found is looked for in a later listing",
+        file: "mover/src/source/visit.rs",
+        text: "if names.binary_search(&name).is_ok() {",
+        without: "if false {",
+    },
 ];
