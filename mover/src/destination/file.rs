@@ -346,9 +346,7 @@ fn create(dir: impl AsFd, name: &Name) -> Result<OwnedFd, Errno> {
 /// nothing when something else took its place.
 fn writable(dir: impl AsFd, name: &Name, path: &RelPath) -> Result<Option<OwnedFd>, Fault> {
     let dir = dir.as_fd();
-    let flags =
-        OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let open = || dir::open_confined(dir, name.as_bytes(), flags);
+    let open = || file::open_patiently(dir, name, OFlags::RDWR);
     let opened = match open() {
         Err(Errno::ACCESS) => {
             metadata::allow_owner(dir, name, path)?;
