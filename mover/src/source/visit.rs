@@ -12,6 +12,7 @@ use livmig_proto::{
     entry::Meta,
     frame::Op,
     name::{Name, RelPath},
+    tree::Digest,
 };
 use rustix::io::Errno;
 
@@ -30,7 +31,11 @@ use crate::{
         store::{Change, Known},
     },
     fault,
-    fs::{stat::Stat, way::Way},
+    fs::{
+        file,
+        stat::{Kind, Stat},
+        way::Way,
+    },
 };
 
 /// A worker: visits directories, one after the other.
@@ -207,6 +212,9 @@ impl<'a> Visitor<'a> {
             }
             Err(errno) => {
                 self.note(fault::at(Side::Source, &path, "open the directory", errno));
+                if errno == Errno::ACCESS {
+                    return self.rights_alone(&path);
+                }
                 return Ok(());
             }
         };
@@ -266,6 +274,40 @@ impl<'a> Visitor<'a> {
         Counts::add_time(&self.shared.counts.scan_nanos, begun.elapsed());
         let known = known.as_ref().map(|head| (head, same));
         self.conclude(visit, &stat, entries, known)
+    }
+
+    /// A directory that may not be listed, which was noted: its own metadata is carried all the same,
+    /// so that no right to it stays that was revoked.
+    fn rights_alone(&mut self, path: &RelPath) -> Result<(), Fault> {
+        let Some((parent, name)) = path.split() else {
+            return Ok(());
+        };
+        let looked = self.shared.volume.dir(&parent).and_then(|parent| {
+            let handle = file::open_handle(&parent, &name)?;
+            let stat = Stat::of_fd(&handle)?;
+            Ok((handle, stat))
+        });
+        let (handle, stat) = match looked {
+            Ok(looked)
+                if looked.1.kind == Kind::Directory
+                    && looked.1.identity.mtime.nanoseconds < 1_000_000_000 =>
+            {
+                looked
+            }
+            // Whatever it is now is for the next pass.
+            _ => return Ok(()),
+        };
+        let meta = match read::meta(self.shared, &handle, path, &stat, true) {
+            Ok((meta, _)) => meta,
+            Err(fault) => {
+                self.note(fault);
+                return Ok(());
+            }
+        };
+        self.lane.begin(path)?;
+        // Nothing is claimed of what it holds.
+        let member = Digest([0; 32]);
+        self.lane.push(&Op::DirectoryMeta { meta, member }, 512)
     }
 
     /// What the destination holds, and whether the directory is new there.

@@ -551,3 +551,41 @@ fn an_owner_carries_what_it_may_whatever_its_number() -> Result<()> {
     }
     Ok(())
 }
+
+/// What may not be listed keeps what is in it at the destination, and gets its own rights.
+#[test]
+fn a_directory_that_may_not_be_listed_has_no_rights_left_that_were_revoked() -> Result<()> {
+    require!(skip::root());
+    require!(skip::program("setpriv"));
+    let scratch = Scratch::public()?;
+    let program = scratch.path().join("livmig-mover");
+    fs::copy(livmig_tests::bins::path("livmig-mover")?, &program)?;
+    let work = scratch.dir("work")?;
+    let (a, b) = (work.join("a"), work.join("b"));
+    for (root, user) in [(&a, 60_002), (&b, 60_009)] {
+        fs::create_dir_all(root.join("box"))?;
+        fs::write(root.join("box/kept"), "kept")?;
+        let acl = "system.posix_acl_access";
+        if !posix::set_xattr(&root.join("box"), acl, &posix::acl(user, 7))? {
+            return Ok(());
+        }
+        posix::set_mode(&root.join("box"), 0o300)?;
+    }
+    run(Command::new("chown").args(["-R", "65534:65534"]).arg(&work))?.expect(0)?;
+    let finished = run(Command::new("setpriv")
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+        .arg(&program)
+        .arg("sync")
+        .args([&a, &b])
+        .env("TMPDIR", &work))?
+    .expect(1)?;
+    finished.says(&["could not open the directory", ": box\n"])?;
+    let rights = |root: &Path| -> Result<_> {
+        let snapshot = Snapshot::of(root)?;
+        let entry = snapshot.entries.get(&b"box"[..]).context("no box")?;
+        Ok((entry.mode, entry.xattrs.clone()))
+    };
+    ensure!(rights(&a)? == rights(&b)?, "{:?}", rights(&b)?);
+    ensure!(fs::read(b.join("box/kept"))? == b"kept");
+    Ok(())
+}
