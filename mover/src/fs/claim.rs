@@ -19,13 +19,16 @@ use rustix::{
     io::Errno,
 };
 
-use super::stat::Stat;
+use super::{dir, stat::Stat};
 
 /// How often a lock is asked for that somebody may be about to let go.
 const TRIES: usize = 100;
 
 /// How long between.
 const PAUSE: Duration = Duration::from_millis(5);
+
+/// Files that are looked at for whether somebody still needs them.
+const SWEPT_MAX: usize = 64;
 
 /// What a volume is wanted for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -140,6 +143,7 @@ impl LockFile {
     /// `WOULDBLOCK` when somebody else has it.
     fn take(place: &Path, name: &str, usage: Use) -> Result<Self, Errno> {
         let directory = own_directory(place)?;
+        sweep(&directory);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut tries = 0;
         loop {
@@ -172,6 +176,27 @@ fn give_back(files: &[LockFile], ended: &mpsc::Receiver<()>) {
         // Others that read the volume still need it.
         if lock(&file.file, Use::Writing).is_ok() {
             let _ = rustix::fs::unlinkat(&file.directory, &*file.name, AtFlags::empty());
+        }
+    }
+}
+
+/// Removes what movers have left that were killed.
+fn sweep(directory: &OwnedFd) {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(listing) = rustix::fs::openat(directory, c".", flags, Mode::empty()) else {
+        return;
+    };
+    for name in dir::list(listing)
+        .unwrap_or_default()
+        .iter()
+        .take(SWEPT_MAX)
+    {
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let Ok(file) = rustix::fs::openat(directory, name.as_os_str(), flags, Mode::empty()) else {
+            continue;
+        };
+        if lock(&file, Use::Writing).is_ok() {
+            let _ = rustix::fs::unlinkat(directory, name.as_os_str(), AtFlags::empty());
         }
     }
 }
@@ -260,8 +285,11 @@ mod tests {
         assert_eq!(take(Use::Reading).unwrap_err(), Errno::WOULDBLOCK);
         assert!(LockFile::take(&place, "1-2-4", Use::Writing).is_ok());
         drop(writer);
-        // One that was killed leaves its file.
-        assert!(take(Use::Reading).is_ok());
+        // One that was killed leaves its file, which the next takes or removes.
+        assert_eq!(entries(&place), 2);
+        let again = take(Use::Reading).unwrap();
+        assert_eq!(entries(&place), 1);
+        give_back(&[again], &over());
     }
 
     #[test]
