@@ -121,23 +121,30 @@ where
 
 /// Prints the result; the exit code says it too.
 pub(super) fn conclude(driven: &Driven, output: Output) -> Result<ExitCode, Trouble> {
-    match output {
+    let printed = match output {
         Output::Json => {
-            out::json(&driven.document)?;
+            let printed = out::json(&driven.document);
             // What refuses a migration is for people too, whatever the output at the end is.
             let refused = summary::unaccepted(&driven.document.status);
             let _ = write!(io::stderr(), "{refused}");
+            printed
         }
         Output::Text => out::text(&format!(
             "{}{}",
             summary::text(&driven.document),
             summary::leftover(&driven.document)
-        ))?,
+        )),
+    };
+    // How the migration ended says more than that this could not be told.
+    if let Some(trouble) = report::of_outcome(&driven.outcome, &driven.document, driven.made_by) {
+        return Err(trouble);
     }
-    match report::of_outcome(&driven.outcome, &driven.document, driven.made_by) {
-        None => Ok(ExitCode::Done),
-        Some(trouble) => Err(trouble),
-    }
+    let name = &driven.document.metadata.name;
+    printed.map(|()| ExitCode::Done).map_err(|unwritten| {
+        unwritten
+            .with_state("the migration is done; only its report is lost")
+            .with_next(format!("livmig-coord status {name}"))
+    })
 }
 
 /// The document that the records of the migration `name` make now.

@@ -62,7 +62,8 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, Trouble> {
     let report = check(&view, &wish);
     let Some(spec) = report.spec.clone() else {
         if args.output == Output::Json {
-            out::json(&refused(&report))?;
+            // The refusal says more than that its document is lost.
+            let _ = out::json(&refused(&report));
         }
         // What was found is for people, whatever the output at the end is.
         let _ = write!(io::stderr(), "{}", findings::text(&report.findings));

@@ -114,7 +114,8 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, Trouble> {
             let left_out = mounted(&error, &wish);
             let trouble = Trouble::from(error);
             if output == Output::Json && trouble.exit == ExitCode::Refused {
-                out::json(&refused(&wish, &trouble, left_out.as_ref()))?;
+                // The refusal says more than that its document is lost.
+                let _ = out::json(&refused(&wish, &trouble, left_out.as_ref()));
             }
             return Err(trouble);
         }

@@ -7,22 +7,20 @@ use serde::Serialize;
 use super::report::Trouble;
 use livmig_engine::outcome::ExitCode;
 
-/// Prints text. A reader that has gone away (`| head`) is no failure.
+/// Prints text. A reader that has gone away (`| head`) has seen enough.
 pub(super) fn text(text: &str) -> Result<(), Trouble> {
-    let mut stdout = io::stdout().lock();
-    match stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-    {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Trouble::new(
-            ExitCode::Failed,
-            format!("Could not write to standard output: {error}"),
-        )),
+    match write(text) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(unwritten(&error)),
         _ => Ok(()),
     }
 }
 
-/// Prints one document in one line.
+/// Prints a document, which is lost without a reader.
+pub(super) fn whole(document: &str) -> Result<(), Trouble> {
+    write(document).map_err(|error| unwritten(&error))
+}
+
+/// Prints one document in one line, which is lost without a reader.
 pub(super) fn json(document: &impl Serialize) -> Result<(), Trouble> {
     let mut line = serde_json::to_string(document).map_err(|error| {
         Trouble::new(
@@ -31,5 +29,18 @@ pub(super) fn json(document: &impl Serialize) -> Result<(), Trouble> {
         )
     })?;
     line.push('\n');
-    text(&line)
+    whole(&line)
+}
+
+fn write(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
+fn unwritten(error: &io::Error) -> Trouble {
+    Trouble::new(
+        ExitCode::Failed,
+        format!("Could not write to standard output: {error}"),
+    )
 }

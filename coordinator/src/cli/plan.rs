@@ -86,7 +86,7 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, Trouble> {
     match args.output {
         Format::Text => out::text(&text(&report, &cluster))?,
         Format::Json => out::json(&document)?,
-        Format::Yaml => out::text(&yaml(&document)?)?,
+        Format::Yaml => out::whole(&yaml(&document)?)?,
     }
     if report.spec.is_some() {
         return Ok(ExitCode::Done);

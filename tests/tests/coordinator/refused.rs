@@ -7,10 +7,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use livmig_tests::{
     compare,
+    mounts::Mount,
+    require,
     run::{LIMIT, Running, run},
+    skip,
     snapshot::Snapshot,
 };
 
@@ -26,15 +29,20 @@ fn expect_refused(host: &mut Host, path: &Path, to: &Path, culprit: &Path) -> Re
     let apart = !host.old.starts_with(to) && !to.starts_with(&host.old) && to != host.path;
     let is_dir = fs::symlink_metadata(to).is_ok_and(|metadata| metadata.is_dir());
     let before = (apart && is_dir).then(|| Snapshot::of(to)).transpose()?;
-    let mut command = host.coord()?;
-    command.arg("migrate-dir").arg(path).arg("--to").arg(to);
-    command.args(["--stop-cmd", "exit 99", "--start-cmd", "exit 98", "--yes"]);
-    let finished = run(&mut command)?.expect(REFUSED)?;
-    finished.says(&[culprit.to_str().context("a path that is text")?])?;
+    refuse(host, path, to, culprit)?;
     if let Some(before) = before {
         compare::expect_unchanged(&before, to)?;
     }
     host.expect_untouched(writer)
+}
+
+/// Asks for a migration that must be refused, naming `culprit`.
+fn refuse(host: &Host, path: &Path, to: &Path, culprit: &Path) -> Result<()> {
+    let mut command = host.coord()?;
+    command.arg("migrate-dir").arg(path).arg("--to").arg(to);
+    command.args(["--stop-cmd", "exit 99", "--start-cmd", "exit 98", "--yes"]);
+    let finished = run(&mut command)?.expect(REFUSED)?;
+    finished.says(&[culprit.to_str().context("a path that is text")?])
 }
 
 #[test]
@@ -74,6 +82,33 @@ fn ends_within_each_other_or_the_same() -> Result<()> {
         expect_refused(&mut host, &path, &to, &named).with_context(|| to.display().to_string())?;
     }
     Ok(())
+}
+
+/// A copy into its own source, or one that removes it: no path says so.
+#[test]
+fn ends_that_are_one_tree_through_a_mount() -> Result<()> {
+    require!(skip::root());
+    let mut host = Host::start()?;
+    let path = host.path.clone();
+    let writer = host.service.running()?;
+    fs::create_dir(host.old.join("part"))?;
+    let at = |name: &str| host.scratch.dir(name);
+    let alias = Mount::bind(&host.old, &at("alias")?)?;
+    let part = Mount::bind(&host.old.join("part"), &at("in part")?)?;
+    let around = Mount::bind(host.scratch.path(), &at("around")?)?;
+    let ends = [
+        alias.path().to_owned(),
+        alias.path().join("new"),
+        part.path().to_owned(),
+        part.path().join("new"),
+        around.path().to_owned(),
+    ];
+    for to in ends {
+        refuse(&host, &path, &to, &host.old).with_context(|| to.display().to_string())?;
+    }
+    ensure!(!host.old.join("new").exists(), "it was made");
+    ensure!(!host.old.join("part/new").exists(), "it was made");
+    host.expect_untouched(writer)
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! migration? Reads only.
 
 mod mounts;
+mod places;
 mod refusal;
 
 pub use refusal::Refusal;
@@ -139,6 +140,8 @@ pub fn check(volumes: &Volumes, options: &Options, state: &Path) -> Result<(), R
         path: PathBuf::from("/proc/self/mountinfo"),
         source,
     })?;
+    let mounts = livmig_proto::mounts::parse(&mounts);
+    places::check_apart(volumes, state, &mounts)?;
     let inside = mounts_below(&mounts, source);
     let consent = &options.leave_out;
     if !inside.is_empty() && !consent.contains(&Reason::Mount) {

@@ -59,6 +59,33 @@ pub enum Refusal {
         /// The outer directory.
         above: PathBuf,
     },
+    /// Both ends are one tree, or one lies in the other, as their paths do not say.
+    #[error("{how}: {} and {} ({why})", .one.display(), .other.display())]
+    Alias {
+        /// How they lie to each other.
+        how: String,
+        /// The source.
+        one: PathBuf,
+        /// The destination.
+        other: PathBuf,
+        /// What each is.
+        why: String,
+    },
+    /// livmig's own state lies in one of them, as its path does not say.
+    #[error(
+        "livmig's state folder {} lies inside the {end} {} by another name ({why})",
+        .state.display(), .path.display()
+    )]
+    StateAlias {
+        /// Which end.
+        end: &'static str,
+        /// The state folder.
+        state: PathBuf,
+        /// The end.
+        path: PathBuf,
+        /// What each is.
+        why: String,
+    },
     /// The destination holds something.
     #[error("The destination {} is not empty: it holds {example:?}", .path.display())]
     NotEmpty {
@@ -133,7 +160,7 @@ impl Refusal {
                 format!("ls -ld {}", shell(path))
             }
             Self::NoParent(path) => format!("mkdir -p {}", shell(path)),
-            Self::Same(_) | Self::Nested { .. } => {
+            Self::Same(_) | Self::Nested { .. } | Self::Alias { .. } => {
                 "choose a directory elsewhere with --to".to_owned()
             }
             Self::NotEmpty { .. } => {
@@ -152,7 +179,7 @@ impl Refusal {
                     names.join(",")
                 )
             }
-            Self::StateInside { .. } => {
+            Self::StateInside { .. } | Self::StateAlias { .. } => {
                 "set XDG_STATE_HOME to a folder outside both directories".to_owned()
             }
             Self::NotAllowed { .. } | Self::Io { .. } => {
