@@ -88,7 +88,7 @@ fn ends_within_each_other_or_the_same() -> Result<()> {
 #[test]
 fn ends_that_are_one_tree_through_a_mount() -> Result<()> {
     require!(skip::root());
-    let mut host = Host::start()?;
+    let host = Host::start()?;
     let path = host.path.clone();
     let writer = host.service.running()?;
     fs::create_dir(host.old.join("part"))?;
