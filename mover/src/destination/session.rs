@@ -105,11 +105,12 @@ async fn accept(
         return Err(fault);
     }
     let mut before = sessions.turn.lock().await;
-    match destination.accept(&begin) {
+    let accepted = destination.lock().and_then(|()| destination.accept(&begin));
+    match accepted {
         Ok(ready) => {
             let leaves = may_leave_read_back(&begin, &ready, before.leaves);
             let session = Session {
-                destination,
+                destination: Arc::clone(&destination),
                 connection,
                 level: begin.verify,
                 tag_key: begin.tag_key,
@@ -117,10 +118,12 @@ async fn accept(
             };
             let _ = messages::write_json(&mut send, &ToSource::Ready(ready)).await;
             let reading = session.run(send, receive, before.reading.take()).await;
+            destination.unlock();
             *before = Before { leaves, reading };
             Ok(())
         }
         Err(fault) => {
+            destination.unlock();
             refuse(fault.clone(), send, receive).await;
             Err(fault)
         }
@@ -326,6 +329,8 @@ impl Session {
                         fatal: false,
                     });
                 }
+                // Nothing more is written, and what follows may be the workload's start.
+                self.destination.unlock();
                 let _ = answers.send(ToSource::Settled(outcome.settled));
             }
             Ok(Err(fault)) => {

@@ -31,7 +31,7 @@ use crate::{
     catalog::{log::Key, store::Store},
     fault,
     fs::{
-        attributes,
+        attributes, claim,
         stat::Stat,
         volume::{self, Volume},
         xattr::View,
@@ -222,6 +222,22 @@ impl Destination {
             );
         }
         Ok(())
+    }
+
+    /// Takes the root directory's lock for a pass.
+    pub(super) fn lock(&self) -> Result<(), Fault> {
+        claim::lock_root(self.volume.root()).map_err(|taken| {
+            fault::plain(
+                Side::Destination,
+                FaultCode::Busy,
+                format!("destination: {taken} the root directory; end it, then go on"),
+            )
+        })
+    }
+
+    /// Gives the root directory's lock back.
+    pub(super) fn unlock(&self) {
+        claim::unlock_root(self.volume.root());
     }
 
     /// Accepts a pass, or says why not. From here on the tree is this migration's.

@@ -85,10 +85,10 @@ impl Claim {
                 }
             }
         }
-        // Whoever cannot see those files sees this, in another container or as another user. What
-        // is written is no workload's, so none wants this lock.
-        if usage == Use::Writing && lock(root, usage) == Err(Errno::WOULDBLOCK) {
-            return Err(Taken::Somebody);
+        // Whoever cannot see those files sees this, in another container or as another user.
+        if usage == Use::Writing {
+            lock_root(root)?;
+            unlock_root(root);
         }
         let (end, ended) = mpsc::channel();
         let remover = std::thread::Builder::new()
@@ -99,6 +99,22 @@ impl Claim {
             remover: remover.ok(),
         })
     }
+}
+
+/// Locks the root directory of a volume while it is written, for those who cannot see the files of
+/// [`Claim`]. No workload runs on it then; one that is started on it wants this lock, so it is not
+/// held longer than that.
+pub fn lock_root(root: BorrowedFd<'_>) -> Result<(), Taken> {
+    match lock(root, Use::Writing) {
+        Err(Errno::WOULDBLOCK) => Err(Taken::Somebody),
+        // Where directories cannot be locked, nobody does.
+        _ => Ok(()),
+    }
+}
+
+/// Undoes [`lock_root`].
+pub fn unlock_root(root: BorrowedFd<'_>) {
+    let _ = rustix::fs::flock(root, FlockOperation::NonBlockingUnlock);
 }
 
 impl Drop for Claim {
@@ -339,7 +355,11 @@ mod tests {
         assert_eq!(refused, Taken::Somebody);
         drop(workload);
         let claim = Claim::take(root.as_fd(), Use::Writing).unwrap();
+        lock(open(), Use::Writing).unwrap();
+        lock_root(root.as_fd()).unwrap();
         assert_eq!(lock(open(), Use::Reading), Err(Errno::WOULDBLOCK));
+        unlock_root(root.as_fd());
+        lock(open(), Use::Writing).unwrap();
         drop(claim);
     }
 }

@@ -5,7 +5,9 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 use livmig_tests::{
     journal::{Journals, is_intent},
+    require,
     run::{LIMIT, Running, run},
+    skip,
 };
 use serde_json::Value;
 
@@ -183,5 +185,21 @@ fn a_finished_migration_is_not_rolled_back() -> Result<()> {
     let name = host.migration()?;
     let finished = run(host.coord()?.args(["rollback", &name]))?;
     assert_ne!(finished.status.code(), Some(0));
+    host.expect_running_on(&host.new)
+}
+
+/// Data bases lock the directory that they work in, with the movers still there when they start.
+#[test]
+fn a_workload_that_locks_its_directory_starts_on_the_destination() -> Result<()> {
+    require!(skip::program("flock"));
+    let host = Host::start()?;
+    let locks = format!(
+        "flock --nonblock --exclusive '{}/.' true",
+        host.path.display()
+    );
+    let start = format!("{locks} && {}", host.service_command("start"));
+    let mut command = host.migrate_dir_with(&host.service_command("stop"), &start)?;
+    let finished = run(&mut command)?.expect(0)?;
+    expect_completed(&finished.json()?)?;
     host.expect_running_on(&host.new)
 }
