@@ -200,14 +200,14 @@ fn two_directories_of_one_overlay_are_apart() {
          23 22 0:20 / /run rw - tmpfs tmpfs rw\n\
          24 23 7:0 / /run/ro ro - squashfs /dev/loop0 ro\n",
     );
-    assert_eq!(host.meet("/home", "/backup"), None);
-    assert_eq!(host.meet("/home", "/run/backup"), None);
-    assert!(host.meet("/home", "/run/rw/up/home").is_some());
+    assert_eq!(host.meet("/people", "/backup"), None);
+    assert_eq!(host.meet("/people", "/run/backup"), None);
+    assert!(host.meet("/people", "/run/rw/up/people").is_some());
     // What is kept beside is in neither.
-    assert!(host.of("/tmp/state").lies_in(&host.of("/home")).is_none());
+    assert!(host.of("/tmp/state").lies_in(&host.of("/people")).is_none());
     assert!(
-        host.of("/home/state")
-            .lies_in(&host.of("/run/rw/up/home"))
+        host.of("/people/state")
+            .lies_in(&host.of("/run/rw/up/people"))
             .is_some()
     );
 }
