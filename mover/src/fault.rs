@@ -2,7 +2,7 @@
 
 use livmig_proto::{
     control::{Fault, FaultCode, Side},
-    limits::DIRECTORY_ENTRIES_MAX,
+    limits::{DIRECTORY_ENTRIES_MAX, XATTR_TOTAL_MAX},
     name::{RelPath, escape},
 };
 use rustix::io::Errno;
@@ -13,6 +13,7 @@ use crate::{
         remove::{Resistance, Resisting},
         rights,
         stat::Stat,
+        xattr::ReadError,
     },
 };
 
@@ -48,6 +49,27 @@ pub fn resisting(path: &RelPath, what: &str, entry: &Resisting) -> Fault {
         fault.path = Some(escape(&path));
     }
     fault
+}
+
+/// The attributes of what is at `path` could not be read.
+pub fn unread_attributes(side: Side, path: &RelPath, error: ReadError) -> Fault {
+    let unsupported = |message| named(side, FaultCode::Unsupported, path, message);
+    match error {
+        ReadError::List(Errno::TOOBIG) => unsupported(format!(
+            "{side}: the names of the entry's extended attributes take more than 64 KiB together, \
+             and the kernel lists no more; remove some of them"
+        )),
+        ReadError::List(errno) => at(side, path, "list the extended attributes", errno),
+        ReadError::Value(name, errno) => {
+            let what = format!("read the extended attribute {}", shown(&name));
+            at(side, path, &what, errno)
+        }
+        ReadError::TooMuch => unsupported(format!(
+            "{side}: the entry's extended attributes take more than {} MiB together, which is more \
+             than livmig carries of one entry; remove some of them",
+            XATTR_TOTAL_MAX >> 20
+        )),
+    }
 }
 
 /// The modification time of what is at `path`, which is `stat`, is none, if that is so.

@@ -1,9 +1,9 @@
 //! Applies the ops of one lane, in order.
 
-use std::{
-    os::fd::{AsFd as _, OwnedFd},
-    sync::atomic::Ordering,
-};
+mod link;
+mod short;
+
+use std::{os::fd::OwnedFd, sync::atomic::Ordering};
 
 use livmig_proto::{
     control::{Fault, FaultCode, Side},
@@ -13,19 +13,18 @@ use livmig_proto::{
     name::{Name, RelPath},
     tree::Digest,
 };
-use rustix::{fs::AtFlags, io::Errno};
+use rustix::io::Errno;
 
 use super::{
     current::Current,
     file::{self, Writing},
     make, metadata,
-    room::{self, Left, Room},
+    room::{self, Room},
     state::Destination,
-    touched::{Content, Touch, Written, key_of},
+    touched::{Content, Written, key_of},
     unshare::{self, Unshared},
 };
 use crate::{
-    advice::{self, Doing},
     fault,
     fs::{
         remove, rights,
@@ -176,53 +175,6 @@ impl<'a> Applier<'a> {
     fn directory(&self) -> RelPath {
         let current = self.current.as_ref();
         current.map_or(RelPath::ROOT, |current| current.path.clone())
-    }
-
-    /// What `fault`, that something did not fit, is told as; `made` is tried and new.
-    fn without_room(&mut self, mut fault: Fault, made: Tried) -> Fault {
-        let volume = &self.destination.volume;
-        let left = volume.available().ok();
-        let left = left.map(|(bytes, inodes)| Left { bytes, inodes });
-        let directory = self.current.as_ref();
-        let size = directory.and_then(|current| Stat::of_fd(&current.dir).ok());
-        if let (Some(left), Some(size), Tried::New) = (left, size, made)
-            && room::is_index_full(&volume.filesystem(), left, size.identity.size)
-        {
-            return room::index_full(fault);
-        }
-        self.room.ran_out();
-        if let Some(left) = left.filter(|_| fault.advice.as_deref() != Some(advice::QUOTA)) {
-            room::tell(left, &mut fault);
-        }
-        fault
-    }
-
-    /// Right after room has run out, what would be made anew is not tried: each attempt would
-    /// have the file system look for room in vain, which takes it long.
-    fn refuse_new(&self, op: &Op) -> Result<(), Fault> {
-        let (Some(current), true) = (&self.current, self.room.is_out()) else {
-            return Ok(());
-        };
-        match room::made_by(op) {
-            Some(name) if Stat::of_entry(&current.dir, name).err() == Some(Errno::NOENT) => {
-                let path = current.path.child(name).unwrap_or_default();
-                Err(room::refused(&path))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// A file that could not be written still gives back what it will not need. Best effort: what
-    /// it holds now is unknown and will be asked for.
-    fn give_back(&mut self, op: &Op) {
-        match (op, &mut self.writing) {
-            (Op::Hole { offset, len }, Some(writing)) => writing.give_back(*offset, *len),
-            (Op::Close { size, .. }, Some(writing)) => {
-                writing.cut(*size);
-                self.writing = None;
-            }
-            _ => {}
-        }
     }
 
     /// Notes what was touched before there is too much of it: a frame may hold many small ops.
@@ -484,65 +436,6 @@ impl<'a> Applier<'a> {
             }
         }
         result
-    }
-
-    fn link(
-        &mut self,
-        name: &Name,
-        path: &RelPath,
-        parent: &RelPath,
-        target_name: &Name,
-    ) -> Result<(), Fault> {
-        let Some(current) = &self.current else {
-            return Err(out_of_order());
-        };
-        let failed = |what: &str, errno| fault::at(Side::Destination, path, what, errno);
-        let target_dir = self
-            .ways
-            .1
-            .open(self.destination.volume.root(), parent)
-            .map_err(|errno| failed("open the directory of the link's target", errno))?;
-        let stat = match Stat::of_entry(&target_dir, target_name) {
-            // It is missing because there was no room for it.
-            Err(Errno::NOENT) if self.room.has_run_out() => return Err(room::refused(path)),
-            looked => looked.map_err(|errno| failed("look at the link's target", errno))?,
-        };
-        if stat.kind == Kind::Directory {
-            return Err(failed("link to a directory", Errno::PERM));
-        }
-        if let Ok(there) = Stat::of_entry(&current.dir, name)
-            && there.identity.ino == stat.identity.ino
-        {
-            return Ok(());
-        }
-        remove::remove(&current.dir, name).map_err(|resistance| {
-            fault::resistance(path, "remove what the link replaces", &resistance)
-        })?;
-        // An entry that had one link has more now, and another directory may hold it.
-        let touch = || {
-            if *parent == current.path {
-                return Ok(());
-            }
-            let touched = &self.destination.touched;
-            touched
-                .push(parent, &Touch::default())
-                .map_err(Destination::state_fault)
-        };
-        touch()?;
-        // Without AT_SYMLINK_FOLLOW a link to a symbolic link is to the link itself.
-        rustix::fs::linkat(
-            target_dir.as_fd(),
-            target_name.as_os_str(),
-            current.dir.as_fd(),
-            name.as_os_str(),
-            AtFlags::empty(),
-        )
-        .map_err(|errno| {
-            let what = "make the hard link";
-            fault::doing(Side::Destination, path, what, errno, Doing::Linking)
-        })?;
-        // Whoever surveys early may have taken up the first note before there was the link.
-        touch()
     }
 }
 

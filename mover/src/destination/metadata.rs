@@ -210,7 +210,7 @@ fn attributes(
 ) -> Result<(), Fault> {
     let fd = fd.as_fd();
     let present = xattr::read(fd, is_path, view)
-        .map_err(|error| error.fault(Side::Destination, path))?
+        .map_err(|error| fault::unread_attributes(Side::Destination, path, error))?
         .carried;
     xattr::write(fd, is_path, &present, &meta.xattrs).map_err(|failure| {
         let WriteError { what, name, errno } = failure;
@@ -285,8 +285,8 @@ pub fn read(
     is_path: bool,
     view: View,
 ) -> Result<Meta, Fault> {
-    let attributes =
-        xattr::read(fd, is_path, view).map_err(|error| error.fault(Side::Destination, path))?;
+    let attributes = xattr::read(fd, is_path, view)
+        .map_err(|error| fault::unread_attributes(Side::Destination, path, error))?;
     Ok(tellable(meta_of(stat, attributes.carried)))
 }
 

@@ -1,6 +1,8 @@
 //! Surveys a directory: reads back what was written, compares it with what was claimed, and
 //! stores what is now proven.
 
+mod content;
+
 use std::{
     os::fd::{AsFd as _, OwnedFd},
     sync::atomic::Ordering,
@@ -18,9 +20,8 @@ use rustix::io::Errno;
 use super::{
     links::Proven,
     metadata,
-    ranges::WrittenFile,
     state::Destination,
-    touched::{ByName, Content, Range, Touch, Written},
+    touched::{ByName, Touch, Written},
 };
 use crate::{
     catalog::{
@@ -35,7 +36,7 @@ use crate::{
         stat::{Kind, Stat},
         way::Way,
     },
-    hash::{self, Hashed, Options},
+    hash::Hashed,
 };
 
 /// What a directory was found to hold.
@@ -362,101 +363,6 @@ impl<'a> Surveyor<'a> {
         Ok(Entry { name, seen, kept })
     }
 
-    /// What a file holds, read back as far as it was written.
-    fn content(
-        &mut self,
-        fd: &OwnedFd,
-        path: &RelPath,
-        stat: &Stat,
-        known: Option<Hashed>,
-        writes: &[&Written],
-        direct: impl FnOnce() -> Option<OwnedFd>,
-    ) -> Result<Hashed, Fault> {
-        let contents: Vec<&Content> = writes
-            .iter()
-            .map(|write| &write.content)
-            .filter(|c| **c != Content::None)
-            .collect();
-        match (contents.as_slice(), known) {
-            ([Content::Whole { size, root } | Content::Ranges { size, root, .. }], _)
-                if self.level == VerifyLevel::Wire =>
-            {
-                Ok(Hashed {
-                    size: *size,
-                    root: *root,
-                })
-            }
-            // Nothing but metadata was written since the content was proven.
-            ([], Some(known)) if !writes.is_empty() && known.size == stat.identity.size => {
-                Ok(known)
-            }
-            (
-                [
-                    Content::Ranges {
-                        size,
-                        root,
-                        base,
-                        ranges,
-                    },
-                ],
-                Some(known),
-            ) if *base == known.root && *size == stat.identity.size && is_minor(ranges, *size) => {
-                // Once for the whole file: pages are dropped only together with the larger folio
-                // that they lie in.
-                self.drop_cache(fd, *size);
-                let volume = &self.destination.volume;
-                let file = WrittenFile {
-                    fd: fd.as_fd(),
-                    direct: volume.has_direct_reads().then(direct).flatten(),
-                    size: *size,
-                    true_holes: volume.has_true_holes(),
-                };
-                let held = file.holds(ranges).map_err(|errno| {
-                    fault::at(Side::Destination, path, "read the file back", errno)
-                })?;
-                if !held {
-                    self.mismatch(path, "content");
-                }
-                Ok(Hashed {
-                    size: *size,
-                    root: *root,
-                })
-            }
-            _ => self.whole(fd, path, stat, direct),
-        }
-    }
-
-    fn whole(
-        &mut self,
-        fd: &OwnedFd,
-        path: &RelPath,
-        stat: &Stat,
-        direct: impl FnOnce() -> Option<OwnedFd>,
-    ) -> Result<Hashed, Fault> {
-        let failed = |errno| fault::at(Side::Destination, path, "read the file back", errno);
-        // What takes all of its space is not asked for holes.
-        let holes = self.destination.volume.has_true_holes() && stat.may_have_holes();
-        let options = Options::new(stat.identity.size, holes);
-        // Also before a direct read, which a file system may answer from its cache all the same.
-        self.drop_cache(fd, stat.identity.size);
-        if self.level != VerifyLevel::Wire && self.destination.volume.has_direct_reads() {
-            match hash::sum_directly(options, direct) {
-                // Whoever answers so reads only through the cache.
-                None | Some(Err(Errno::INVAL)) => {}
-                Some(hashed) => return hashed.map_err(failed),
-            }
-        }
-        hash::sum(fd, options, &mut self.buffer).map_err(failed)
-    }
-
-    fn drop_cache(&mut self, fd: &OwnedFd, size: u64) {
-        if self.level == VerifyLevel::Wire || size == 0 {
-            return;
-        }
-        let in_memory = self.destination.volume.is_in_memory();
-        self.on_device &= !in_memory && file::drop_cache(fd);
-    }
-
     /// What was found counts from here on, and so does where it was read from.
     fn put(&mut self, segment: &Segment) -> Result<(), Fault> {
         self.admit();
@@ -504,16 +410,6 @@ fn is_where_it_was(old: &Entry, listed: &Listed) -> bool {
         }
         _ => false,
     }
-}
-
-/// Whether reading ranges back is cheaper than reading the file.
-fn is_minor(ranges: &[Range], size: u64) -> bool {
-    let data: u64 = ranges
-        .iter()
-        .filter(|r| r.digest.is_some())
-        .map(|r| r.len)
-        .sum();
-    data <= size / 2
 }
 
 /// The digest of a file's metadata and content, for those who read a file outside a survey.

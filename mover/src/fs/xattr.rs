@@ -5,14 +5,11 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 
 use livmig_proto::{
     attributes::{Carry, Treatment, is_plain_nfs4_acl, rank},
-    control::{Fault, FaultCode, Reason, Side},
+    control::Reason,
     entry::Xattr,
     limits::{XATTR_NAME_MAX, XATTR_TOTAL_MAX, XATTR_VALUE_MAX},
-    name::RelPath,
 };
 use rustix::{fs::XattrFlags, io::Errno};
-
-use crate::fault;
 
 /// What was read of an entry's attributes.
 #[derive(Debug, Default)]
@@ -41,29 +38,6 @@ pub enum ReadError {
     Value(Vec<u8>, Errno),
     /// They are more than one entry may have.
     TooMuch,
-}
-
-impl ReadError {
-    /// As a fault of `side` at `path`.
-    pub fn fault(self, side: Side, path: &RelPath) -> Fault {
-        let unsupported = |message| fault::named(side, FaultCode::Unsupported, path, message);
-        match self {
-            Self::List(Errno::TOOBIG) => unsupported(format!(
-                "{side}: the names of the entry's extended attributes take more than 64 KiB together, \
-                 and the kernel lists no more; remove some of them"
-            )),
-            Self::List(errno) => fault::at(side, path, "list the extended attributes", errno),
-            Self::Value(name, errno) => {
-                let what = format!("read the extended attribute {}", fault::shown(&name));
-                fault::at(side, path, &what, errno)
-            }
-            Self::TooMuch => unsupported(format!(
-                "{side}: the entry's extended attributes take more than {} MiB together, which is more \
-                 than livmig carries of one entry; remove some of them",
-                XATTR_TOTAL_MAX >> 20
-            )),
-        }
-    }
 }
 
 /// How the attributes of an entry are reached.

@@ -12,11 +12,12 @@ use rustix::io::Errno;
 
 use super::{
     apart::Standing,
+    join::Look,
     queue::{Baseline, Job},
     read::{self, Attempt},
     room::{self, Need},
     shared::{Counts, lock},
-    visit::{Look, Looked, Visit, Visitor},
+    visit::{Looked, Visit, Visitor},
 };
 use crate::{
     catalog::segment::{Entry, Kept},

@@ -10,10 +10,11 @@ use livmig_proto::{
 
 use super::{
     content::{Before, Sink},
+    join::Look,
     read::{self, Attempt, OpenFile},
     shared::Counts,
     sight,
-    visit::{Look, Looked, Scope, Visit, Visitor},
+    visit::{Looked, Scope, Visit, Visitor},
 };
 use crate::{
     catalog::{

@@ -16,6 +16,7 @@ pub mod delta;
 pub mod entry;
 pub mod file;
 pub mod head;
+pub mod join;
 pub mod lane;
 mod large;
 pub mod links;

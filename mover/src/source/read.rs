@@ -144,7 +144,7 @@ pub fn attributes(
     is_path: bool,
 ) -> Result<(Vec<Xattr>, Reasons), Fault> {
     let attributes = xattr::read(fd, is_path, View::Source(shared.carry))
-        .map_err(|error| error.fault(Side::Source, path))?;
+        .map_err(|error| fault::unread_attributes(Side::Source, path, error))?;
     for (reason, name) in &attributes.left {
         shared.counts.leave(path, *reason, fault::shown(name));
     }

@@ -20,11 +20,12 @@ use crate::{
     fs::stat::{Kind, Stat},
     source::{
         file::Transfer,
+        join::Look,
         listing,
         read::{self, Attempt, OpenFile, Special},
         room::{self, Need},
         shared::{Counts, Shared},
-        visit::{Look, Scope},
+        visit::Scope,
     },
 };
 
