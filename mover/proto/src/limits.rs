@@ -66,3 +66,7 @@ pub const FILE_SIZE_MAX: u64 = i64::MAX as u64;
 
 /// Faults and skipped entries that one report lists by name; more are only counted.
 pub const LISTED_MAX: usize = 100;
+
+/// Bytes of text that the list of one reason, or of faults, takes at most: a report is one control
+/// message ([`CONTROL_MESSAGE_MAX`]), and paths may be long.
+pub const LISTED_BYTES_MAX: usize = 128 << 10;

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::LISTED_MAX;
+use crate::limits::{LISTED_BYTES_MAX, LISTED_MAX};
 
 /// Why something is not carried. The names are stable: people consent by them.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -233,7 +233,7 @@ pub struct LeftOut {
     pub reason: Reason,
     /// Entries, all of them.
     pub total: u64,
-    /// Some of them, at most [`LISTED_MAX`].
+    /// Some of them, at most [`LISTED_MAX`] and [`LISTED_BYTES_MAX`] of text.
     pub listed: Vec<LeftEntry>,
 }
 
@@ -246,6 +246,13 @@ pub struct LeftEntry {
     /// What of it, as far as the reason does not say it: an attribute's name, a flag.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
+}
+
+impl LeftEntry {
+    /// Bytes of text.
+    fn len(&self) -> usize {
+        self.path.len() + self.detail.len()
+    }
 }
 
 impl LeftOut {
@@ -261,8 +268,10 @@ impl LeftOut {
     /// One more.
     pub fn add(&mut self, path: String, detail: String) {
         self.total += 1;
-        if self.listed.len() < LISTED_MAX {
-            self.listed.push(LeftEntry { path, detail });
+        let held: usize = self.listed.iter().map(LeftEntry::len).sum();
+        let entry = LeftEntry { path, detail };
+        if self.listed.len() < LISTED_MAX && held + entry.len() <= LISTED_BYTES_MAX {
+            self.listed.push(entry);
         }
     }
 }
@@ -322,5 +331,10 @@ mod tests {
             left.add(format!("f{id}"), "immutable".to_owned());
         }
         assert_eq!((left.total, left.listed.len()), (500, LISTED_MAX));
+        let mut left = LeftOut::new(Reason::Flags);
+        for _ in 0..100 {
+            left.add("deep/".repeat(10_000), String::new());
+        }
+        assert_eq!((left.total, left.listed.len()), (100, 2));
     }
 }

@@ -71,6 +71,7 @@ pub fn finish(visitor: &mut Visitor<'_>, mut table: LinkTable) -> Result<LinkSum
             }
             Grouped::Apart => {}
             Grouped::Doubtful => {
+                work.name_missing(group);
                 for path in &group.paths {
                     work.doubt(path);
                 }

@@ -265,6 +265,27 @@ impl<'w, 'a> Work<'w, 'a> {
         Ok(())
     }
 
+    /// What the names of `group` share could not be sent, which the fault of one of them says; of the
+    /// others that are missing for it each is named too.
+    pub(super) fn name_missing(&self, group: &Match) {
+        let shared = self.visitor.shared;
+        if shared.link.acks().is_short() {
+            return;
+        }
+        let said = group.present.first().or(group.paths.first());
+        for path in group.paths.iter().filter(|path| Some(*path) != said) {
+            if group.present.binary_search(path).is_err() {
+                self.visitor.note(fault::named(
+                    Side::Source,
+                    FaultCode::Io,
+                    path,
+                    "source: another name of the same inode could not be read, so this one is not \
+                     carried either",
+                ));
+            }
+        }
+    }
+
     /// The directory of `path` is not as its segment says.
     pub(super) fn doubt(&mut self, path: &RelPath) {
         self.doubtful.extend(path.split().map(|(parent, _)| parent));
@@ -287,13 +308,20 @@ impl<'w, 'a> Work<'w, 'a> {
     pub(super) fn conclude(&mut self) -> Result<(), Fault> {
         let shared = self.visitor.shared;
         for (path, segment) in self.segments.drain() {
-            if !self.doubtful.remove(&path) {
+            if self.doubtful.remove(&path) {
+                self.visitor.lane.doubt_later(segment)?;
+            } else {
                 self.visitor.lane.commit_later(segment)?;
             }
         }
-        // What was begun and not committed stays in flight; so does what is only doubted.
+        // What is only doubted still needs its own metadata, as far as it was visited.
         for path in &self.doubtful {
-            shared.store.begin(path).map_err(Shared::state_fault)?;
+            match shared.store.get(path).map_err(Shared::state_fault)? {
+                Known::Segment(segment) => shared.store.doubt(&segment),
+                Known::InFlight if shared.store.doubts(path) => Ok(()),
+                Known::InFlight | Known::Nothing => shared.store.begin(path),
+            }
+            .map_err(Shared::state_fault)?;
         }
         self.visitor.lane.drain()?;
         // A mover that had to make such a directory writable leaves it so: its own metadata goes

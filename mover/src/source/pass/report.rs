@@ -4,7 +4,7 @@ use std::{sync::atomic::AtomicU64, time::Duration};
 
 use livmig_proto::{
     control::{Fault, FaultCode, PassKind, PassReport, PassRequest, PassSeconds, Side},
-    limits::LISTED_MAX,
+    limits::{LISTED_BYTES_MAX, LISTED_MAX},
 };
 
 use crate::{fault, source::shared::Counts};
@@ -66,7 +66,9 @@ pub(super) fn fill(report: &mut PassReport, counts: &Counts, threads: usize) {
 /// Adds a fault; its text only while there is room.
 pub(super) fn add_fault(report: &mut PassReport, fault: Fault) {
     report.faults_total += 1;
-    if report.faults.len() < LISTED_MAX {
+    let bytes = |fault: &Fault| fault.message.len() + fault.path.as_ref().map_or(0, String::len);
+    let held: usize = report.faults.iter().map(bytes).sum();
+    if report.faults.len() < LISTED_MAX && held + bytes(&fault) <= 4 * LISTED_BYTES_MAX {
         report.faults.push(fault);
     }
 }
