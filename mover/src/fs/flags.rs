@@ -13,6 +13,8 @@ pub enum Place {
     Project,
     /// With the inode (btrfs).
     Inode,
+    /// Wherever the file system below has them (overlay).
+    Below,
 }
 
 /// Flags that `statx` does not tell, and the project.
@@ -46,13 +48,14 @@ impl Flags {
         match place {
             Place::ProjectAndDirectories | Place::Project => Self::with_project(fd),
             Place::Inode => Self::default().or_inode(fd),
+            Place::Below => Self::with_project(fd).or_inode(fd),
         }
     }
 
     /// Of the directory behind `fd`, which is open for reading.
     pub fn of_directory(fd: BorrowedFd<'_>, place: Place) -> Self {
         match place {
-            Place::ProjectAndDirectories => Self::with_project(fd).or_inode(fd),
+            Place::ProjectAndDirectories | Place::Below => Self::with_project(fd).or_inode(fd),
             Place::Project => Self::with_project(fd),
             Place::Inode => Self::default().or_inode(fd),
         }

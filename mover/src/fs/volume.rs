@@ -150,6 +150,7 @@ impl Volume {
             EXT | F2FS => Some(Place::ProjectAndDirectories),
             XFS => Some(Place::Project),
             BTRFS => Some(Place::Inode),
+            OVERLAY => Some(Place::Below),
             _ => None,
         }
     }
@@ -206,6 +207,12 @@ impl Volume {
     /// lists once more, and so they are on what lies on top of one.
     pub fn has_plain_trusted(&self) -> bool {
         matches!(self.magic, EXT | BTRFS | TMPFS)
+    }
+
+    /// Whether a file that is said to be empty is. What programs make up as it is read often has no size
+    /// before.
+    pub fn tells_sizes(&self) -> bool {
+        self.proves_unchanged() || self.is_in_memory()
     }
 
     /// Whether there is no device: what is read back can come from memory alone.

@@ -22,7 +22,7 @@ use crate::{
         tags::{SMALL, TagsRef},
     },
     fault,
-    fs::{entry::meta_of, stat::Stat},
+    fs::{entry::meta_of, file, stat::Stat},
     hash::Hashed,
 };
 
@@ -119,6 +119,9 @@ impl Visitor<'_> {
     ) -> Result<(KeptFile, Seen), Fault> {
         let begun = std::time::Instant::now();
         let before = &transfer.open.before;
+        if before.identity.size == 0 && !self.shared.volume.tells_sizes() {
+            expect_empty(transfer)?;
+        }
         let large = before.identity.size > SMALL || before.may_have_holes();
         let Passed {
             hashed,
@@ -357,6 +360,22 @@ pub(super) enum Difference {
     None,
     Meta,
     Content,
+}
+
+/// Fails where a file that its file system says is empty has content: how much nobody can say.
+fn expect_empty(transfer: &Transfer<'_>) -> Result<(), Fault> {
+    let path = transfer.path;
+    match file::read_at(&transfer.open.fd, &mut [0; 1], 0) {
+        Ok(0) => Ok(()),
+        Ok(_) => Err(fault::named(
+            Side::Source,
+            FaultCode::Unsupported,
+            path,
+            "source: the file system says that the file is empty, and it has content; livmig \
+             carries what has a size",
+        )),
+        Err(errno) => Err(fault::at(Side::Source, path, "read the file", errno)),
+    }
 }
 
 /// What must be sent of a file, given what the destination has.

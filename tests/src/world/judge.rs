@@ -209,6 +209,11 @@ pub fn broken(differences: &[Difference], report: &Report) -> Vec<String> {
         if paths.iter().any(|path| fails(&report.faults.paths, path)) {
             continue;
         }
+        // A directory stays for the sake of what resists below it.
+        let resists = |named: &Vec<u8>| holds(&difference.path, named);
+        if difference.aspect == Aspect::Extra && report.faults.paths.iter().any(resists) {
+            continue;
+        }
         let reasons = report
             .left
             .iter()

@@ -427,6 +427,11 @@ impl<'g> Laid<'g> {
         Ok(tree)
     }
 
+    /// Whether nothing tells the mover for certain where a file of the source has holes.
+    pub fn hides_holes(&self) -> bool {
+        matches!(self.above, Above::Overlay(_) | Above::Odd(..))
+    }
+
     /// Whether nobody can know of `path`, because a listing may have missed it or something above
     /// it.
     pub fn may_be_missed(&self, path: &[u8]) -> bool {

@@ -157,7 +157,7 @@ impl Before {
         Ok(Self {
             kept: kept(laid)?,
             names: seen::paths(laid.destination())?,
-            below_points: below_points(laid)?,
+            below_points: below_points(laid, |_| true)?,
         })
     }
 
@@ -182,7 +182,11 @@ impl Before {
                 shown(&differences)
             );
         }
-        let differences = judge::differences(&self.below_points, &below_points(laid)?);
+        // With a directory above it a mount goes where that goes.
+        let stood = |point: &[u8]| had.contains(point);
+        let mut before = self.below_points.clone();
+        before.retain(|path, _| is_below_point(laid, path, stood));
+        let differences = judge::differences(&before, &below_points(laid, stood)?);
         ensure!(
             differences.is_empty(),
             "changed at the destination, where something is mounted in the source:\n{}",
@@ -196,14 +200,16 @@ fn kept(laid: &Laid<'_>) -> Result<Vec<Tree>> {
     laid.kept().iter().map(|dir| seen::tree(dir)).collect()
 }
 
-/// What the destination has where something is mounted in the source.
-fn below_points(laid: &Laid<'_>) -> Result<Tree> {
+/// What the destination has where something is mounted in the source, at the points that `stood`.
+fn below_points(laid: &Laid<'_>, stood: impl Fn(&[u8]) -> bool) -> Result<Tree> {
     let mut tree = seen::tree(laid.destination())?;
-    tree.retain(|path, _| {
-        let below = |point: &Vec<u8>| judge::holds(point, path) && point != path;
-        laid.points().iter().any(below)
-    });
+    tree.retain(|path, _| is_below_point(laid, path, &stood));
     Ok(tree)
+}
+
+fn is_below_point(laid: &Laid<'_>, path: &[u8], stood: impl Fn(&[u8]) -> bool) -> bool {
+    let mut points = laid.points().iter();
+    points.any(|point| stood(point) && judge::holds(point, path) && point != path)
 }
 
 /// A run while the source changes.
@@ -271,6 +277,7 @@ fn quiet(laid: &Laid<'_>, flags: &[&str]) -> Result<()> {
     before.expect_kept(laid, &source.keys().cloned().collect())?;
     let mut differences = judge::differences(&source, &seen::tree(laid.destination())?);
     differences.retain(|difference| !is_excused(laid, &difference.path, &source));
+    differences.retain(|difference| !(difference.aspect == Aspect::Holes && laid.hides_holes()));
     unbroken(&differences, &report)?;
     if report.exit == 1 && report.faults.total == 0 {
         consented(laid, flags, &report).context("with consent to all that was grave")?;
