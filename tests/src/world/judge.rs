@@ -202,7 +202,7 @@ pub fn broken(differences: &[Difference], report: &Report) -> Vec<String> {
     for left in &report.left {
         room.insert(&left.reason, unlisted(&left.named));
     }
-    let mut more_faults = unlisted(&report.faults);
+    let more_faults = unlisted(&report.faults) > 0;
     for difference in differences {
         let paths = difference.others.iter().chain([&difference.path]);
         let paths: Vec<&Vec<u8>> = paths.collect();
@@ -236,10 +236,9 @@ pub fn broken(differences: &[Difference], report: &Report) -> Vec<String> {
             *room.entry(&left.reason).or_default() -= 1;
             is_named = true;
         }
-        if !is_named && more_faults > 0 {
-            more_faults -= 1;
-            is_named = true;
-        }
+        // One fault may be of all that differs of an inode, whatever its names: more than are listed
+        // cannot be counted against what differs.
+        is_named |= more_faults;
         if !is_named {
             broken.push(format!("not named: {}", difference.shown));
         }

@@ -162,12 +162,14 @@ impl Before {
     }
 
     /// Fails if something changed that must not, given the names that the source had throughout.
-    fn expect_kept(&self, laid: &Laid<'_>, had: &BTreeSet<Vec<u8>>) -> Result<()> {
+    /// What could not be put in a name's place after what was there had to go is named.
+    fn expect_kept(&self, laid: &Laid<'_>, had: &BTreeSet<Vec<u8>>, report: &Report) -> Result<()> {
         let there: BTreeSet<Vec<u8>> = seen::paths(laid.destination())?.into_iter().collect();
         let removed: Vec<String> = self
             .names
             .iter()
             .filter(|name| had.contains(*name) && !there.contains(*name))
+            .filter(|name| !report.faults.paths.contains(name))
             .map(|name| name.escape_ascii().to_string())
             .collect();
         ensure!(
@@ -240,7 +242,7 @@ fn live(laid: &Laid<'_>, flags: &[&str], changes: u32, rng: &mut Rng) -> Result<
     let had = throughout(&names, &after, &moved);
     (|| {
         let report = told(&finished?)?;
-        before.expect_kept(laid, &had)?;
+        before.expect_kept(laid, &had, &report)?;
         let there: BTreeSet<Vec<u8>> = seen::paths(laid.destination())?.into_iter().collect();
         let missing: Vec<Difference> = had
             .iter()
@@ -274,7 +276,7 @@ fn quiet(laid: &Laid<'_>, flags: &[&str]) -> Result<()> {
     let report = told(&sync(laid, flags)?)?;
     let after = laid.truth()?;
     ensure!(source == after, "the source was changed");
-    before.expect_kept(laid, &source.keys().cloned().collect())?;
+    before.expect_kept(laid, &source.keys().cloned().collect(), &report)?;
     let mut differences = judge::differences(&source, &seen::tree(laid.destination())?);
     differences.retain(|difference| !is_excused(laid, &difference.path, &source));
     differences.retain(|difference| !(difference.aspect == Aspect::Holes && laid.hides_holes()));

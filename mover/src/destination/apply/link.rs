@@ -45,6 +45,10 @@ impl Applier<'_> {
         if stat.kind == Kind::Directory {
             return Err(failed("link to a directory", Errno::PERM));
         }
+        // Before what the link replaces is gone: nothing can be linked to what is mounted.
+        if self.destination.volume.is_mount(&stat) {
+            return Err(failed("link to what is mounted there", Errno::XDEV));
+        }
         if let Ok(there) = Stat::of_entry(&current.dir, name)
             && there.identity.ino == stat.identity.ino
         {
