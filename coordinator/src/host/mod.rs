@@ -2,6 +2,7 @@
 //! commands that stop and start it.
 
 pub mod failure;
+mod held;
 pub mod link;
 pub mod load;
 pub mod movers;

@@ -15,6 +15,7 @@ use std::{
 
 use rustix::fs::OFlags;
 
+use super::held;
 use crate::process::is_gone;
 
 /// One process that holds the volume, by one of its files.
@@ -109,14 +110,12 @@ fn look_into(pid: u32, root: &Path) -> io::Result<Option<(Hold, PathBuf)>> {
     let process = PathBuf::from(format!("/proc/{pid}"));
     for entry in fs::read_dir(process.join("fd"))? {
         let number = entry?.file_name();
-        let path = match fs::read_link(process.join("fd").join(&number)) {
-            Ok(path) => path,
+        let path = match held::below(&process.join("fd").join(&number), root) {
+            Ok(Some(path)) => path,
+            Ok(None) => continue,
             Err(error) if is_gone(&error) => continue,
             Err(error) => return Err(error),
         };
-        if !is_below(&path, root) {
-            continue;
-        }
         let facts = match fs::read_to_string(process.join("fdinfo").join(&number)) {
             Ok(facts) => facts,
             Err(error) if is_gone(&error) => continue,
@@ -135,9 +134,9 @@ fn look_into(pid: u32, root: &Path) -> io::Result<Option<(Hold, PathBuf)>> {
         }
     }
     for (name, how) in [("cwd", Hold::Cwd), ("root", Hold::Root)] {
-        match fs::read_link(process.join(name)) {
-            Ok(path) if is_below(&path, root) => return Ok(Some((how, path))),
-            Ok(_) => {}
+        match held::below(&process.join(name), root) {
+            Ok(Some(path)) => return Ok(Some((how, path))),
+            Ok(None) => {}
             Err(error) if is_gone(&error) => {}
             Err(error) => return Err(error),
         }
