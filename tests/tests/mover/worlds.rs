@@ -275,7 +275,12 @@ fn quiet(laid: &Laid<'_>, flags: &[&str]) -> Result<()> {
     let source = laid.truth()?;
     let report = told(&sync(laid, flags)?)?;
     let after = laid.truth()?;
-    ensure!(source == after, "the source was changed");
+    let changed = judge::differences(&source, &after);
+    ensure!(
+        changed.is_empty(),
+        "the source was changed:\n{}",
+        shown(&changed)
+    );
     before.expect_kept(laid, &source.keys().cloned().collect(), &report)?;
     let mut differences = judge::differences(&source, &seen::tree(laid.destination())?);
     differences.retain(|difference| !is_excused(laid, &difference.path, &source));
