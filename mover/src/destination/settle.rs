@@ -204,7 +204,7 @@ impl Destination {
         if !self.complete.load(Ordering::SeqCst) {
             let unknown = self.unknown_directories(&mut found)?;
             jobs.extend(unknown.into_iter().map(Job::Unknown));
-        } else if !self.catalog.knows(&RelPath::ROOT) {
+        } else if jobs.is_empty() && !self.catalog.knows(&RelPath::ROOT) {
             // Empty from the beginning, and nothing was sent.
             jobs.push(Job::Unknown(RelPath::ROOT));
         }
