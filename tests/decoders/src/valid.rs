@@ -40,8 +40,8 @@ pub(crate) fn encodings(name: &str) -> Vec<Vec<u8>> {
         ]),
         "session" => messages(&[
             r#"{"type":"settle"}"#,
-            r#"{"type":"list","path":"6162"}"#,
-            r#"{"type":"sums","path":"","name":"61","block":4096,"every":3}"#,
+            r#"{"type":"list","path":{"from":0,"up":1,"below":"6162"}}"#,
+            r#"{"type":"sums","path":{"from":255,"up":0,"below":""},"name":"61","block":4096,"every":3}"#,
             r#"{"type":"ready","instance":"000102030405060708090a0b0c0d0e0f","empty":true}"#,
             r#"{"type":"applied","lane":1,"up_to":7}"#,
         ]),
