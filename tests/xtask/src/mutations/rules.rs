@@ -82,13 +82,13 @@ pub(super) const RULES: &[Mutation] = &[
     },
     Mutation {
         name: "gone: a listing may miss a name, so it is looked for",
-        file: "mover/src/source/visit.rs",
+        file: "mover/src/source/join.rs",
         text: "if Stat::of_entry(&visit.dir, &before.name).err() == Some(Errno::NOENT) {",
         without: "if true {",
     },
     Mutation {
         name: "gone: a name that is listed and not found is looked for in a later listing",
-        file: "mover/src/source/visit.rs",
+        file: "mover/src/source/join.rs",
         text: "if names.binary_search(&name).is_ok() {",
         without: "if false {",
     },
