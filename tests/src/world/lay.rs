@@ -432,8 +432,7 @@ impl<'g> Laid<'g> {
         matches!(self.above, Above::Overlay(_) | Above::Odd(..))
     }
 
-    /// Whether nobody can know of `path`, because a listing may have missed it or something above
-    /// it.
+    /// Whether nobody can know of `path`: a listing may have missed it, or something above it.
     pub fn may_be_missed(&self, path: &[u8]) -> bool {
         let misses = matches!(
             self.above,
