@@ -126,7 +126,7 @@ fn without_numbers_of_mounts_the_covering_one_counts() {
 const OVERLAYS: &str = "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
     30 22 8:17 / /disk rw - ext4 /dev/sdb1 rw\n\
     31 22 8:17 /up /alias rw - ext4 /dev/sdb1 rw\n\
-    40 22 0:50 / /one rw - overlay overlay rw,lowerdir=/low,upperdir=/disk/up,workdir=/disk/work\n\
+    40 22 0:50 / /one rw - overlay overlay rw,lowerdir=/low,upperdir=/disk/up,workdir=/disk/w\n\
     41 22 0:51 / /two rw - overlay overlay rw,lowerdir=/low,upperdir=/up2,workdir=/work2\n\
     42 22 0:52 / /deep/three ro - overlay overlay ro,lowerdir=/one/sub:/low2\n\
     43 22 0:53 / /rel/m ro - overlay overlay ro,lowerdir=l1:l2\n";
@@ -143,7 +143,7 @@ fn layers_of_an_overlay_are_what_it_shows() {
         ("/one", "/alias/x", Some(Inside)),
         ("/one", "/disk", Some(Around)),
         ("/one/sub", "/disk/up/other", Some(Inside)),
-        ("/one", "/disk/work/work", Some(Inside)),
+        ("/one", "/disk/w/work", Some(Inside)),
         ("/one", "/low/x", Some(Inside)),
         ("/low", "/one", Some(Same)),
         ("/alias", "/one/sub", Some(Around)),
