@@ -10,19 +10,19 @@ use livmig_proto::{
     tree::{Digest, is_zero},
 };
 use rustix::{
-    fs::{FallocateFlags, Mode, OFlags},
+    fs::{FallocateFlags, OFlags},
     io::Errno,
 };
 
 use super::{
-    copy, metadata,
+    copy, make, metadata,
     touched::{Content, Range, Written},
     unshare,
 };
 use crate::{
     fault,
     fs::{
-        dir, file, remove,
+        file,
         stat::{Kind, Stat},
         xattr::View,
     },
@@ -73,12 +73,12 @@ impl Writing {
         // Blocks mean nothing without what the source believes to be here. The next pass asks.
         let here = || regular(dir, name, path)?.ok_or_else(|| unlike(path));
         match mode {
-            OpenMode::Replace => Ok(writing(made_anew(dir, name, path)?, None, None)),
+            OpenMode::Replace => Ok(writing(make::file_anew(dir, name, path)?, None, None)),
             OpenMode::Rebuild => {
                 here()?;
                 let old = file::open_read(dir, name)
                     .map_err(|errno| failed(path, "open the file for its old content", errno))?;
-                Ok(writing(made_anew(dir, name, path)?, Some(old), None))
+                Ok(writing(make::file_anew(dir, name, path)?, Some(old), None))
             }
             OpenMode::InPlace | OpenMode::Shared if here()?.identity.nlink > names => {
                 // All of it is read back: it was written, by us.
@@ -261,11 +261,11 @@ pub fn write_whole(
 ) -> Result<(), Fault> {
     let dir = dir.as_fd();
     let failed = |what: &str, errno| failed(path, what, errno);
-    let (fd, was) = match create(dir, name) {
+    let (fd, was) = match make::new_file(dir, name) {
         Ok(fd) => (fd, 0),
         Err(Errno::EXIST) => match alone(dir, name, path, replace)? {
             Some((fd, size)) => (fd, size),
-            None => (made_anew(dir, name, path)?, 0),
+            None => (make::file_anew(dir, name, path)?, 0),
         },
         Err(errno) => return Err(failed("create the file", errno)),
     };
@@ -308,15 +308,6 @@ fn regular(dir: impl AsFd, name: &Name, path: &RelPath) -> Result<Option<Stat>, 
     }
 }
 
-/// A new, empty file in the place of whatever is there.
-pub(super) fn made_anew(dir: impl AsFd, name: &Name, path: &RelPath) -> Result<OwnedFd, Fault> {
-    let dir = dir.as_fd();
-    remove::remove(dir, name).map_err(|resistance| {
-        fault::resistance(path, "remove what the file replaces", &resistance)
-    })?;
-    create(dir, name).map_err(|errno| failed(path, "create the file", errno))
-}
-
 fn failed(path: &RelPath, what: &str, errno: Errno) -> Fault {
     fault::at(Side::Destination, path, what, errno)
 }
@@ -327,18 +318,6 @@ fn unlike(path: &RelPath) -> Fault {
         FaultCode::Mismatch,
         path,
         "destination: the file is not what the last pass left here",
-    )
-}
-
-fn create(dir: impl AsFd, name: &Name) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    // Nobody but the owner may look before owner and mode are right.
-    rustix::fs::openat2(
-        dir,
-        name.as_os_str(),
-        flags,
-        Mode::RUSR | Mode::WUSR,
-        dir::CONFINED,
     )
 }
 

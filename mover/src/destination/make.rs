@@ -1,6 +1,6 @@
-//! Makes directories and special entries.
+//! Makes files, directories and special entries.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use livmig_proto::{
     control::{Fault, Side},
@@ -8,7 +8,7 @@ use livmig_proto::{
     name::{Name, RelPath},
 };
 use rustix::{
-    fs::{AtFlags, FileType, Mode},
+    fs::{AtFlags, FileType, Mode, OFlags},
     io::Errno,
 };
 
@@ -82,6 +82,29 @@ pub fn allow_owner(dir: &OwnedFd, path: &RelPath) -> Result<(), Fault> {
     }
     let mode = Mode::from_raw_mode(stat.identity.mode & 0o7777) | Mode::RWXU;
     rustix::fs::fchmod(dir, mode).map_err(failed)
+}
+
+/// A new, empty file in the place of whatever is there, open for reading and writing.
+pub(super) fn file_anew(dir: impl AsFd, name: &Name, path: &RelPath) -> Result<OwnedFd, Fault> {
+    let dir = dir.as_fd();
+    remove::remove(dir, name).map_err(|resistance| {
+        fault::resistance(path, "remove what the file replaces", &resistance)
+    })?;
+    new_file(dir, name)
+        .map_err(|errno| fault::at(Side::Destination, path, "create the file", errno))
+}
+
+/// A new, empty file where nothing is, open for reading and writing.
+pub(super) fn new_file(dir: impl AsFd, name: &Name) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // Nobody but the owner may look before owner and mode are right.
+    rustix::fs::openat2(
+        dir,
+        name.as_os_str(),
+        flags,
+        Mode::RUSR | Mode::WUSR,
+        dir::CONFINED,
+    )
 }
 
 /// Makes `name` in `dir` the special entry `node`, whatever was there.

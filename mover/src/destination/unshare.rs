@@ -9,7 +9,7 @@ use livmig_proto::{
 };
 use rustix::io::Errno;
 
-use super::{copy, file::made_anew, make};
+use super::{copy, make};
 use crate::{
     fault,
     fs::{
@@ -59,7 +59,7 @@ pub(super) fn file(dir: impl AsFd, name: &Name, path: &RelPath) -> Result<OwnedF
     let old = file::open_read(dir, name)
         .map_err(|errno| failed("open the file for its old content", errno))?;
     let stat = Stat::of_fd(&old).map_err(|errno| failed("look at the file", errno))?;
-    let new = made_anew(dir, name, path)?;
+    let new = make::file_anew(dir, name, path)?;
     copy::whole(&old, &stat, &new)
         .map_err(|errno| failed("copy the file, which has names elsewhere", errno))?;
     Ok(new)
