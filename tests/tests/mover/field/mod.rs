@@ -7,6 +7,7 @@ mod destination;
 mod flags;
 mod held;
 mod identity;
+mod lost_found;
 mod mounts;
 
 use anyhow::{Context as _, Result, ensure};

@@ -1,4 +1,4 @@
-//! Mounts, subvolumes, overlays and lost+found below the root.
+//! Mounts, subvolumes and overlays below the root.
 
 use std::{
     fs,
@@ -185,82 +185,6 @@ fn final_passes_agree_on_what_is_mounted() -> Result<()> {
         ensure!(left == [Reason::Mount], "{left:?}");
         // Others go on using it.
         write(&mount.path().join("busy"), &format!("pass {number}"))?;
-    }
-    Ok(())
-}
-
-fn rescue(root: &Path) -> Result<()> {
-    write(&root.join("lost+found/#1234"), "rescued")?;
-    write(&root.join("lost+found/#99/x"), "and this")
-}
-
-#[test]
-fn what_was_rescued_is_carried_where_the_name_is_free() -> Result<()> {
-    require!(mounts::available("mkfs.ext4"));
-    let scratch = Scratch::new()?;
-    let a = Mount::ext4(scratch.path(), "a", EXT4, &[])?;
-    let b = scratch.dir("b")?;
-    write(&a.path().join("keep"), "keep")?;
-    // An empty one is nobody's content.
-    expect_nothing_left_out(&try_sync(a.path(), &b, &[])?.expect(0)?)?;
-    ensure!(!b.join("lost+found").exists());
-    rescue(a.path())?;
-    for flags in [&[][..], &["--verify", "full"]] {
-        expect_nothing_left_out(&try_sync(a.path(), &b, flags)?.expect(0)?)?;
-        compare::expect_equal(a.path(), &b)?;
-    }
-    Ok(())
-}
-
-#[test]
-fn what_was_rescued_is_grave_where_the_destination_keeps_the_name() -> Result<()> {
-    require!(mounts::available("mkfs.ext4"));
-    let scratch = Scratch::new()?;
-    let a = Mount::ext4(scratch.path(), "a", EXT4, &[])?;
-    let b = Mount::ext4(scratch.path(), "b", EXT4, &[])?;
-    write(&a.path().join("keep"), "keep")?;
-    try_sync(a.path(), b.path(), &[])?.expect(0)?;
-    ensure!(
-        b.path().join("lost+found").exists(),
-        "it is the file system's"
-    );
-    rescue(a.path())?;
-    for flags in [&[][..], &["--verify", "full"]] {
-        let finished = try_sync(a.path(), b.path(), flags)?.expect(1)?;
-        ensure!(left_out(&finished, Reason::LostFound)? == ["lost+found"]);
-        let consent = [flags, &["--leave-out", "lost-found"]].concat();
-        try_sync(a.path(), b.path(), &consent)?.expect(0)?;
-    }
-    Ok(())
-}
-
-/// Made anew it gets the inode that `mke2fs` gave the first one.
-#[test]
-fn a_user_s_own_lost_and_found_is_a_directory() -> Result<()> {
-    require!(mounts::available("mkfs.ext4"));
-    let scratch = Scratch::new()?;
-    let a = Mount::ext4(scratch.path(), "a", EXT4, &[])?;
-    let (tree, b) = (scratch.dir("tree")?, scratch.dir("b")?);
-    let reserved = Mount::ext4(scratch.path(), "reserved", EXT4, &[])?;
-    for root in [a.path(), &tree] {
-        let _ = fs::remove_dir(root.join("lost+found"));
-        fs::create_dir(root.join("lost+found"))?;
-        fs::set_permissions(root.join("lost+found"), fs::Permissions::from_mode(0o700))?;
-        for held in [false, true] {
-            if held {
-                write(&root.join("lost+found/user's"), "mine")?;
-                fs::set_permissions(root.join("lost+found"), fs::Permissions::from_mode(0o755))?;
-            }
-            for b in [b.as_path(), reserved.path()] {
-                for flags in [&[][..], &[], &["--verify", "full"]] {
-                    expect_nothing_left_out(&try_sync(root, b, flags)?.expect(0)?)?;
-                    compare::expect_equal(root, b)?;
-                }
-            }
-        }
-        fs::remove_dir_all(root.join("lost+found"))?;
-        write(&root.join("another"), "so that it is not empty")?;
-        try_sync(root, reserved.path(), &[])?.expect(0)?;
     }
     Ok(())
 }
