@@ -34,6 +34,7 @@ use tokio_rustls::TlsConnector;
 use super::{
     hello::{Hello, Purpose, Token},
     stream::{Tls, TlsSocket},
+    tls,
 };
 use crate::random::random;
 
@@ -42,9 +43,6 @@ pub(super) const ALPN: &[u8] = b"livmig-data-tcp/1";
 
 /// How long a connection and its handshake may take, whatever the peer trickles.
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
-
-/// Bytes that are fetched from a socket at once.
-pub(super) const FETCH: usize = 256 << 10;
 
 /// Bytes of a frame that TLS encrypts before they are handed to the socket.
 const SEAL: usize = 256 << 10;
@@ -136,7 +134,7 @@ impl Dialer {
         self.sockets.add(&handle)?;
         let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
         let connector = TlsConnector::from(Arc::clone(&self.tls));
-        let socket = BufReader::with_capacity(FETCH, socket);
+        let socket = BufReader::with_capacity(tls::FETCH, socket);
         let mut tls = connector.connect(name, socket).await?;
         tls.get_mut().1.set_buffer_limit(Some(SEAL));
         let mut tls = Tls::Client(Box::new(tls));

@@ -21,7 +21,8 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::tcp::FETCH;
+/// Bytes that are fetched from a socket at once.
+pub(super) const FETCH: usize = 256 << 10;
 
 /// Bytes of a record at most, as it travels (RFC 8446, section 5.2).
 const RECORD_MAX: usize = 5 + (1 << 14) + 256;
