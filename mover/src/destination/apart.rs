@@ -9,22 +9,10 @@ use std::{
     },
 };
 
-use livmig_proto::{
-    control::{Fault, Side},
-    entry::Meta,
-    frame::ApartKind,
-    name::{Name, RelPath},
-};
-use rustix::{
-    fs::{AtFlags, FileType, Mode},
-    io::Errno,
-};
+use livmig_proto::name::{Name, RelPath};
+use rustix::{fs::AtFlags, io::Errno};
 
-use super::{metadata, state::Destination};
-use crate::{
-    fault,
-    fs::{lost_found::LOST_AND_FOUND, stat::Stat},
-};
+use crate::fs::{lost_found::LOST_AND_FOUND, stat::Stat, volume::Volume};
 
 /// What the source has said in this pass of names that are no ordinary content.
 #[derive(Debug, Default)]
@@ -59,7 +47,47 @@ impl Apart {
         self.lock().clone()
     }
 
-    fn insert(&self, path: RelPath) {
+    /// Whether what stands at `path` of `volume` and looks like `stat` is left as it is. So is what
+    /// somebody has mounted below the destination.
+    pub(super) fn holds(&self, volume: &Volume, path: &RelPath, stat: &Stat) -> bool {
+        volume.is_mount(stat) || self.contains(path)
+    }
+
+    /// Whether `name` in `directory` is the file system's own and no part of the volume's content.
+    pub(super) fn is_own(
+        &self,
+        volume: &Volume,
+        directory: &RelPath,
+        name: &Name,
+        stat: &Stat,
+    ) -> bool {
+        directory.is_root()
+            && volume.is_own(name, stat)
+            && !self.lost_and_found.load(Ordering::SeqCst)
+    }
+
+    /// Before a directory `name` is made in the root `dir` of `volume`: where the file system keeps an
+    /// empty `lost+found` under this name, it makes way for the volume's own, which a check of the file
+    /// system will then use.
+    pub(super) fn make_way(
+        &self,
+        volume: &Volume,
+        dir: &OwnedFd,
+        name: &Name,
+    ) -> Result<(), Errno> {
+        if name.as_bytes() != LOST_AND_FOUND {
+            return Ok(());
+        }
+        let own = Stat::of_entry(dir, name).is_ok_and(|stat| volume.is_own(name, &stat));
+        self.lost_and_found.store(true, Ordering::SeqCst);
+        if own {
+            rustix::fs::unlinkat(dir, name.as_os_str(), AtFlags::REMOVEDIR)?;
+        }
+        Ok(())
+    }
+
+    /// From here on `path` is left as it is.
+    pub(super) fn insert(&self, path: RelPath) {
         self.lock().insert(path);
         self.any.store(true, Ordering::SeqCst);
     }
@@ -70,73 +98,5 @@ impl Apart {
 
     fn lock(&self) -> MutexGuard<'_, BTreeSet<RelPath>> {
         self.paths.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Destination {
-    /// Whether what stands at `path` and looks like `stat` is left as it is. So is what somebody has
-    /// mounted below the destination.
-    pub(super) fn is_apart(&self, path: &RelPath, stat: &Stat) -> bool {
-        self.volume.is_mount(stat) || self.apart.contains(path)
-    }
-
-    /// Whether `name` in `directory` is the file system's own and no part of the volume's content.
-    pub(super) fn is_own(&self, directory: &RelPath, name: &Name, stat: &Stat) -> bool {
-        directory.is_root()
-            && self.volume.is_own(name, stat)
-            && !self.apart.lost_and_found.load(Ordering::SeqCst)
-    }
-
-    /// From here on `path` is left as it is. Where nothing is, an empty entry is made.
-    pub(super) fn set_apart(
-        &self,
-        dir: &OwnedFd,
-        name: &Name,
-        path: RelPath,
-        meta: &Meta,
-        kind: ApartKind,
-    ) -> Result<(), Fault> {
-        let failed = |what: &str, errno| fault::at(Side::Destination, &path, what, errno);
-        let made = match Stat::of_entry(dir, name) {
-            Ok(_) => Ok(false),
-            Err(Errno::NOENT) => make(dir, name, kind).map(|()| true),
-            Err(errno) => return Err(failed("look at the entry", errno)),
-        };
-        if made.map_err(|errno| failed("make the mount point", errno))? {
-            metadata::to_entry(dir, name, &path, meta, self.view())?;
-        }
-        self.forget(&path)?;
-        self.apart.insert(path);
-        Ok(())
-    }
-
-    /// Before a directory `name` is made in `directory`: where the file system keeps an empty
-    /// `lost+found` under this name, it makes way for the volume's own, which a check of the file
-    /// system will then use.
-    pub(super) fn make_way(
-        &self,
-        directory: &RelPath,
-        dir: &OwnedFd,
-        name: &Name,
-    ) -> Result<(), Errno> {
-        if !directory.is_root() || name.as_bytes() != LOST_AND_FOUND {
-            return Ok(());
-        }
-        let own = Stat::of_entry(dir, name).is_ok_and(|stat| self.volume.is_own(name, &stat));
-        self.apart.lost_and_found.store(true, Ordering::SeqCst);
-        if own {
-            rustix::fs::unlinkat(dir, name.as_os_str(), AtFlags::REMOVEDIR)?;
-        }
-        Ok(())
-    }
-}
-
-fn make(dir: &OwnedFd, name: &Name, kind: ApartKind) -> Result<(), Errno> {
-    match kind {
-        ApartKind::Directory => rustix::fs::mkdirat(dir, name.as_os_str(), Mode::RWXU),
-        ApartKind::File => {
-            let mode = Mode::RUSR | Mode::WUSR;
-            rustix::fs::mknodat(dir, name.as_os_str(), FileType::RegularFile, mode, 0)
-        }
     }
 }

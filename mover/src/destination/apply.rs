@@ -1,5 +1,6 @@
 //! Applies the ops of one lane, in order.
 
+mod apart;
 mod link;
 mod short;
 
@@ -275,9 +276,13 @@ impl<'a> Applier<'a> {
             Op::Remove { name } => self.remove(&name),
             Op::Directory { name } => {
                 let path = at(&name);
-                self.destination
-                    .make_way(&current.path, &current.dir, &name)
-                    .and_then(|()| make::directory(&current.dir, &name).map(drop))
+                let way = if current.path.is_root() {
+                    let Destination { apart, volume, .. } = self.destination;
+                    apart.make_way(volume, &current.dir, &name)
+                } else {
+                    Ok(())
+                };
+                way.and_then(|()| make::directory(&current.dir, &name).map(drop))
                     .map_err(|errno| failed(&path, "make the directory", errno))
             }
             Op::File {
@@ -310,11 +315,7 @@ impl<'a> Applier<'a> {
                 });
                 Ok(())
             }
-            Op::Apart { name, meta, kind } => {
-                let path = at(&name);
-                self.destination
-                    .set_apart(&current.dir, &name, path, &meta, kind)
-            }
+            Op::Apart { name, meta, kind } => self.set_apart(&name, &meta, kind),
             Op::Meta { name, meta, names } => {
                 let path = at(&name);
                 let content = match unshare::ensure(&current.dir, &name, &path, names)? {

@@ -15,18 +15,10 @@ use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-use livmig_proto::{
-    control::{Fault, VerifyLevel},
-    name::RelPath,
-};
-use rustix::io::Errno;
+use livmig_proto::name::RelPath;
 
-use super::{
-    idle::{self, Idle},
-    state::Destination,
-    survey::Surveyor,
-};
-use crate::{catalog::log::Key, fs::way::Way};
+use super::idle::{self, Idle};
+use crate::catalog::log::Key;
 
 /// Directories that one pass surveys early at most: their paths are remembered until its end.
 const EARLY_MAX: usize = 1 << 16;
@@ -145,14 +137,14 @@ impl Early {
     }
 
     /// The directories that were surveyed since this was last asked.
-    fn take_surveyed(&self) -> Vec<RelPath> {
+    pub(super) fn take_surveyed(&self) -> Vec<RelPath> {
         let mut state = self.lock();
         state.path_bytes = 0;
         std::mem::take(&mut state.surveyed)
     }
 
     /// The next directory; none once it is closed. Each is given back with [`Early::done`].
-    fn take(&self) -> Option<Key> {
+    pub(super) fn take(&self) -> Option<Key> {
         let mut state = self.lock();
         loop {
             if state.when.is_never() {
@@ -179,7 +171,8 @@ impl Early {
         }
     }
 
-    fn done(&self, key: Key, surveyed: Option<RelPath>) {
+    /// `key` was surveyed: as the directory at this path, if all of it was as claimed.
+    pub(super) fn done(&self, key: Key, surveyed: Option<RelPath>) {
         let mut state = self.lock();
         state.busy.remove(&key);
         state.path_bytes += surveyed.as_ref().map_or(0, |path| path.as_bytes().len());
@@ -189,53 +182,6 @@ impl Early {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Gives a directory back, also if its survey panics: the end of the pass would wait for ever.
-struct Turn<'a> {
-    early: &'a Early,
-    key: Key,
-    surveyed: Option<RelPath>,
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        self.early.done(self.key, self.surveyed.take());
-    }
-}
-
-impl Destination {
-    /// Surveys directories early until [`Early::close`]. To be run on a thread of its own, or
-    /// several.
-    pub fn survey_early(&self, level: VerifyLevel) {
-        let mut surveyor = Surveyor::new(self, level);
-        while let Some(key) = self.early.take() {
-            let mut turn = Turn {
-                early: &self.early,
-                key,
-                surveyed: None,
-            };
-            match surveyor.early(key) {
-                Ok(surveyed) => turn.surveyed = surveyed,
-                // It will show again at the end, and count.
-                Err(fault) => tracing::debug!("read back early: {fault}"),
-            }
-        }
-    }
-
-    /// Forgets those that were surveyed early and removed before the pass was over. Only when no
-    /// lane is at work.
-    pub(super) fn settle_early(&self) -> Result<(), Fault> {
-        self.early.close();
-        let mut way = Way::new();
-        for path in self.early.take_surveyed() {
-            let opened = way.open(self.volume.root(), &path);
-            if let Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) = opened {
-                self.forget(&path)?;
-            }
-        }
-        Ok(())
     }
 }
 

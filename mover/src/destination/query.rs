@@ -124,7 +124,7 @@ impl Destination {
         for name in names {
             let entry_path = path.child(&name).unwrap_or_default();
             let looked = Stat::of_entry(&dir, &name);
-            if looked.is_ok_and(|stat| self.is_own(path, &name, &stat)) {
+            if looked.is_ok_and(|stat| self.apart.is_own(&self.volume, path, &name, &stat)) {
                 continue;
             }
             let listed = looked

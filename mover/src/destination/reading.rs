@@ -3,9 +3,14 @@
 
 use std::sync::Arc;
 
-use livmig_proto::control::VerifyLevel;
+use livmig_proto::{control::VerifyLevel, name::RelPath};
 
-use super::{early::When, state::Destination};
+use super::{
+    early::{Early, When},
+    state::Destination,
+    survey::Surveyor,
+};
+use crate::catalog::log::Key;
 
 /// Threads that read back beside other work: they wait for the device most of the time.
 const READERS: usize = 2;
@@ -52,5 +57,38 @@ impl Reading {
 impl Drop for Reading {
     fn drop(&mut self) {
         self.destination.early.stop();
+    }
+}
+
+/// Gives a directory back, also if its survey panics: the end of the pass would wait for ever.
+struct Turn<'a> {
+    early: &'a Early,
+    key: Key,
+    surveyed: Option<RelPath>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.early.done(self.key, self.surveyed.take());
+    }
+}
+
+impl Destination {
+    /// Surveys directories early until [`Early::close`]. To be run on a thread of its own, or
+    /// several.
+    pub fn survey_early(&self, level: VerifyLevel) {
+        let mut surveyor = Surveyor::new(self, level);
+        while let Some(key) = self.early.take() {
+            let mut turn = Turn {
+                early: &self.early,
+                key,
+                surveyed: None,
+            };
+            match surveyor.early(key) {
+                Ok(surveyed) => turn.surveyed = surveyed,
+                // It will show again at the end, and count.
+                Err(fault) => tracing::debug!("read back early: {fault}"),
+            }
+        }
     }
 }

@@ -407,6 +407,20 @@ impl Destination {
         Ok(unknown)
     }
 
+    /// Forgets those that were surveyed early and removed before the pass was over. Only when no
+    /// lane is at work.
+    pub(super) fn settle_early(&self) -> Result<(), Fault> {
+        self.early.close();
+        let mut way = Way::new();
+        for path in self.early.take_surveyed() {
+            let opened = way.open(self.volume.root(), &path);
+            if let Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) = opened {
+                self.forget(&path)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The directories in the one at `path`.
     fn directories_in(&self, way: &mut Way, path: &RelPath) -> Result<Vec<RelPath>, Errno> {
         let dir = way.open(self.volume.root(), path)?;
@@ -416,11 +430,11 @@ impl Destination {
             let Ok(stat) = Stat::of_entry(&dir, &name) else {
                 continue;
             };
-            if stat.kind != Kind::Directory || self.is_own(path, &name, &stat) {
+            if stat.kind != Kind::Directory || self.apart.is_own(&self.volume, path, &name, &stat) {
                 continue;
             }
             let child = path.child(&name).ok();
-            below.extend(child.filter(|below| !self.is_apart(below, &stat)));
+            below.extend(child.filter(|below| !self.apart.holds(&self.volume, below, &stat)));
         }
         Ok(below)
     }

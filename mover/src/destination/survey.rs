@@ -182,12 +182,13 @@ impl<'a> Surveyor<'a> {
                     continue;
                 }
             };
-            let apart = self.destination.is_apart(&entry_path, &stat);
-            if !apart && self.destination.is_own(path, &name, &stat) {
+            let Destination { apart, volume, .. } = self.destination;
+            let is_apart = apart.holds(volume, &entry_path, &stat);
+            if !is_apart && apart.is_own(volume, path, &name, &stat) {
                 continue;
             }
             self.sound(&entry_path, &stat)?;
-            let entry = if apart {
+            let entry = if is_apart {
                 Entry {
                     name,
                     seen: None,

@@ -28,15 +28,15 @@ pub(super) const RULES: &[Mutation] = &[
     },
     Mutation {
         name: "mounts: the empty mount point is carried",
-        file: "mover/src/destination/apart.rs",
+        file: "mover/src/destination/apply/apart.rs",
         text: "Err(Errno::NOENT) => make(dir, name, kind).map(|()| true),",
         without: "Err(Errno::NOENT) => return Ok(()),",
     },
     Mutation {
         name: "mounts: what the destination has under their names stays",
         file: "mover/src/destination/apart.rs",
-        text: "self.volume.is_mount(stat) || self.apart.contains(path)",
-        without: "self.volume.is_mount(stat)",
+        text: "volume.is_mount(stat) || self.contains(path)",
+        without: "volume.is_mount(stat)",
     },
     Mutation {
         name: "lost+found: one that holds something is told where it cannot be carried",
