@@ -17,6 +17,7 @@ use super::{
     read::{self, Attempt},
     room::{self, Need},
     shared::{Counts, lock},
+    sight,
     visit::{Looked, Visit, Visitor},
 };
 use crate::{
@@ -47,6 +48,30 @@ impl Visitor<'_> {
             "source: the entry became something else each time it was looked at",
         ));
         Ok(Looked::AsBefore)
+    }
+
+    /// Tells what shows of a listed entry before it is opened. Whether it can be carried: not while it
+    /// is locked, which is noted.
+    fn looks_fit(&self, visit: &Visit, name: &Name, stat: &Stat) -> bool {
+        let shared = self.shared;
+        // Each of these asks nothing of the common entry, and builds nothing for it.
+        let begins = stat.attributes.is_encrypted() && !visit.encrypted;
+        let hidden = shared.volume.hides_owner(&visit.dir, name, stat);
+        if !begins && !hidden {
+            return true;
+        }
+        let path = visit.scope.path.child(name).unwrap_or_default();
+        if begins {
+            if let Some(fault) = sight::locked_entry(&path, visit.dir.as_fd(), name, stat.kind) {
+                self.note(fault);
+                return false;
+            }
+            shared.counts.leave(&path, Reason::Encrypted, "");
+        }
+        if hidden {
+            shared.counts.leave(&path, Reason::Owners, "");
+        }
+        true
     }
 
     /// Nothing is allocated for what did not change: there may be very much of it.

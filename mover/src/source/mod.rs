@@ -19,6 +19,7 @@ pub mod head;
 pub mod join;
 pub mod lane;
 mod large;
+pub mod link_table;
 pub mod links;
 mod listing;
 pub mod load;

@@ -16,7 +16,7 @@ use livmig_proto::{
     name::RelPath,
 };
 
-use super::{links::LinkTable, load::Limiter, proof::Proof, queue::Queue, room::Room};
+use super::{link_table::LinkTable, load::Limiter, proof::Proof, queue::Queue, room::Room};
 use crate::{
     catalog::{store::Store, tags::TagsRef},
     fault,

@@ -12,10 +12,7 @@ use livmig_proto::{
 };
 use rustix::io::Errno;
 
-use super::{
-    shared::Shared,
-    visit::{Visit, Visitor},
-};
+use super::shared::Shared;
 use crate::{
     fault,
     fs::{
@@ -25,53 +22,6 @@ use crate::{
         stat::{Attributes, Kind, Stat},
     },
 };
-
-impl Visitor<'_> {
-    /// Tells what shows of a listed entry before it is opened. Whether it can be carried: not while it
-    /// is locked, which is noted.
-    pub(super) fn looks_fit(&self, visit: &Visit, name: &Name, stat: &Stat) -> bool {
-        let shared = self.shared;
-        // Each of these asks nothing of the common entry, and builds nothing for it.
-        let begins = stat.attributes.is_encrypted() && !visit.encrypted;
-        let hidden = shared.volume.hides_owner(&visit.dir, name, stat);
-        if !begins && !hidden {
-            return true;
-        }
-        let path = visit.scope.path.child(name).unwrap_or_default();
-        if begins {
-            let locked = match stat.kind {
-                Kind::Directory => match dir::open(&visit.dir, name) {
-                    Ok(dir) => locked(&path, dir.as_fd()),
-                    // The visit will tell.
-                    Err(_) => None,
-                },
-                // What a link leads to is read as a cipher without a word.
-                Kind::Symlink => Some(unknown(&path, "the link", Errno::OPNOTSUPP)),
-                _ => None,
-            };
-            if let Some(fault) = locked {
-                self.note(fault);
-                return false;
-            }
-            shared.counts.leave(&path, Reason::Encrypted, "");
-        }
-        if hidden {
-            shared.counts.leave(&path, Reason::Owners, "");
-        }
-        true
-    }
-
-    /// The same for the root directory, which nothing lists.
-    pub(super) fn root_looks_fit(&self, stat: &Stat) {
-        let (shared, path) = (self.shared, RelPath::ROOT);
-        if stat.attributes.is_encrypted() {
-            shared.counts.leave(&path, Reason::Encrypted, "");
-        }
-        if shared.volume.hides_owner_of_root(stat) {
-            shared.counts.leave(&path, Reason::Owners, "");
-        }
-    }
-}
 
 /// Why nothing of the encrypted directory behind `dir` may be carried, if that is so: without its key
 /// it shows ciphers in place of names.
@@ -85,6 +35,22 @@ pub(super) fn locked(path: &RelPath, dir: BorrowedFd<'_>) -> Option<Fault> {
             "source: the directory is encrypted and its key is not there; unlock it (fscrypt unlock)",
         )),
         Key::Unknown(errno) => Some(unknown(path, "the directory", errno)),
+    }
+}
+
+/// As [`locked`], of the encrypted entry `name` of this kind in the directory `dir`, which is at `path`.
+pub(super) fn locked_entry(
+    path: &RelPath,
+    dir: BorrowedFd<'_>,
+    name: &Name,
+    kind: Kind,
+) -> Option<Fault> {
+    match kind {
+        // One that cannot be opened is left to the visit, which will tell.
+        Kind::Directory => locked(path, dir::open(dir, name).ok()?.as_fd()),
+        // What a link leads to is read as a cipher without a word.
+        Kind::Symlink => Some(unknown(path, "the link", Errno::OPNOTSUPP)),
+        _ => None,
     }
 }
 
@@ -153,6 +119,16 @@ fn tell(shared: &Shared<'_>, path: &RelPath, attributes: Attributes, own: Flags)
 }
 
 impl Shared<'_> {
+    /// Tells what shows of the root directory, which nothing lists, before it is read.
+    pub(super) fn look_at_root(&self, stat: &Stat) {
+        if stat.attributes.is_encrypted() {
+            self.counts.leave(&RelPath::ROOT, Reason::Encrypted, "");
+        }
+        if self.volume.hides_owner_of_root(stat) {
+            self.counts.leave(&RelPath::ROOT, Reason::Owners, "");
+        }
+    }
+
     /// What was left out of the unchanged entry at `path` when it was read is told again.
     pub fn leave_again(&self, path: &RelPath, left: Reasons, attributes: Attributes) {
         for reason in left.iter() {

@@ -211,7 +211,7 @@ impl<'a> Visitor<'a> {
             return Ok(());
         }
         if path.is_root() {
-            self.root_looks_fit(&stat);
+            self.shared.look_at_root(&stat);
         }
         if !job.deep {
             lock(&self.shared.links).forget_directory(&path);

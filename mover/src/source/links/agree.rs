@@ -9,8 +9,10 @@ use std::collections::BTreeMap;
 
 use livmig_proto::name::RelPath;
 
-use super::table::Group;
-use crate::fs::stat::{Identity, Inode, Kind, Stat};
+use crate::{
+    fs::stat::{Identity, Inode, Kind, Stat},
+    source::link_table::Group,
+};
 
 /// How often names are looked at that do not agree.
 const LOOKS: usize = 8;

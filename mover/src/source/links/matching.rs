@@ -7,11 +7,11 @@ use livmig_proto::name::RelPath;
 use super::{
     agree::{Settled, Single},
     common::Common,
-    table::{Group, LinkTable, REMOTE},
 };
 use crate::{
     catalog::segment::Kept,
     fs::stat::{Identity, Inode, Kind, Stat},
+    source::link_table::{Group, LinkTable, REMOTE},
 };
 
 /// One group at the source and what the destination has of it.

@@ -10,7 +10,6 @@ mod agree;
 mod common;
 mod matching;
 mod send;
-mod table;
 mod work;
 
 use std::{collections::HashSet, os::fd::OwnedFd};
@@ -24,11 +23,11 @@ use self::{
     agree::settle,
     common::Common,
     matching::{GroupStore, Matched, matched},
-    table::REMOTE,
     work::{Grouped, Work},
 };
-pub use self::{matching::LinkStates, table::LinkTable, work::LinkSummary};
+pub use self::{matching::LinkStates, work::LinkSummary};
 use super::{
+    link_table::{LinkTable, REMOTE},
     shared::{Shared, lock},
     visit::Visitor,
 };

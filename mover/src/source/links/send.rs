@@ -12,7 +12,7 @@ use livmig_proto::{
 use super::{
     common::Common,
     matching::{Alone, Match},
-    work::Work,
+    work::{Content, Work},
 };
 use crate::{
     catalog::segment::{Entry, Kept},
@@ -28,16 +28,6 @@ use crate::{
         visit::Scope,
     },
 };
-
-/// What came of the content of a group.
-pub(super) enum Content {
-    /// It is on its way; this is known of it then.
-    Sent(Common),
-    /// No name leads to the inode any more.
-    Strayed,
-    /// It could not be read, or has to wait.
-    Failed,
-}
 
 /// What was found at a name: held, so that nobody can exchange it.
 enum Held {

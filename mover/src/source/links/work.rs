@@ -14,8 +14,8 @@ use livmig_proto::{
 };
 
 use super::{
+    common::Common,
     matching::{Alone, LinkStates, Match},
-    send::Content,
 };
 use crate::{
     catalog::{
@@ -38,6 +38,16 @@ pub struct LinkSummary {
     pub bytes: u64,
     /// What the inodes of groups were when they were looked at.
     pub states: LinkStates,
+}
+
+/// What came of the content of a group.
+pub(super) enum Content {
+    /// It is on its way; this is known of it then.
+    Sent(Common),
+    /// No name leads to the inode any more.
+    Strayed,
+    /// It could not be read, or has to wait.
+    Failed,
 }
 
 /// What came of a group.

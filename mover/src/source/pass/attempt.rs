@@ -12,7 +12,7 @@ use super::{report, resume, rounds::disappeared, run::Run};
 use crate::{
     fs::{attributes, volume::Volume},
     source::{
-        links::LinkTable,
+        link_table::LinkTable,
         proof::{Flush, Proof},
         queue::Queue,
         room::Room,
