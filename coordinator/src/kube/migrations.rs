@@ -17,8 +17,8 @@ use super::{
     journal::{ConfigMapJournal, JOURNAL_ROLE},
     movers::absent_is_fine,
     names::{MIGRATION, NAME, Names, ROLE},
+    provisioned,
     release::{self, Left, Whose},
-    settle,
 };
 use crate::journal::{Journal as _, JournalError};
 
@@ -125,7 +125,7 @@ pub async fn forget(
     let at_once = DeleteParams::default();
     let mut removed = Removed::default();
     for (index, claim) in target.claims.iter().enumerate() {
-        let copy = settle::new_volume(cluster, spec, index, claim).await?;
+        let copy = provisioned::volume(cluster, spec, index, claim).await?;
         let staging = names.staging(index);
         let left = |volume, whose| Left {
             migration: spec.name.as_str(),

@@ -6,6 +6,7 @@ mod charge;
 mod passes;
 mod path;
 mod proof;
+mod settle;
 mod switch;
 
 use std::{

@@ -10,8 +10,8 @@ use super::KubePlatform;
 use crate::{
     kube::{
         claims::ClaimClass,
+        provisioned,
         rebind::{Direction, Rebind},
-        settle,
     },
     platform::Context,
 };
@@ -41,7 +41,7 @@ impl KubePlatform {
     ) -> Result<Option<String>, StepFailure> {
         match self.movers.volume(index) {
             Some(volume) => Ok(Some(volume)),
-            None => settle::new_volume(&self.cluster, &self.spec, index, claim).await,
+            None => provisioned::volume(&self.cluster, &self.spec, index, claim).await,
         }
     }
 
