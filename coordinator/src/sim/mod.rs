@@ -10,6 +10,7 @@ pub mod clock;
 pub mod faults;
 pub mod journal;
 mod mover;
+mod pass;
 mod steps;
 pub mod world;
 

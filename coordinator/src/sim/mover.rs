@@ -10,22 +10,10 @@ use livmig_proto::{
     ids::{Epoch, MigrationUid, PassNumber},
 };
 
-use super::world::{End, World};
-
-/// A pass under way or ended.
-#[derive(Clone, Debug)]
-pub(super) struct Pass {
-    pub(super) number: PassNumber,
-    pub(super) kind: PassKind,
-    /// What the scan saw, in its order.
-    listing: Vec<u64>,
-    /// The proof of no writers that stood when it began.
-    proof: Option<u64>,
-    began: Timestamp,
-    pub(super) ends: Timestamp,
-    stopped: bool,
-    pub(super) report: Option<PassReport>,
-}
+use super::{
+    pass::Pass,
+    world::{End, World},
+};
 
 impl World {
     /// Begins a pass, or joins it when it runs already; ends whatever else runs.

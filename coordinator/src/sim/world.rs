@@ -13,7 +13,7 @@ use livmig_proto::{
     ids::{Epoch, PassNumber},
 };
 
-use super::{clock::SimClock, mover::Pass};
+use super::{clock::SimClock, pass::Pass};
 use crate::driver::Clock;
 
 /// One of the two volumes.
