@@ -17,6 +17,9 @@ const NAME_LIMIT: usize = 15;
 /// What is mounted over inside every machine, so that nothing in one writes there on the host.
 pub(super) const HIDDEN: [&str; 3] = ["/run", "/var/lib", "/var/log"];
 
+/// Where local-path keeps volumes, as seen on a node; the place that k3s uses.
+pub(super) const LOCAL_PATH: &str = "/var/lib/rancher/k3s/storage";
+
 /// The addresses inside the namespaces. They exist nowhere else, so they clash with nothing.
 pub(super) const PODS: &str = "10.98.0.0/16";
 /// Service addresses.

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::{
     cgroups,
-    layout::{HIDDEN, Layout, Machine},
+    layout::{HIDDEN, LOCAL_PATH, Layout, Machine},
     network::NAMESPACES,
     process::{Process, await_value, run, start},
 };
@@ -163,7 +163,7 @@ done
 fn shown(layout: &Layout, machine: Machine) -> Option<Vec<(PathBuf, PathBuf)>> {
     machine.pods()?;
     let local = layout.data_of(machine).join("local-path");
-    Some(vec![(local, Path::new(super::storage::LOCAL_PATH).into())])
+    Some(vec![(local, Path::new(LOCAL_PATH).into())])
 }
 
 fn inside(command: &[String]) -> Result<()> {

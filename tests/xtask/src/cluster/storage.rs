@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     kubectl,
-    layout::{Layout, Machine},
+    layout::{LOCAL_PATH, Layout, Machine},
     namespaces::Running,
     piece::Piece,
 };
@@ -17,8 +17,6 @@ use super::{
 pub(super) const OLD: &str = "old.test.livmig.io";
 /// The driver of the new volumes: xfs, on the node where they were made.
 pub(super) const NEW: &str = "new.test.livmig.io";
-/// Where local-path keeps volumes, as seen on a node; the place that k3s uses.
-pub(super) const LOCAL_PATH: &str = "/var/lib/rancher/k3s/storage";
 const LOCAL_PATH_NAMESPACE: &str = "local-path-storage";
 
 /// The storage pieces on the control plane.
