@@ -3,7 +3,7 @@
 
 mod in_cluster;
 
-use std::{collections::BTreeSet, fs, io, path::Path};
+use std::{collections::BTreeSet, io, path::Path};
 
 use livmig_engine::{document::Document, outcome::ExitCode, spec::HostTarget};
 
@@ -16,7 +16,12 @@ use super::{
     report::Trouble,
 };
 use crate::{
-    host::{link, writers},
+    host::{
+        link,
+        old_volume::{self, Identity, RemovalError},
+        settings::Settings,
+        writers,
+    },
     store::{
         folder::{MigrationFolder, StateRoot},
         journal,
@@ -64,7 +69,10 @@ fn on_host(folder: MigrationFolder, delete: bool) -> Result<ExitCode, Trouble> {
     let name = folder.name().clone();
     let target = host_target(&document.spec)?;
     let told = if delete {
-        remove_source(&document, target)?;
+        // One that an older program has begun says nothing of it.
+        let settings = Settings::load(folder.path()).ok();
+        let identity = settings.and_then(|settings| settings.source);
+        remove_source(&document, target, identity)?;
         format!("removed {}\n", target.source.display())
     } else if document.status.outcome == "completed" {
         format!("the old data still lies in {}\n", target.source.display())
@@ -96,7 +104,11 @@ fn refuse_unfinished(document: &Document, ways_on: &str) -> Result<(), Trouble> 
 }
 
 /// Removes the old volume once it is certain that nobody needs it.
-fn remove_source(document: &Document, target: &HostTarget) -> Result<(), Trouble> {
+fn remove_source(
+    document: &Document,
+    target: &HostTarget,
+    identity: Option<Identity>,
+) -> Result<(), Trouble> {
     let name = &document.metadata.name;
     let refused =
         |why: String| Trouble::new(ExitCode::Refused, why).with_state("nothing was removed");
@@ -135,30 +147,30 @@ fn remove_source(document: &Document, target: &HostTarget) -> Result<(), Trouble
             source.display()
         )));
     }
-    remove_tree(source).map_err(|error| {
-        Trouble::new(
-            ExitCode::Failed,
-            format!("Could not remove {}: {error}", source.display()),
-        )
-        .with_state("the old volume is removed in part; the workload does not use it")
-        .with_next(format!(
-            "livmig-coord cleanup {name} --delete-old-volumes --confirm {name}"
-        ))
-    })
+    old_volume::remove(source, identity).map_err(|error| not_removed(name, source, &error))
 }
 
-/// Removes a directory with all it holds, following no link; of a mount point all but itself.
-fn remove_tree(root: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(root)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            fs::remove_dir_all(entry.path())?;
-        } else {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    match fs::remove_dir(root) {
-        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(()),
-        removed => removed,
+/// What a person is told of an old volume that stays, or of which something stays.
+fn not_removed(name: &str, source: &Path, error: &RemovalError) -> Trouble {
+    let again = format!("livmig-coord cleanup {name} --delete-old-volumes --confirm {name}");
+    match error {
+        RemovalError::Mounted(points) => Trouble::because(ExitCode::Refused, error)
+            .with_state("what is mounted there is as it was")
+            .with_next(match points.first() {
+                Some(point) => format!("umount {}, then {again}", link::quote(point.as_os_str())),
+                None => again,
+            }),
+        RemovalError::Another(_) => Trouble::because(ExitCode::Refused, error)
+            .with_state("nothing was removed; where the old volume is now, nobody told")
+            .with_next(format!("livmig-coord cleanup {name}")),
+        RemovalError::Look { .. } => Trouble::because(ExitCode::Refused, error)
+            .with_state("nothing was removed")
+            .with_next(again),
+        RemovalError::Remove { .. } => Trouble::because(ExitCode::Failed, error)
+            .with_state(format!(
+                "the old volume {} is removed in part; the workload does not use it",
+                source.display()
+            ))
+            .with_next(again),
     }
 }

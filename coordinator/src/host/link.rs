@@ -250,7 +250,25 @@ pub fn quote(text: &OsStr) -> String {
     if !text.is_empty() && text.chars().all(plain) {
         return text.into_owned();
     }
+    if text.chars().any(char::is_control) {
+        // A terminal would do what they say.
+        let escaped: String = text.chars().map(escaped).collect();
+        return format!("$'{escaped}'");
+    }
     format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// A character within `$'...'`.
+fn escaped(character: char) -> String {
+    match character {
+        '\'' | '\\' => format!("\\{character}"),
+        control if control.is_control() => {
+            let bytes = control.to_string();
+            let add = |text: String, byte| text + &format!("\\x{byte:02x}");
+            bytes.bytes().fold(String::new(), add)
+        }
+        other => other.to_string(),
+    }
 }
 
 /// Enough of a migration's identity to tell its traces from those of another.
@@ -263,6 +281,12 @@ mod tests {
     use std::{fs, os::unix::fs::symlink};
 
     use super::*;
+
+    #[test]
+    fn a_word_of_a_shell_moves_no_cursor() {
+        let word = quote(OsStr::new("a\u{1b}[2J'\n"));
+        assert_eq!(word, r"$'a\x1b[2J\'\x0a'");
+    }
 
     fn world() -> (tempfile::TempDir, VolumeLink) {
         let folder = tempfile::tempdir().unwrap();

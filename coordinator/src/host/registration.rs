@@ -18,6 +18,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 
 use super::{
     movers::{MoverError, find_program},
+    old_volume::Identity,
     preflight::{self, Refusal},
     settings::Settings,
 };
@@ -120,6 +121,10 @@ pub fn plan(wish: &Wish, root: &StateRoot) -> Result<Planned, PlanError> {
         .map_err(|_| PlanError::Identity)?;
     let uid = MigrationUid(uid);
     let name = migration_name(&volumes.path, &uid).map_err(StoreError::from)?;
+    let source = Identity::of(&volumes.source).map_err(|source| Refusal::Io {
+        path: volumes.source.clone(),
+        source,
+    })?;
     let target = HostTarget {
         path: volumes.path,
         source: volumes.source,
@@ -130,6 +135,7 @@ pub fn plan(wish: &Wish, root: &StateRoot) -> Result<Planned, PlanError> {
     Ok(Planned {
         settings: Settings {
             link_text: volumes.link_text,
+            source: Some(source),
             mover,
             stop_limit: wish.stop_limit,
             start_limit: wish.start_limit,

@@ -9,6 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::old_volume::Identity;
 use crate::store::file::replace_durably;
 
 /// How this machine carries the migration out.
@@ -17,6 +18,9 @@ use crate::store::file::replace_durably;
 pub struct Settings {
     /// The text that PATH held, which a rollback brings back to the letter.
     pub link_text: PathBuf,
+    /// What the source is, whatever stands at its path later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Identity>,
     /// The mover's program.
     pub mover: PathBuf,
     /// How long the stop command may take.

@@ -13,9 +13,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use livmig_proto::name::escape;
 use rustix::fs::OFlags;
 
-use super::held;
+use super::{held, text::shown};
 use crate::process::is_gone;
 
 /// One process that holds the volume, by one of its files.
@@ -59,8 +60,8 @@ impl fmt::Display for Holder {
             f,
             "process {} ({}) {how}: {}",
             self.pid,
-            self.command,
-            self.path.display()
+            escape(self.command.as_bytes()),
+            shown(&self.path)
         )
     }
 }

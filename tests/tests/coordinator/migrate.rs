@@ -5,6 +5,7 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 use livmig_tests::{
     journal::{Journals, is_intent},
+    mounts::Mount,
     require,
     run::{LIMIT, Running, run},
     skip,
@@ -143,6 +144,41 @@ fn a_finished_migration_is_listed_and_cleaned_up() -> Result<()> {
     host.expect_running_on(&host.new)?;
     assert!(!get(&[])?.stdout.contains(&name));
     Ok(())
+}
+
+/// Whatever is at the old volume's path or in it that is not the old volume stays.
+#[test]
+fn clean_up_removes_the_old_volume_and_nothing_else() -> Result<()> {
+    let host = Host::start()?;
+    host.migrate(0)?;
+    let name = host.migration()?;
+    let clean_up = || -> Result<_> {
+        let arguments = ["cleanup", &name, "--delete-old-volumes", "--confirm", &name];
+        run(host.coord()?.args(arguments))
+    };
+    let aside = host.old.with_extension("aside");
+    fs::rename(&host.old, &aside)?;
+    fs::create_dir(&host.old)?;
+    fs::write(host.old.join("another's"), "work")?;
+    clean_up()?.expect(3)?.says(&["another one stands there"])?;
+    ensure!(host.old.join("another's").exists());
+    fs::remove_dir_all(&host.old)?;
+    fs::rename(&aside, &host.old)?;
+
+    if skip::root().is_ok() {
+        let at = host.old.join("mounted");
+        fs::create_dir(&at)?;
+        let mount = Mount::tmpfs_over(&at)?;
+        fs::write(at.join("another's"), "work")?;
+        clean_up()?
+            .expect(3)?
+            .says(&["mounted inside the old volume", "umount"])?;
+        ensure!(at.join("another's").exists() && host.old.join("log").exists());
+        drop(mount);
+    }
+    clean_up()?.expect(0)?;
+    ensure!(!host.old.exists(), "the old volume is still there");
+    host.expect_running_on(&host.new)
 }
 
 #[test]

@@ -18,7 +18,7 @@ use livmig_engine::spec::Options;
 use livmig_proto::control::Reason;
 use rustix::fs::{Access, access};
 
-use self::mounts::mounts_below;
+pub(super) use self::mounts::mounts_below;
 use super::link;
 
 /// A link and two directories that fit each other; every path is absolute and UTF-8.

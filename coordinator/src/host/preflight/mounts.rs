@@ -10,7 +10,7 @@ use std::{
 use livmig_proto::mounts::Mount;
 
 /// The mount points strictly below `root`, each once.
-pub(super) fn mounts_below(mounts: &[Mount], root: &Path) -> BTreeSet<PathBuf> {
+pub(in crate::host) fn mounts_below(mounts: &[Mount], root: &Path) -> BTreeSet<PathBuf> {
     mounts
         .iter()
         .map(|mount| PathBuf::from(OsStr::from_bytes(&mount.point)))

@@ -7,9 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use livmig_proto::{control::Reason, limits::LISTED_MAX};
+use livmig_proto::control::Reason;
 
-use crate::host::link;
+use crate::host::{link, text::listed};
 
 /// Why a migration cannot be made. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -190,20 +190,6 @@ impl Refusal {
             }
         }
     }
-}
-
-/// Some of `paths` by name.
-fn listed(paths: &[PathBuf]) -> String {
-    let named: Vec<String> = paths
-        .iter()
-        .take(LISTED_MAX)
-        .map(|path| path.display().to_string())
-        .collect();
-    let more = match paths.len() - named.len() {
-        0 => String::new(),
-        more => format!(", and {more} more"),
-    };
-    format!("{}{more}", named.join(", "))
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
