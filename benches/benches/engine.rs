@@ -96,6 +96,7 @@ fn segments(c: &mut Criterion) {
                     size: 9000,
                     root: Digest([8; 32]),
                     tags: None,
+                    reserved: None,
                 }),
             })
             .collect(),

@@ -35,6 +35,7 @@ fn at_source(errno: Errno, privileged: bool) -> Option<&'static str> {
         }
         Errno::MFILE | Errno::NFILE => FILES,
         Errno::IO => "look into the kernel's log at what is wrong with the source's device",
+        Errno::DEADLK => APART,
         Errno::NOKEY => "unlock the encrypted directory at the source",
         _ => return None,
     })
@@ -67,6 +68,7 @@ fn at_destination(errno: Errno, doing: Doing, privileged: bool) -> Option<&'stat
             "give the directories of both names at the destination one project id (lsattr -p shows \
              it, chattr -p sets it), or lift what is mounted on one of them"
         }
+        (Errno::DEADLK, _) => APART,
         (Errno::XDEV, _) => "unmount what is mounted there at the destination",
         (Errno::MLINK, _) => {
             "choose a destination file system that lets a file have as many names (xfs does), or \
@@ -86,6 +88,9 @@ fn at_destination(errno: Errno, doing: Doing, privileged: bool) -> Option<&'stat
         _ => return None,
     })
 }
+
+const APART: &str =
+    "choose directories that are apart: here the one end lies in the other, by another name";
 
 const FILES: &str = "raise the limit of open files (ulimit -n)";
 

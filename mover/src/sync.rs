@@ -179,7 +179,10 @@ fn read_everything(
     report: &mut PassReport,
 ) -> Result<(), SyncError> {
     let read = |volume: &Volume, side: Side| -> Result<String, SyncError> {
-        let volume = Volume::of_handle(volume.root()).map_err(io::Error::from)?;
+        let foreign = volume.has_foreign_root();
+        let volume = Volume::of_handle(volume.root())
+            .map_err(io::Error::from)?
+            .with_foreign_root(foreign);
         let scope = Scope {
             side,
             carry,

@@ -259,13 +259,14 @@ impl Carry {
     }
 }
 
-/// In which order attributes are set: a write to a file removes its capabilities, and a signature
-/// covers the others.
+/// In which order attributes are set: a list takes the right to write from an owner who may not, a
+/// write to a file removes its capabilities, and a signature covers the others.
 pub fn rank(name: &[u8]) -> u8 {
     match name {
-        CAPABILITY => 1,
-        IMA => 2,
-        EVM => 3,
+        ACL_ACCESS | ACL_DEFAULT => 1,
+        CAPABILITY => 2,
+        IMA => 3,
+        EVM => 4,
         _ => 0,
     }
 }
@@ -437,10 +438,18 @@ mod tests {
     }
 
     #[test]
-    fn capabilities_and_signatures_come_last() {
-        let mut names = [EVM, b"user.z", CAPABILITY, IMA, b"trusted.a"];
+    fn lists_capabilities_and_signatures_come_last() {
+        let mut names = [EVM, ACL_ACCESS, b"user.z", CAPABILITY, IMA, b"trusted.a"];
         names.sort_by_key(|name| (rank(name), *name));
-        assert_eq!(names, [&b"trusted.a"[..], b"user.z", CAPABILITY, IMA, EVM]);
+        let sorted = [
+            &b"trusted.a"[..],
+            b"user.z",
+            ACL_ACCESS,
+            CAPABILITY,
+            IMA,
+            EVM,
+        ];
+        assert_eq!(names, sorted);
     }
 
     #[test]

@@ -85,6 +85,25 @@ pub struct Begin {
     /// The key of the block tags that queries are answered with.
     #[serde(with = "hex::array")]
     pub tag_key: [u8; 32],
+    /// What the source's root is.
+    #[serde(default)]
+    pub root: Option<RootMark>,
+}
+
+/// What a root directory is, for an end of the same machine, which may meet it in its own tree.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RootMark {
+    /// Names the machine, and its run since it was started.
+    pub boot: String,
+    /// The device, major and minor.
+    pub device: (u32, u32),
+    /// The inode.
+    pub ino: u64,
+    /// Seconds and nanoseconds of its birth; zero where unknown.
+    pub birth: (i64, u32),
+    /// Whether its file system shows directories of another (an overlay).
+    pub stacked: bool,
 }
 
 /// From the destination, on the first bidirectional stream.
@@ -118,6 +137,10 @@ pub enum ToSource {
 /// What the destination is when a pass begins.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts that have nothing to do with each other"
+)]
 pub struct Ready {
     /// Names the state of the destination: as long as it stays the same, what was acknowledged
     /// still counts. Changes with a reboot, and with the loss of the destination's state.
@@ -131,10 +154,16 @@ pub struct Ready {
     /// The attributes that the destination can store.
     #[serde(default = "Kinds::plain")]
     pub stores: Kinds,
+    /// Whether the destination tells which space is reserved beyond the end of a file.
+    #[serde(default)]
+    pub tells_reserved: bool,
     /// Whether entries that the migration did not write may have attributes there that only a process
     /// with `CAP_SYS_ADMIN` could see and remove.
     #[serde(default)]
     pub unlisted: bool,
+    /// What the destination's root is.
+    #[serde(default)]
+    pub root: Option<RootMark>,
 }
 
 /// What a settled pass left at the destination.
@@ -211,6 +240,13 @@ pub enum Listed {
         /// Bytes of it.
         size: u64,
     },
+    /// Of the file whose entry follows some space beyond its end is reserved.
+    Reserved {
+        /// Where that begins.
+        start: u64,
+        /// Bytes of it.
+        len: u64,
+    },
     /// Tags, in order; several records where they are many.
     Tags {
         /// 16 bytes each.
@@ -252,6 +288,11 @@ impl Listed {
             Self::Content { size } => {
                 out.u8(5);
                 out.u64(*size);
+            }
+            Self::Reserved { start, len } => {
+                out.u8(6);
+                out.u64(*start);
+                out.u64(*len);
             }
         }
         let mut bytes: Vec<u8> = out.into_bytes().into();
@@ -295,6 +336,10 @@ impl Listed {
             5 => Self::Content {
                 size: input.file_offset()?,
             },
+            6 => Self::Reserved {
+                start: input.file_offset()?,
+                len: input.file_offset()?,
+            },
             _ => return Err(DecodeError::Invalid("listing record")),
         };
         input.finish()?;
@@ -323,6 +368,8 @@ mod tests {
                 tags: vec![3; 16 * count].into()
             }),
             (0_u64..1 << 60).prop_map(|size| Listed::Content { size }),
+            (0_u64..1 << 60, 0_u64..1 << 60)
+                .prop_map(|(start, len)| Listed::Reserved { start, len }),
             Just(Listed::End),
         ]
     }

@@ -80,6 +80,9 @@ pub struct KeptFile {
     pub root: Digest,
     /// The tags of its blocks, for files large enough.
     pub tags: Option<TagsRef>,
+    /// The space beyond its end that was asked to be reserved, or is told to be: where it begins, and
+    /// how many bytes. Nothing where nobody knows.
+    pub reserved: Option<(u64, u64)>,
 }
 
 impl Seen {
@@ -226,6 +229,15 @@ impl KeptFile {
         out.u64(self.size);
         out.digest(&self.root);
         TagsRef::encode(self.tags.as_ref(), out);
+        match self.reserved {
+            None => out.u8(0),
+            Some((_, 0)) => out.u8(1),
+            Some((start, len)) => {
+                out.u8(2);
+                out.u64(start);
+                out.u64(len);
+            }
+        }
     }
 
     /// Takes its bytes.
@@ -235,6 +247,12 @@ impl KeptFile {
             size: input.u64()?,
             root: input.digest()?,
             tags: TagsRef::decode(input)?,
+            reserved: match input.u8()? {
+                0 => None,
+                1 => Some((0, 0)),
+                2 => Some((input.u64()?, input.u64()?)),
+                _ => return Err(DecodeError::Invalid("reservation")),
+            },
         })
     }
 }
@@ -275,6 +293,7 @@ mod tests {
     fn identity(ino: u64) -> Identity {
         Identity {
             ino,
+            device: (8, 1),
             btime: Time {
                 seconds: 5,
                 nanoseconds: 6,
@@ -315,6 +334,7 @@ mod tests {
                 capacity: 32,
                 block_log2: 13,
             }),
+            reserved: Some((4096, 8192)),
         };
         Segment {
             path: RelPath::new(b"x/y").unwrap(),

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     fault,
     fs::{
-        remove, rights,
+        other_end, remove, rights,
         stat::{Kind, Stat},
         way::Way,
     },
@@ -217,6 +217,10 @@ impl<'a> Applier<'a> {
         self.leave();
         self.writing = None;
         let dir = self.ensure(&path)?;
+        if Stat::of_fd(&dir).is_ok_and(|stat| other_end::is_root_of(Side::Source, &stat)) {
+            let what = "write into the directory, which is the source itself";
+            return Err(fault::at(Side::Destination, &path, what, Errno::DEADLK));
+        }
         if !rights::overrides_permissions() {
             make::allow_owner(&dir, &path)?;
         }

@@ -94,7 +94,19 @@ impl Writing {
                     .map_err(|errno| failed(path, "look at the file", errno))?;
                 let is_it = |stat: Stat| stat.kind == Kind::File && stat.identity.nlink <= names;
                 match opened {
-                    Some(fd) if stat.is_some_and(is_it) => Ok(writing(fd, None, Some(Vec::new()))),
+                    Some(fd) if stat.is_some_and(is_it) => {
+                        // Space reserved beyond the end would lie within it once the file grows, where
+                        // the source counts on a hole. The close reserves what is to be there.
+                        let size = stat.map_or(0, |stat| stat.identity.size);
+                        rustix::fs::ftruncate(&fd, size).map_err(|errno| {
+                            failed(
+                                path,
+                                "give back the space beyond the end of the file",
+                                errno,
+                            )
+                        })?;
+                        Ok(writing(fd, None, Some(Vec::new())))
+                    }
                     _ => Err(unlike(path)),
                 }
             }
@@ -261,31 +273,31 @@ pub fn write_whole(
 ) -> Result<(), Fault> {
     let dir = dir.as_fd();
     let failed = |what: &str, errno| failed(path, what, errno);
-    let (fd, was) = match make::new_file(dir, name) {
-        Ok(fd) => (fd, 0),
+    let (fd, is_new) = match make::new_file(dir, name) {
+        Ok(fd) => (fd, true),
         Err(Errno::EXIST) => match alone(dir, name, path, replace)? {
-            Some((fd, size)) => (fd, size),
-            None => (make::file_anew(dir, name, path)?, 0),
+            Some(fd) => (fd, false),
+            None => (make::file_anew(dir, name, path)?, true),
         },
         Err(errno) => return Err(failed("create the file", errno)),
     };
     file::write_at(&fd, content, 0).map_err(|errno| failed("write the file", errno))?;
-    let size = u64::try_from(content.len()).unwrap_or(0);
-    if was > size {
+    if !is_new {
+        // What was longer is cut, and what was reserved beyond the end is given back.
+        let size = u64::try_from(content.len()).unwrap_or(0);
         rustix::fs::ftruncate(&fd, size)
             .map_err(|errno| failed("set the size of the file", errno))?;
     }
     metadata::to_fd(&fd, path, meta, view)
 }
 
-/// The file `name`, open for writing, and its size, if it may be written in place: nothing but this
-/// name leads to it.
+/// The file `name`, open for writing, if it may be written in place: nothing but this name leads to it.
 fn alone(
     dir: impl AsFd,
     name: &Name,
     path: &RelPath,
     replace: bool,
-) -> Result<Option<(OwnedFd, u64)>, Fault> {
+) -> Result<Option<OwnedFd>, Fault> {
     let dir = dir.as_fd();
     let is_alone = |stat: &Stat| stat.kind == Kind::File && stat.identity.nlink == 1;
     if replace || !regular(dir, name, path)?.is_some_and(|stat| is_alone(&stat)) {
@@ -295,7 +307,7 @@ fn alone(
         return Ok(None);
     };
     let stat = Stat::of_fd(&fd).map_err(|errno| failed(path, "look at the file", errno))?;
-    Ok(is_alone(&stat).then_some((fd, stat.identity.size)))
+    Ok(is_alone(&stat).then_some(fd))
 }
 
 /// What the regular file `name` is; nothing where there is none. Whatever else stands there is never

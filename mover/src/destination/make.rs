@@ -26,34 +26,53 @@ use crate::{
 ///
 /// Another lane may be making it at the same time, so only what is no directory is removed.
 pub fn directory(parent: &OwnedFd, name: &Name) -> Result<OwnedFd, Errno> {
-    let mut attempts = 0;
-    loop {
+    const ATTEMPTS: usize = 16;
+    let mut opened = Opened::default();
+    for _ in 0..ATTEMPTS {
         match dir::open(parent, name) {
             Ok(dir) => return Ok(dir),
             Err(Errno::NOENT) => match rustix::fs::mkdirat(parent, name.as_os_str(), Mode::RWXU) {
                 Ok(()) | Err(Errno::EXIST) => {}
-                // Its own metadata comes once more: an entry of it changed.
-                Err(Errno::ACCESS) if attempts == 0 && !rights::overrides_permissions() => {
-                    let mode = Mode::from_raw_mode(Stat::of_fd(parent)?.identity.mode & 0o7777);
-                    rustix::fs::fchmod(parent, mode | Mode::RWXU)?;
-                }
+                Err(Errno::ACCESS) => opened.parent(parent)?,
                 Err(errno) => return Err(errno),
             },
             Err(Errno::NOTDIR | Errno::LOOP) => {
                 match rustix::fs::unlinkat(parent, name.as_os_str(), AtFlags::empty()) {
                     Ok(()) | Err(Errno::NOENT | Errno::ISDIR) => {}
+                    Err(Errno::ACCESS) => opened.parent(parent)?,
                     Err(errno) => return Err(errno),
                 }
             }
-            Err(Errno::ACCESS) if attempts == 0 => {
-                let_owner_in(parent, name)?;
-            }
+            Err(Errno::ACCESS) => opened.itself(parent, name)?,
             Err(errno) => return Err(errno),
         }
-        attempts += 1;
-        if attempts > 16 {
-            return Err(Errno::BUSY);
+    }
+    Err(Errno::BUSY)
+}
+
+/// What this process, the owner, has opened for itself. Once is enough: then it is not the mode.
+#[derive(Default)]
+struct Opened {
+    parent: bool,
+    itself: bool,
+}
+
+impl Opened {
+    /// The directory that something is to be made in. Its own metadata comes once more: an entry of it
+    /// changes.
+    fn parent(&mut self, parent: &OwnedFd) -> Result<(), Errno> {
+        if rights::overrides_permissions() || std::mem::replace(&mut self.parent, true) {
+            return Err(Errno::ACCESS);
         }
+        let mode = Mode::from_raw_mode(Stat::of_fd(parent)?.identity.mode & 0o7777);
+        rustix::fs::fchmod(parent, mode | Mode::RWXU)
+    }
+
+    fn itself(&mut self, parent: &OwnedFd, name: &Name) -> Result<(), Errno> {
+        if std::mem::replace(&mut self.itself, true) {
+            return Err(Errno::ACCESS);
+        }
+        let_owner_in(parent, name)
     }
 }
 

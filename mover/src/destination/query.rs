@@ -295,6 +295,7 @@ impl Listing<'_> {
             Kind::File => {
                 let fd =
                     file::open_read(dir, name).map_err(|errno| failed("open the file", errno))?;
+                self.tell_reserved(&fd, stat, records)?;
                 let hashed = self.content(&fd, path, stat, records)?;
                 let meta = metadata::read(&fd, path, stat, false, self.destination.view())?;
                 let Hashed { size, root } = hashed;
@@ -304,6 +305,7 @@ impl Listing<'_> {
                     size,
                     root,
                     tags: None,
+                    reserved: None,
                 });
                 (meta, Node::File { size, root }, kept)
             }
@@ -318,6 +320,23 @@ impl Listing<'_> {
                 (meta, node, Kept::Other { digest })
             }
         })
+    }
+
+    /// Announces what is reserved beyond the end of a file, if something is.
+    fn tell_reserved(
+        &self,
+        fd: &OwnedFd,
+        stat: &Stat,
+        records: &mut impl Records,
+    ) -> Result<(), Fault> {
+        let volume = &self.destination.volume;
+        if !volume.tells_reserved() {
+            return Ok(());
+        }
+        match reserved::beyond(fd.as_fd(), stat, volume.reservations()) {
+            (_, 0) => Ok(()),
+            (start, len) => records.push(Listed::Reserved { start, len }.to_frame()),
+        }
     }
 
     /// Reads a file, announcing the tags of its blocks on the way.

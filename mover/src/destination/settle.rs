@@ -315,6 +315,7 @@ impl Destination {
                             size: proven.size,
                             root,
                             tags: None,
+                            reserved: None,
                         }),
                         None => Kept::Other {
                             digest: proven.digest,

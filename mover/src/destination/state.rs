@@ -31,7 +31,7 @@ use crate::{
     catalog::{log::Key, store::Store},
     fault,
     fs::{
-        attributes, claim,
+        attributes, claim, other_end,
         stat::Stat,
         volume::{self, Volume},
         xattr::View,
@@ -264,6 +264,7 @@ impl Destination {
         }
         self.apart.clear();
         let boot = volume::boot_id();
+        other_end::remember(Side::Source, begin.root.clone(), &self.volume.mark());
         let carry = Carry {
             sees: begin.sees,
             stores: attributes::storable(&self.volume, begin.sees),
@@ -297,7 +298,9 @@ impl Destination {
             empty,
             lost_and_found,
             stores: carry.stores,
+            tells_reserved: self.volume.tells_reserved(),
             unlisted: adopted && attributes::hides_trusted(&self.volume),
+            root: Some(self.volume.mark()),
         })
     }
 

@@ -142,6 +142,7 @@ impl<'a> Surveyor<'a> {
             Err(errno) => return Err(failed("open the directory", errno)),
         };
         let stat = Stat::of_fd(&dir).map_err(|errno| failed("look at the directory", errno))?;
+        let stat = self.destination.volume.steady(stat);
         let listing = dir::list_inodes_at_most(dir.as_fd(), DIRECTORY_ENTRIES_MAX)
             .map_err(|errno| fault::listing(Side::Destination, path, errno))?;
         let old = match self
@@ -271,6 +272,7 @@ impl<'a> Surveyor<'a> {
                     size: proven.size,
                     root,
                     tags: None,
+                    reserved: None,
                 }),
                 None => Kept::Other {
                     digest: proven.digest,
@@ -340,6 +342,7 @@ impl<'a> Surveyor<'a> {
                     size,
                     root,
                     tags: None,
+                    reserved: None,
                 }),
             )
         } else {

@@ -97,6 +97,7 @@ mod tests {
             may_leave_read_back: true,
             sees: Kinds::plain(),
             tag_key: [0; 32],
+            root: None,
         }
     }
 
@@ -117,7 +118,9 @@ mod tests {
             empty,
             lost_and_found: false,
             stores: Kinds::plain(),
+            tells_reserved: false,
             unlisted: false,
+            root: None,
         };
         assert!(may_leave_read_back(&begin(1, false), &ready(true), false));
         assert!(may_leave_read_back(&begin(1, true), &ready(false), true));

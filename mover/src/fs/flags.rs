@@ -31,10 +31,22 @@ const SYNC: u32 = 0x20;
 const NO_ACCESS_TIMES: u32 = 0x40;
 const DIRECT_ACCESS: u32 = 0x8000;
 
-const OF_INODE: u32 = NO_COPY_ON_WRITE | CASEFOLD;
-const OF_PROJECT: u32 = SYNC | NO_ACCESS_TIMES | DIRECT_ACCESS;
+/// Of directories alone: changes of names are stored at once; directories are spread over the disk.
+const SYNC_NAMES: u32 = 0x1_0000;
+const TOP_DIRECTORY: u32 = 0x2_0000;
+/// How much space is taken at once, by a file or by what is made in a directory.
+const EXTENT_SIZE: u32 = 0x800 | 0x1000;
+const NO_DEFRAGMENTATION: u32 = 0x2000;
 
-const WORDS: [(u32, &str); 5] = [
+const OF_INODE: u32 = NO_COPY_ON_WRITE | CASEFOLD;
+const OF_DIRECTORY: u32 = SYNC_NAMES | TOP_DIRECTORY;
+const OF_PROJECT: u32 = SYNC | NO_ACCESS_TIMES | DIRECT_ACCESS | EXTENT_SIZE | NO_DEFRAGMENTATION;
+
+const WORDS: [(u32, &str); 9] = [
+    (SYNC_NAMES, "synchronous directory"),
+    (TOP_DIRECTORY, "top of directories"),
+    (EXTENT_SIZE, "extent size"),
+    (NO_DEFRAGMENTATION, "no defragmentation"),
     (NO_COPY_ON_WRITE, "no copy on write"),
     (CASEFOLD, "casefold"),
     (SYNC, "synchronous"),
@@ -47,17 +59,19 @@ impl Flags {
     pub fn of_file(fd: BorrowedFd<'_>, place: Place) -> Self {
         match place {
             Place::ProjectAndDirectories | Place::Project => Self::with_project(fd),
-            Place::Inode => Self::default().or_inode(fd),
-            Place::Below => Self::with_project(fd).or_inode(fd),
+            Place::Inode => Self::default().or(fd, OF_INODE),
+            Place::Below => Self::with_project(fd).or(fd, OF_INODE),
         }
     }
 
     /// Of the directory behind `fd`, which is open for reading.
     pub fn of_directory(fd: BorrowedFd<'_>, place: Place) -> Self {
         match place {
-            Place::ProjectAndDirectories | Place::Below => Self::with_project(fd).or_inode(fd),
+            Place::ProjectAndDirectories | Place::Below => {
+                Self::with_project(fd).or(fd, OF_INODE | OF_DIRECTORY)
+            }
             Place::Project => Self::with_project(fd),
-            Place::Inode => Self::default().or_inode(fd),
+            Place::Inode => Self::default().or(fd, OF_INODE),
         }
     }
 
@@ -70,10 +84,11 @@ impl Flags {
         }
     }
 
-    fn or_inode(self, fd: BorrowedFd<'_>) -> Self {
+    /// These, and those of the inode that are `asked` for.
+    fn or(self, fd: BorrowedFd<'_>, asked: u32) -> Self {
         let set = sys::inode_flags(fd).unwrap_or_default();
         Self {
-            set: self.set | set & OF_INODE,
+            set: self.set | set & asked,
             ..self
         }
     }

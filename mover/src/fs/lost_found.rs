@@ -27,6 +27,8 @@ pub enum LostFound {
     Empty,
     /// The file system's own, with something in it that a check of the file system rescued.
     Holding,
+    /// The file system's own, and this process may not look into it.
+    Closed,
 }
 
 /// Whether `stat` is what `mke2fs` makes: it has at least two blocks from the beginning, so that a
@@ -56,23 +58,24 @@ fn born_with(root: Time, own: Time) -> Option<bool> {
     Some(root.nanoseconds == own.nanoseconds && apart <= SECONDS_MAX)
 }
 
-/// Whether owner and mode are as `mke2fs` sets them.
+/// Whether owner and mode are as `mke2fs` sets them, or a kubelet afterwards that applies `fsGroup`.
 fn is_untouched(stat: &Stat) -> bool {
     let identity = &stat.identity;
-    (identity.uid, identity.gid) == (0, 0) && identity.mode & 0o7777 == 0o700
+    let mode = identity.mode & 0o7777;
+    identity.uid == 0 && (identity.gid == 0 && mode == 0o700 || mode == 0o2770)
 }
 
 /// What the own `name` in the root `dir` holds.
 ///
 /// # Errors
-/// When it cannot be listed: then nobody knows.
+/// When it cannot be listed, although it may: then nobody knows.
 pub fn look(dir: impl AsFd, name: &Name) -> Result<LostFound, Errno> {
-    let names = dir::list(dir::open(dir, name)?)?;
-    Ok(if names.is_empty() {
-        LostFound::Empty
-    } else {
-        LostFound::Holding
-    })
+    match dir::open(dir, name).and_then(dir::list) {
+        Ok(names) if names.is_empty() => Ok(LostFound::Empty),
+        Ok(_) => Ok(LostFound::Holding),
+        Err(Errno::ACCESS) => Ok(LostFound::Closed),
+        Err(errno) => Err(errno),
+    }
 }
 
 #[cfg(test)]
@@ -153,5 +156,9 @@ mod tests {
         changed(false, &made, |users| users.identity.mode = 0o040_755);
         changed(false, &made, |users| users.identity.uid = 1000);
         changed(false, &made, |users| users.identity.gid = 2000);
+        changed(true, &made, |own| {
+            own.identity.gid = 2000;
+            own.identity.mode = 0o042_770;
+        });
     }
 }

@@ -13,6 +13,7 @@ pub mod footprint;
 pub mod fscrypt;
 pub mod lost_found;
 pub mod mounts;
+pub mod other_end;
 pub mod owners;
 pub mod remove;
 pub mod reserved;

@@ -7,14 +7,14 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use livmig_proto::name::Name;
+use livmig_proto::{control::Side, name::Name};
 use rustix::{
     fs::{AtFlags, Mode, OFlags, ResolveFlags},
     io::Errno,
 };
 
 use super::{
-    dir, file, rights,
+    dir, file, other_end, rights,
     stat::{Kind, Stat},
     xattr,
 };
@@ -153,6 +153,8 @@ impl<'p> Tree<'p> {
                     above.dir = None;
                 }
             }
+            // The source itself, which lies here by another name.
+            Err(Errno::DEADLK) => self.resist(Some(name), Errno::DEADLK),
             // It may be empty.
             Err(errno) => {
                 match rustix::fs::unlinkat(self.at(), name.as_os_str(), AtFlags::REMOVEDIR) {
@@ -225,9 +227,13 @@ impl<'p> Tree<'p> {
 
 fn open(parent: BorrowedFd<'_>, name: &Name) -> Result<Level, Errno> {
     let dir = open_writable(parent, name)?;
+    let stat = Stat::of_fd(&dir)?;
+    if other_end::is_root_of(Side::Source, &stat) {
+        return Err(Errno::DEADLK);
+    }
     Ok(Level {
         name: name.clone(),
-        is: identity(&Stat::of_fd(&dir)?),
+        is: identity(&stat),
         rest: dir::list(&dir)?,
         dir: Some(dir),
         stays: false,

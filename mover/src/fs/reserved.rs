@@ -48,8 +48,9 @@ pub fn within(fd: BorrowedFd<'_>, hole: Range<u64>, told: Told) -> Result<Vec<Ra
     Ok(found)
 }
 
-/// The stretch beyond the end of the file that is reserved: where it begins, and how many bytes; none
-/// are zero. `stat` is of the file.
+/// The first stretch beyond the end of the file that is reserved: where it begins, and how many bytes;
+/// none are zero. `stat` is of the file. Further ones, after a gap, are not carried: space is reserved for
+/// what is to be appended next, and with the gaps they would take more than there is.
 pub fn beyond(fd: BorrowedFd<'_>, stat: &Stat, told: Told) -> (u64, u64) {
     if !stat.may_have_holes() {
         return (0, 0);
@@ -67,6 +68,14 @@ pub fn beyond(fd: BorrowedFd<'_>, stat: &Stat, told: Told) -> (u64, u64) {
     })
 }
 
+/// Whether what is reserved beyond an end, here and there, is the same but for the size of blocks.
+pub fn is_alike(here: (u64, u64), there: (u64, u64)) -> bool {
+    /// Twice the blocks of the coarsest file systems (bigalloc, real-time extents) that are common.
+    const GRAIN: u64 = 128 << 10;
+    let (here, there) = (here.1, there.1);
+    (here == 0) == (there == 0) && here.abs_diff(there) <= GRAIN
+}
+
 fn beyond_extents(fd: BorrowedFd<'_>, end: u64) -> Option<Range<u64>> {
     let mut found: Option<Range<u64>> = None;
     let mut at = end;
@@ -76,8 +85,11 @@ fn beyond_extents(fd: BorrowedFd<'_>, end: u64) -> Option<Range<u64>> {
         at = last.end().max(at + 1);
         for extent in extents.iter().filter(|extent| !extent.is_delayed()) {
             let first = extent.offset.max(end);
-            let start = found.as_ref().map_or(first, |found| found.start);
-            found = Some(start..extent.end());
+            match &mut found {
+                None => found = Some(first..extent.end()),
+                Some(found) if first <= found.end => found.end = extent.end().max(found.end),
+                Some(_) => return found,
+            }
         }
     }
     found
@@ -192,6 +204,15 @@ mod tests {
             assert_eq!(within.first(), Some(&(4 * MIB..6 * MIB)));
             assert_eq!(beyond, (16 * MIB, 3 * MIB));
         }
+    }
+
+    #[test]
+    fn what_is_reserved_differs_by_more_than_a_block() {
+        assert!(is_alike((0, 0), (0, 0)));
+        assert!(is_alike((MIB, MIB), (MIB, MIB + 4096)));
+        assert!(!is_alike((MIB, 4096), (0, 0)));
+        assert!(!is_alike((0, 0), (MIB, 4096)));
+        assert!(!is_alike((MIB, MIB), (MIB, 2 * MIB)));
     }
 
     proptest! {

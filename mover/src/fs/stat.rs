@@ -37,6 +37,9 @@ pub enum Kind {
 pub struct Identity {
     /// Inode number.
     pub ino: u64,
+    /// The device that it is a number of: each subvolume of btrfs counts for itself, and two may have
+    /// been made alike and swapped.
+    pub device: (u32, u32),
     /// Time of birth, which tells two lives of one inode number apart; zero where unknown.
     pub btime: Time,
     /// Size in bytes.
@@ -185,10 +188,11 @@ impl Stat {
         self.kind == Kind::File && self.allocated() > size + BLOCK
     }
 
-    /// Whether it may have holes, or space that is no content: one that takes as much as its size has
-    /// neither.
+    /// Whether it may have holes, or space that is no content. One that takes as much as its size has
+    /// neither, or both: a large one is asked, in a small one what hides the other is little.
     pub fn may_have_holes(&self) -> bool {
-        self.is_sparse() || self.has_reserve()
+        const SMALL: u64 = 128 << 10;
+        self.is_sparse() || self.has_reserve() || self.identity.size > SMALL
     }
 
     fn from_statx(statx: &Statx) -> Result<Self, Errno> {
@@ -196,6 +200,7 @@ impl Stat {
         Ok(Self {
             identity: Identity {
                 ino: statx.stx_ino,
+                device: (statx.stx_dev_major, statx.stx_dev_minor),
                 btime: if statx.stx_mask & StatxFlags::BTIME.bits() == 0 {
                     Time::default()
                 } else {
@@ -234,7 +239,7 @@ impl Identity {
     }
 
     /// How long its bytes are.
-    pub const BYTES: usize = 8 + 3 * 12 + 8 + 4 * 4;
+    pub const BYTES: usize = 8 + 3 * 12 + 8 + 6 * 4;
 
     /// Its bytes, to be sorted by.
     pub fn bytes(&self) -> [u8; Self::BYTES] {
@@ -255,7 +260,8 @@ impl Identity {
             out.u32(time.nanoseconds);
         }
         out.u64(self.size);
-        for number in [self.mode, self.uid, self.gid, self.nlink] {
+        let (major, minor) = self.device;
+        for number in [self.mode, self.uid, self.gid, self.nlink, major, minor] {
             out.u32(number);
         }
     }
@@ -281,6 +287,7 @@ impl Identity {
             uid: input.u32()?,
             gid: input.u32()?,
             nlink: input.u32()?,
+            device: (input.u32()?, input.u32()?),
         })
     }
 }

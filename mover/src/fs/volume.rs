@@ -11,6 +11,7 @@ use livmig_proto::{
     control::RootFacts,
     entry::{Meta, Time},
     name::{Name, RelPath},
+    session::RootMark,
 };
 use rustix::{
     fs::{Mode, OFlags, StatVfsMountFlags},
@@ -26,7 +27,7 @@ use super::{
     lost_found::{self, LOST_AND_FOUND, LostFound},
     owners::Mapping,
     reserved::Told,
-    stat::{Kind, Stat},
+    stat::{Identity, Kind, Stat},
     sys,
 };
 use crate::random::random;
@@ -64,6 +65,9 @@ const CEPH: u64 = 0x00c3_6400;
 const ZFS: u64 = 0x2fc1_2fc1;
 const NINE_P: u64 = 0x0102_1997;
 const F2FS: u64 = 0xf2f5_2010;
+
+/// The inode of an empty directory that stands for a subvolume of btrfs.
+const STAND_IN_INODE: u64 = 2;
 
 /// The inode of the root of every btrfs subvolume.
 const SUBVOLUME_INODE: u64 = 256;
@@ -169,6 +173,18 @@ impl Volume {
         self.foreign_root
     }
 
+    /// What its root is, for the other end.
+    pub fn mark(&self) -> RootMark {
+        let btime = self.stat.identity.btime;
+        RootMark {
+            boot: boot_id(),
+            device: self.stat.device,
+            ino: self.stat.identity.ino,
+            birth: (btime.seconds, btime.nanoseconds),
+            stacked: self.magic == OVERLAY,
+        }
+    }
+
     /// What of the metadata of the directory at `path` is carried: of a root that is somebody
     /// else's, everything but the time.
     pub fn carried(&self, path: &RelPath, meta: Meta) -> Meta {
@@ -240,6 +256,11 @@ impl Volume {
         }
     }
 
+    /// Whether it reserves space for a file, and tells how much.
+    pub fn tells_reserved(&self) -> bool {
+        matches!(self.magic, EXT | XFS | BTRFS | TMPFS | F2FS)
+    }
+
     /// Whether something else is mounted at the entry `stat`. By what the kernel says of mounts, not
     /// by the device: an overlay shows the devices of its layers, and a btrfs subvolume has one of
     /// its own. Before Linux 5.8 only the device of a directory tells.
@@ -257,10 +278,34 @@ impl Volume {
             && stat.device != self.stat.device
     }
 
+    /// Whether `stat` is of an empty directory that stands for a subvolume in a snapshot: those within
+    /// what the snapshot is of are not in it.
+    pub fn is_stand_in(&self, stat: &Stat) -> bool {
+        self.magic == BTRFS && stat.kind == Kind::Directory && stat.identity.ino == STAND_IN_INODE
+    }
+
+    /// What the directory that looks like `stat` is as far as that stays the same from look to look: of
+    /// one that stands for a subvolume the kernel makes the times up.
+    pub fn steady(&self, stat: Stat) -> Stat {
+        if !self.is_stand_in(&stat) {
+            return stat;
+        }
+        let (btime, mtime, ctime) = <(Time, Time, Time)>::default();
+        Stat {
+            identity: Identity {
+                btime,
+                mtime,
+                ctime,
+                ..stat.identity
+            },
+            ..stat
+        }
+    }
+
     /// What `name` in the root is, if it is the `lost+found` that the file system keeps for itself.
     ///
     /// # Errors
-    /// When it cannot be listed.
+    /// When it cannot be listed, although it may.
     pub fn lost_and_found(&self, name: &Name, stat: &Stat) -> Result<Option<LostFound>, Errno> {
         if self.magic == EXT && lost_found::is_own(&self.stat, name, stat) {
             return lost_found::look(&self.root, name).map(Some);
@@ -268,9 +313,11 @@ impl Volume {
         Ok(None)
     }
 
-    /// Whether `name` in the root is the file system's own and no part of the volume's content.
+    /// Whether `name` in the root is the file system's own and no part of the volume's content, as far
+    /// as this process may know.
     pub fn is_own(&self, name: &Name, stat: &Stat) -> bool {
-        self.lost_and_found(name, stat) == Ok(Some(LostFound::Empty))
+        let found = self.lost_and_found(name, stat);
+        matches!(found, Ok(Some(LostFound::Empty | LostFound::Closed)))
     }
 
     /// Whether the file system keeps a `lost+found` of its own in the root.

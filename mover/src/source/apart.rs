@@ -30,12 +30,15 @@ pub enum Standing {
     Nobodys,
     /// A name of the volume under which something stands that is not carried, and why not.
     Apart(Reason),
+    /// The file system's own, and what it holds is not to be known.
+    Closed,
 }
 
 /// What `lost` means at a source whose destination keeps the name for itself or not.
 fn of_lost_and_found(lost: Option<LostFound>, reserved: bool) -> Standing {
     match (lost, reserved) {
         (Some(LostFound::Empty), _) => Standing::Nobodys,
+        (Some(LostFound::Closed), _) => Standing::Closed,
         (Some(LostFound::Holding), true) => Standing::Apart(Reason::LostFound),
         (Some(LostFound::Holding), false) | (None, _) => Standing::Content,
     }
@@ -111,10 +114,11 @@ mod tests {
 
     #[test]
     fn what_was_rescued_is_content_wherever_the_name_is_free() {
-        use LostFound::{Empty, Holding};
+        use LostFound::{Closed, Empty, Holding};
         for reserved in [false, true] {
             assert_eq!(of_lost_and_found(None, reserved), Standing::Content);
             assert_eq!(of_lost_and_found(Some(Empty), reserved), Standing::Nobodys);
+            assert_eq!(of_lost_and_found(Some(Closed), reserved), Standing::Closed);
         }
         assert_eq!(of_lost_and_found(Some(Holding), false), Standing::Content);
         assert_eq!(

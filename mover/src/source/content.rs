@@ -113,6 +113,7 @@ pub fn compare(
     let mut comparison = Comparison {
         store,
         key: shared.tag_key,
+        follows_space: subject.true_holes && shared.tells_reserved,
         fd: fd.as_fd(),
         subject,
         before,
@@ -145,28 +146,40 @@ pub fn compare(
     }
 }
 
-/// Whether the file `fd` has a hole of at least a block that takes no space.
+/// Whether the file `fd` has a hole that takes no space, of at least a block, or in a small file a page.
 pub fn has_hole(fd: impl AsFd, subject: Subject) -> Result<bool, Errno> {
     let fd = fd.as_fd();
     let mut at = 0;
     while subject.true_holes && at < subject.size {
-        let align = u64::try_from(BLOCK).unwrap_or(1);
+        let align = if subject.size > tags::SMALL {
+            u64::try_from(BLOCK).unwrap_or(1)
+        } else {
+            PAGE
+        };
         let (hole, end) = match extents::at(fd, at, subject.size, align)? {
             Extent::Data { end } => (false, end),
             Extent::Hole { end } => (true, end),
         };
-        let space = |hole| reserved::within(fd, hole, subject.told).unwrap_or_default();
-        if hole && space(at..end).is_empty() {
-            return Ok(true);
+        if hole {
+            let reserved = reserved::within(fd, at..end, subject.told).unwrap_or_default();
+            let taken: u64 = reserved.iter().map(|part| part.end - part.start).sum();
+            if taken.saturating_add(align) <= end.saturating_sub(at) {
+                return Ok(true);
+            }
         }
         at = end.max(at + 1);
     }
     Ok(false)
 }
 
+/// What a hole of a small file is cut to.
+const PAGE: u64 = 4096;
+
 struct Comparison<'a, S> {
     store: &'a TagFile,
     key: [u8; 32],
+    /// Whether both ends tell which zeros take space.
+    follows_space: bool,
     fd: BorrowedFd<'a>,
     subject: Subject,
     before: Before,
@@ -193,13 +206,18 @@ impl<S: Sink> Comparison<'_, S> {
         let zero = zero_leaf();
         let mut verdicts = Vec::with_capacity(new.len());
         for ((tag, old), leaves) in new.iter_mut().zip(&old).zip(leaves.chunks(per_block)) {
+            let is_zero = leaves.iter().all(|leaf| *leaf == zero);
             verdicts.push(match old {
+                // Zeros that take space: a block that was written, or reserved and read since. Where it
+                // was a hole it is reserved now.
+                Some(old) if is_zero && *old == Tag::default() && self.follows_space => {
+                    Verdict::Zero
+                }
                 Some(old) if old.of_content() == *tag => {
-                    // Whether its zeros take space stays as it is.
                     *tag = *old;
                     Verdict::Same
                 }
-                _ if leaves.iter().all(|leaf| *leaf == zero) => Verdict::Zero,
+                _ if is_zero => Verdict::Zero,
                 _ => Verdict::Data,
             });
         }

@@ -98,6 +98,12 @@ impl Visitor<'_> {
             Ok(Standing::Apart(reason)) => {
                 return self.apart(visit, name, &stat, reason, before);
             }
+            Ok(Standing::Closed) => {
+                let path = visit.scope.path.child(name).unwrap_or_default();
+                counts.leave(&path, Reason::LostFound, "it may not be looked into");
+                // What the destination has of it from before stays.
+                return Ok(Looked::AsBefore);
+            }
             Err(fault) => {
                 self.note(fault);
                 return Ok(Looked::AsBefore);
@@ -137,6 +143,9 @@ impl Visitor<'_> {
             Kind::Directory => {
                 if self.shared.volume.is_subvolume(&stat) {
                     counts.leave(&path, Reason::Subvolume, "");
+                } else if self.shared.volume.is_stand_in(&stat) {
+                    let what = "stands for one in a snapshot, and has no times of its own";
+                    counts.leave(&path, Reason::Subvolume, what);
                 }
                 let entry = self.directory(visit, name, path, before)?;
                 return Ok(Looked::Now(entry));

@@ -54,6 +54,8 @@ pub(super) struct Passed {
     pub(super) left: Reasons,
     /// Its tags, of a large one.
     pub(super) tags: Option<TagsRef>,
+    /// What is reserved beyond its end.
+    pub(super) reserved: (u64, u64),
 }
 
 impl Transfer<'_> {
@@ -122,13 +124,19 @@ impl Visitor<'_> {
         if before.identity.size == 0 && !self.shared.volume.tells_sizes() {
             expect_empty(transfer)?;
         }
-        let large = before.identity.size > SMALL || before.may_have_holes();
+        // Holes that were filled, and space that was given back, are so at the destination too.
+        let had_holes =
+            |kept: KeptFile| kept.tags.is_some() || kept.reserved.is_some_and(|(_, len)| len > 0);
+        let large = before.identity.size > SMALL
+            || before.may_have_holes()
+            || transfer.kept.is_some_and(had_holes);
         let Passed {
             hashed,
             meta,
             after,
             left,
             tags,
+            reserved,
         } = if large {
             self.large(scope, transfer)?
         } else {
@@ -167,6 +175,7 @@ impl Visitor<'_> {
                 size: hashed.size,
                 root: hashed.root,
                 tags,
+                reserved: Some(reserved),
             },
             seen,
         ))
@@ -241,6 +250,7 @@ impl Visitor<'_> {
             after,
             left,
             tags: None,
+            reserved: (0, 0),
         })
     }
 

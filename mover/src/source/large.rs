@@ -16,9 +16,9 @@ use super::{
     visit::{Scope, Visitor},
 };
 use crate::{
-    catalog::segment::KeptFile,
+    catalog::{segment::KeptFile, tags::SMALL},
     fault,
-    fs::reserved,
+    fs::{reserved, stat::Stat},
     hash::{self, Options, StreamError},
 };
 
@@ -38,7 +38,13 @@ impl Visitor<'_> {
         };
         let failed = |errno| fault::at(Side::Source, transfer.path, "read the file", errno);
         let fd = &transfer.open.fd;
-        if subject.tagged && content::has_hole(fd, subject).map_err(failed)? {
+        // A small one goes again as a whole: only where the holes will be told of then.
+        let asks = subject.tagged && (subject.size > SMALL || self.shared.tells_reserved);
+        if asks && content::has_hole(fd, subject).map_err(failed)? {
+            return Ok(None);
+        }
+        let reserved = reserved_beyond(transfer, &transfer.open.before, subject);
+        if !is_reserved_alike(&kept, reserved) {
             return Ok(None);
         }
         let options = Options {
@@ -59,6 +65,7 @@ impl Visitor<'_> {
             after,
             left,
             tags: None,
+            reserved,
         }))
     }
 
@@ -121,7 +128,9 @@ impl Visitor<'_> {
         let (meta, after, left) = self.meta(transfer)?;
         let kept = transfer.kept.as_ref().filter(|_| old.is_some());
         let difference = difference(kept, &hashed, &meta);
-        if opened.is_none() && difference != Difference::Content {
+        let reserved = reserved_beyond(transfer, &after, subject);
+        let same_space = kept.is_none_or(|kept| is_reserved_alike(kept, reserved));
+        if opened.is_none() && difference != Difference::Content && same_space {
             // Nothing changed but perhaps the metadata: the old tags stay.
             if let Some(tags) = &tags {
                 self.shared.store.tags().release(tags);
@@ -135,6 +144,7 @@ impl Visitor<'_> {
                 after,
                 left,
                 tags: old,
+                reserved,
             });
         }
         // Under another name what is replaced may go on.
@@ -154,8 +164,6 @@ impl Visitor<'_> {
             .open()?;
         }
         Counts::add(&self.shared.counts.changed, 1);
-        let fd = transfer.open.fd.as_fd();
-        let reserved = reserved::beyond(fd, &after, subject.told);
         let close = Op::Close {
             size: hashed.size,
             root: hashed.root,
@@ -169,6 +177,26 @@ impl Visitor<'_> {
             after,
             left,
             tags,
+            reserved,
         })
     }
+}
+
+/// What is reserved beyond the end of the file, which looked like `stat`. While it is written it is not
+/// believed: a file system may have allocated what is about to become content. The next pass will ask.
+fn reserved_beyond(transfer: &Transfer<'_>, stat: &Stat, subject: Subject) -> (u64, u64) {
+    let fd = &transfer.open.fd;
+    let reserved = reserved::beyond(fd.as_fd(), stat, subject.told);
+    let is_still = |now: Stat| now.identity == stat.identity && now.blocks == stat.blocks;
+    if reserved.1 == 0 || Stat::of_fd(fd).is_ok_and(is_still) {
+        reserved
+    } else {
+        (0, 0)
+    }
+}
+
+/// Whether the destination's file has the space `reserved` beyond its end, as far as anybody knows.
+fn is_reserved_alike(kept: &KeptFile, reserved: (u64, u64)) -> bool {
+    kept.reserved
+        .is_none_or(|kept| reserved::is_alike(kept, reserved))
 }

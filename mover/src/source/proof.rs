@@ -98,6 +98,7 @@ mod tests {
         };
         Identity {
             ino: 1,
+            device: (8, 1),
             btime: time,
             size: 0,
             mtime: time,

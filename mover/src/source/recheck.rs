@@ -88,7 +88,7 @@ fn directory(
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Err(changed(&job.path)),
         Err(errno) => return Err(failed(errno)),
     };
-    let stat = Stat::of_fd(&dir).map_err(failed)?;
+    let stat = shared.volume.steady(Stat::of_fd(&dir).map_err(failed)?);
     let names = dir::list(dir.as_fd()).map_err(failed)?;
     if segment
         .seen
@@ -97,7 +97,7 @@ fn directory(
         return Err(changed(&job.path));
     }
     let mut children = Vec::new();
-    let mut seen = segment.entries.iter();
+    let mut seen = segment.entries.iter().peekable();
     for name in &names {
         let path = || job.path.child(name).unwrap_or_default();
         let stat = match Stat::of_entry(&dir, name) {
@@ -106,8 +106,14 @@ fn directory(
             Err(errno) => return Err(failed(errno)),
         };
         let standing = shared.standing(&job.path, name, &stat)?;
-        if standing == Standing::Nobodys {
-            continue;
+        match standing {
+            Standing::Nobodys => continue,
+            Standing::Closed => {
+                // One that an earlier pass could look into is known.
+                let _ = seen.next_if(|entry| entry.name == *name);
+                continue;
+            }
+            Standing::Content | Standing::Apart(_) => {}
         }
         match seen.next() {
             Some(entry)

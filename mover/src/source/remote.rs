@@ -42,11 +42,13 @@ pub fn fetch(shared: &Shared<'_>, path: &RelPath) -> Result<Option<Segment>, Fau
         entries: Vec::new(),
     };
     let mut tags = TagWriter::default();
+    let mut reserved = (0, 0);
     loop {
         match next()? {
             Listed::Directory { .. } => return Err(not_understood()),
             Listed::End => break,
             Listed::Content { size } => tags.begin(shared, size)?,
+            Listed::Reserved { start, len } => reserved = (start, len),
             Listed::Tags { tags: bytes } => tags.push(shared, &bytes)?,
             Listed::Entry {
                 name,
@@ -61,6 +63,7 @@ pub fn fetch(shared: &Shared<'_>, path: &RelPath) -> Result<Option<Segment>, Fau
                     return Err(not_understood());
                 }
                 let digest = entry_digest(&meta, &node);
+                let reserved = std::mem::take(&mut reserved);
                 let mut kept = match node {
                     Node::Directory => Kept::Directory,
                     Node::File { size, root } => Kept::File(KeptFile {
@@ -68,6 +71,7 @@ pub fn fetch(shared: &Shared<'_>, path: &RelPath) -> Result<Option<Segment>, Fau
                         size,
                         root,
                         tags: tags.take(size),
+                        reserved: shared.tells_reserved.then_some(reserved),
                     }),
                     _ => Kept::Other { digest },
                 };

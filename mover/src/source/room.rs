@@ -159,6 +159,7 @@ mod tests {
             size: 10,
             root: Digest([0; 32]),
             tags: None,
+            reserved: None,
         });
         assert_eq!(need(None, 0), Need::Room);
         assert_eq!(need(Some(&file), 10), Need::None);

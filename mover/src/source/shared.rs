@@ -37,6 +37,8 @@ pub struct Shared<'a> {
     pub kind: PassKind,
     /// Whether the destination's file system has a `lost+found` of its own.
     pub reserved: bool,
+    /// Whether the destination tells what is reserved beyond the end of its files.
+    pub tells_reserved: bool,
     /// Whether an empty source may empty the destination.
     pub allow_empty: bool,
     /// The attributes that are carried.

@@ -32,7 +32,7 @@ use crate::{
     },
     fault,
     fs::{
-        file,
+        file, other_end,
         stat::{Kind, Stat},
         way::Way,
     },
@@ -189,6 +189,12 @@ impl<'a> Visitor<'a> {
         // The stat comes first: what changes after it shows in the next pass.
         let stat = Stat::of_fd(&dir)
             .map_err(|errno| fault::at(Side::Source, &path, "look at the directory", errno))?;
+        let stat = self.shared.volume.steady(stat);
+        if other_end::is_root_of(Side::Destination, &stat) {
+            let what = "read the directory, which is the destination itself";
+            self.note(fault::at(Side::Source, &path, what, Errno::DEADLK));
+            return Ok(());
+        }
         let names = match listing::names(&dir, &stat) {
             Ok(names) => names,
             // Removed since it was opened, as if it had been before.
@@ -386,7 +392,8 @@ impl<'a> Visitor<'a> {
                 }
             },
         };
-        let after = Stat::of_fd(&visit.dir).map_or(stat.identity, |stat| stat.identity);
+        let looked = Stat::of_fd(&visit.dir).map(|stat| self.shared.volume.steady(stat));
+        let after = looked.map_or(stat.identity, |stat| stat.identity);
         // The first look counts: a listing that was overtaken is looked at again.
         let seen = Seen {
             identity: stat.identity,

@@ -15,6 +15,7 @@ use crate::{
         claim::{self, Use},
         mounts::{self, Mounts},
         resolve::{Resolved, Unresolved},
+        rights,
         volume::Volume,
     },
     scratch::Scratch,
@@ -71,10 +72,17 @@ pub fn prepare(options: &SyncOptions) -> Result<Prepared, SyncError> {
     // What will be made in it has a name of its own.
     let within = if given.is_some() { "" } else { SCRATCH };
     check_apart(&source, &destination, &state, Path::new(within))?;
+    let state = take_state(state, given)?;
+    let source = take(source, Use::Reading)?;
+    let destination = take(destination, Use::Writing)?;
+    // Who may write into it may not always set its time.
+    let owner = destination.stat().identity.uid;
+    let is_foreign =
+        !rights::overrides_permissions() && owner != rustix::process::geteuid().as_raw();
     Ok(Prepared {
-        state: take_state(state, given)?,
-        source: take(source, Use::Reading)?,
-        destination: take(destination, Use::Writing)?,
+        state,
+        source: source.with_foreign_root(is_foreign),
+        destination: destination.with_foreign_root(is_foreign),
     })
 }
 

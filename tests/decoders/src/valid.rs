@@ -231,6 +231,7 @@ fn segment() -> Segment {
             capacity: 32,
             block_log2: 13,
         }),
+        reserved: Some((1 << 20, 4096)),
     };
     Segment {
         path: RelPath::ROOT,

@@ -226,6 +226,7 @@ fn frames_of_tiny_ops() -> Result<()> {
             may_leave_read_back: false,
             sees: Kinds::plain(),
             tag_key: [0; 32],
+            root: None,
         });
         // A token, and that it begins a session.
         send.write_all(&[[7; 16].as_slice(), &[1]].concat()).await?;

@@ -240,6 +240,7 @@ mod tests {
             size: 1,
             root: Digest([8; 32]),
             tags: None,
+            reserved: None,
         })
     }
 

@@ -41,6 +41,10 @@ pub struct LinkSummary {
 }
 
 /// What came of the content of a group.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one at a time, put where it belongs at once"
+)]
 pub(super) enum Content {
     /// It is on its way; this is known of it then.
     Sent(Common),

@@ -10,7 +10,7 @@ use livmig_proto::{
 
 use super::{report, resume, rounds::disappeared, run::Run};
 use crate::{
-    fs::{attributes, volume::Volume},
+    fs::{attributes, other_end, volume::Volume},
     source::{
         link_table::LinkTable,
         proof::{Flush, Proof},
@@ -70,6 +70,7 @@ impl Run<'_> {
             sees,
             stores: ready.stores,
         };
+        other_end::remember(Side::Destination, ready.root.clone(), &self.volume.mark());
         let (baseline, stepped) = self.baseline(ready, carry)?;
         self.store.compact().map_err(Shared::state_fault)?;
         let shared = Shared {
@@ -78,6 +79,7 @@ impl Run<'_> {
             link,
             kind: self.request.kind,
             reserved: ready.lost_and_found,
+            tells_reserved: ready.tells_reserved,
             allow_empty: self.request.allow_empty,
             carry,
             unseen: unseen(self.volume, ready),

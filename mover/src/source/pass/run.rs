@@ -124,6 +124,7 @@ impl Run<'_> {
             may_leave_read_back: self.request.may_leave_read_back && head.entries.is_none(),
             sees: attributes::seen(self.volume),
             tag_key: head.tag_key,
+            root: Some(self.volume.mark()),
         }
     }
 

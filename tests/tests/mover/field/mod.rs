@@ -1,9 +1,11 @@
 //! Situations that people met in the field: each is exact at the destination, or said by name.
 
 mod aliases;
+mod apart;
 mod attributes;
 mod bounds;
 mod destination;
+mod few_rights;
 mod flags;
 mod held;
 mod identity;

@@ -21,6 +21,7 @@ use livmig_tests::{
     scratch::Scratch,
     skip,
 };
+use serde_json::Value;
 
 use super::{expect_nothing_left_out, left_out};
 use crate::{
@@ -89,6 +90,22 @@ fn subvolumes_and_snapshots_become_directories_and_that_is_said() -> Result<()> 
         let finished = try_sync(a.path(), &b, flags)?.expect(0)?;
         ensure!(left_out(&finished, Reason::Subvolume)? == ["data", "data/inner", "snap"]);
         compare::expect_equal(a.path(), &b)?;
+    }
+
+    // Whose times the kernel makes up at each look changes nothing from pass to pass.
+    subvolume(&["snapshot", "data", "later"])?;
+    let told = ["data", "data/inner", "later", "later/inner", "snap"];
+    for (run, flags) in [&[][..], &["--verify", "full"], &[]]
+        .into_iter()
+        .enumerate()
+    {
+        rustix::fs::syncfs(fs::File::open(a.path())?)?;
+        fs::write("/proc/sys/vm/drop_caches", "2")?;
+        let finished = try_sync(a.path(), &b, flags)?.expect(0)?;
+        ensure!(left_out(&finished, Reason::Subvolume)? == told);
+        let changed = finished.json()?.get("changed").and_then(Value::as_u64);
+        ensure!(run == 0 || changed == Some(0), "{changed:?} changed again");
+        ensure!(fs::read_dir(b.join("later/inner"))?.next().is_none());
     }
     Ok(())
 }

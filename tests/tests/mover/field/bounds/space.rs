@@ -24,7 +24,7 @@ use super::super::super::sync::{sync, try_sync};
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
-fn reserve(file: &File, keep_size: bool, offset: u64, len: u64) -> Result<()> {
+pub(super) fn reserve(file: &File, keep_size: bool, offset: u64, len: u64) -> Result<()> {
     let flags = if keep_size {
         FallocateFlags::KEEP_SIZE
     } else {
@@ -33,7 +33,7 @@ fn reserve(file: &File, keep_size: bool, offset: u64, len: u64) -> Result<()> {
     Ok(fallocate(file, flags, offset, len)?)
 }
 
-fn punch(file: &File, offset: u64, len: u64) -> Result<()> {
+pub(super) fn punch(file: &File, offset: u64, len: u64) -> Result<()> {
     let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     Ok(fallocate(file, flags, offset, len)?)
 }
@@ -80,7 +80,7 @@ fn furnish(dir: &Path) -> Result<()> {
 }
 
 /// Fails unless each file in `b` takes the space that it takes in `a`, but for a few blocks.
-fn expect_same_space(a: &Path, b: &Path) -> Result<()> {
+pub(super) fn expect_same_space(a: &Path, b: &Path) -> Result<()> {
     for entry in fs::read_dir(a)? {
         let name = entry?.file_name();
         let (there, here) = (a.join(&name).metadata()?, b.join(&name).metadata()?);
@@ -94,7 +94,7 @@ fn expect_same_space(a: &Path, b: &Path) -> Result<()> {
     Ok(())
 }
 
-fn changed(a: &Path, b: &Path, flags: &[&str]) -> Result<u64> {
+pub(super) fn changed(a: &Path, b: &Path, flags: &[&str]) -> Result<u64> {
     let report = try_sync(a, b, flags)?.expect(0)?.json()?;
     let changed = report.get("changed").and_then(Value::as_u64);
     changed.with_context(|| format!("no number of changes in {report}"))
