@@ -92,8 +92,10 @@ impl Surveyor<'_> {
         direct: impl FnOnce() -> Option<OwnedFd>,
     ) -> Result<Hashed, Fault> {
         let failed = |errno| fault::at(Side::Destination, path, "read the file back", errno);
-        // What takes all of its space is not asked for holes.
-        let holes = self.destination.volume.has_true_holes() && stat.may_have_holes();
+        // What takes all of its space is not asked for holes: one that a reservation makes up for reads as
+        // the zeros that it is.
+        let shows_holes = stat.is_sparse() || stat.has_reserve();
+        let holes = self.destination.volume.has_true_holes() && shows_holes;
         let options = Options::new(stat.identity.size, holes);
         // Also before a direct read, which a file system may answer from its cache all the same.
         self.drop_cache(fd, stat.identity.size);
