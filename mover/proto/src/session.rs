@@ -24,6 +24,7 @@ use crate::{
     attributes::Kinds,
     control::{Fault, PassKind, VerifyLevel},
     entry::{Meta, Node},
+    frame::Reserve,
     hex,
     ids::{Epoch, MigrationUid, PassNumber},
     lately::Relative,
@@ -240,13 +241,8 @@ pub enum Listed {
         /// Bytes of it.
         size: u64,
     },
-    /// Of the file whose entry follows some space beyond its end is reserved.
-    Reserved {
-        /// Where that begins.
-        start: u64,
-        /// Bytes of it.
-        len: u64,
-    },
+    /// The file whose entry follows has this space beyond its end.
+    Reserved(Reserve),
     /// Tags, in order; several records where they are many.
     Tags {
         /// 16 bytes each.
@@ -289,7 +285,7 @@ impl Listed {
                 out.u8(5);
                 out.u64(*size);
             }
-            Self::Reserved { start, len } => {
+            Self::Reserved(Reserve { start, len }) => {
                 out.u8(6);
                 out.u64(*start);
                 out.u64(*len);
@@ -336,10 +332,10 @@ impl Listed {
             5 => Self::Content {
                 size: input.file_offset()?,
             },
-            6 => Self::Reserved {
+            6 => Self::Reserved(Reserve {
                 start: input.file_offset()?,
                 len: input.file_offset()?,
-            },
+            }),
             _ => return Err(DecodeError::Invalid("listing record")),
         };
         input.finish()?;
@@ -369,7 +365,7 @@ mod tests {
             }),
             (0_u64..1 << 60).prop_map(|size| Listed::Content { size }),
             (0_u64..1 << 60, 0_u64..1 << 60)
-                .prop_map(|(start, len)| Listed::Reserved { start, len }),
+                .prop_map(|(start, len)| Listed::Reserved(Reserve { start, len })),
             Just(Listed::End),
         ]
     }

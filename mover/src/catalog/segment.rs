@@ -3,6 +3,7 @@
 use livmig_proto::{
     control::Reasons,
     entry::Meta,
+    frame::Reserve,
     manifest::{DirectoryMember, EntryRef},
     name::{Name, RelPath},
     tree::Digest,
@@ -80,9 +81,9 @@ pub struct KeptFile {
     pub root: Digest,
     /// The tags of its blocks, for files large enough.
     pub tags: Option<TagsRef>,
-    /// The space beyond its end that was asked to be reserved, or is told to be: where it begins, and
-    /// how many bytes. Nothing where nobody knows.
-    pub reserved: Option<(u64, u64)>,
+    /// The space beyond its end that was asked to be reserved, or is told to be. Nothing where nobody
+    /// knows.
+    pub reserved: Option<Reserve>,
 }
 
 impl Seen {
@@ -231,8 +232,8 @@ impl KeptFile {
         TagsRef::encode(self.tags.as_ref(), out);
         match self.reserved {
             None => out.u8(0),
-            Some((_, 0)) => out.u8(1),
-            Some((start, len)) => {
+            Some(reserve) if reserve.is_none() => out.u8(1),
+            Some(Reserve { start, len }) => {
                 out.u8(2);
                 out.u64(start);
                 out.u64(len);
@@ -249,8 +250,11 @@ impl KeptFile {
             tags: TagsRef::decode(input)?,
             reserved: match input.u8()? {
                 0 => None,
-                1 => Some((0, 0)),
-                2 => Some((input.u64()?, input.u64()?)),
+                1 => Some(Reserve::NONE),
+                2 => Some(Reserve {
+                    start: input.u64()?,
+                    len: input.u64()?,
+                }),
                 _ => return Err(DecodeError::Invalid("reservation")),
             },
         })
@@ -334,7 +338,10 @@ mod tests {
                 capacity: 32,
                 block_log2: 13,
             }),
-            reserved: Some((4096, 8192)),
+            reserved: Some(Reserve {
+                start: 4096,
+                len: 8192,
+            }),
         };
         Segment {
             path: RelPath::new(b"x/y").unwrap(),

@@ -50,9 +50,6 @@ impl Tag {
     }
 }
 
-/// Up to this size a file is read whole and sent whole: its blocks are not worth remembering.
-pub const SMALL: u64 = 128 << 10;
-
 /// Blocks of one file at most: 128 MiB of tags.
 pub const COUNT_MAX: u64 = 8 << 20;
 

@@ -111,7 +111,7 @@ fn untold() -> Touch {
 mod tests {
     use livmig_proto::{
         entry::Meta,
-        frame::OpenMode,
+        frame::{OpenMode, Reserve},
         ids::MigrationUid,
         lately::Relative,
         name::Name,
@@ -181,7 +181,7 @@ mod tests {
         Op::Close {
             size: 7,
             root: root_of(CONTENT),
-            reserved: (0, 0),
+            reserved: Reserve::NONE,
             meta: meta(),
         }
     }

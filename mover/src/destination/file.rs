@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use livmig_proto::{
     control::{Fault, FaultCode, Side},
     entry::{Meta, Node, entry_digest},
-    frame::OpenMode,
+    frame::{OpenMode, Reserve},
     name::{Name, RelPath},
     tree::{Digest, is_zero},
 };
@@ -218,7 +218,7 @@ impl Writing {
     pub fn close(
         mut self,
         (size, root): (u64, Digest),
-        reserved: (u64, u64),
+        reserved: Reserve,
         meta: &Meta,
         view: View,
     ) -> Result<Written, Fault> {
@@ -369,11 +369,11 @@ fn reserve_zeros(fd: &OwnedFd, offset: u64, len: u64) -> Result<(), Errno> {
 
 /// Makes the space of a range beyond the end this file's. It is no content: where it cannot be had for
 /// another reason than that there is no room, the file is as good without.
-fn reserve_beyond(fd: &OwnedFd, (offset, len): (u64, u64)) -> Result<(), Errno> {
-    if len == 0 {
+fn reserve_beyond(fd: &OwnedFd, space: Reserve) -> Result<(), Errno> {
+    if space.is_none() {
         return Ok(());
     }
-    match rustix::fs::fallocate(fd, FallocateFlags::KEEP_SIZE, offset, len) {
+    match rustix::fs::fallocate(fd, FallocateFlags::KEEP_SIZE, space.start, space.len) {
         Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::FBIG | Errno::INVAL) => Ok(()),
         result => result,
     }

@@ -94,9 +94,8 @@ pub fn to_entry(
     view: View,
 ) -> Result<(), Fault> {
     let dir = dir.as_fd();
-    let stat =
-        Stat::of_entry(dir, name).map_err(|errno| failed(path, "look at the entry", errno))?;
-    match stat.kind {
+    let entry = Special::of(dir, name, path)?;
+    match entry.stat.kind {
         Kind::File => {
             let file = open_for_metadata(dir, name, path)?;
             to_fd(&file, path, meta, view)
@@ -106,7 +105,7 @@ pub fn to_entry(
                 .map_err(|errno| failed(path, "open the directory", errno))?;
             to_fd(&dir, path, meta, view)
         }
-        _ => Special { dir, name, stat }.to(path, meta, view),
+        _ => entry.to(path, meta, view),
     }
 }
 
@@ -118,12 +117,9 @@ pub fn to_made(
     meta: &Meta,
     view: View,
 ) -> Result<(), Fault> {
-    let dir = dir.as_fd();
-    let stat =
-        Stat::of_entry(dir, name).map_err(|errno| failed(path, "look at the entry", errno))?;
-    let special = Special { dir, name, stat };
+    let special = Special::of(dir.as_fd(), name, path)?;
     // A new link has no attributes, and seldom gets some.
-    if stat.kind == Kind::Symlink && meta.xattrs.is_empty() {
+    if special.stat.kind == Kind::Symlink && meta.xattrs.is_empty() {
         special.own(path, meta)?;
         special.date(path, meta)
     } else {
@@ -131,7 +127,7 @@ pub fn to_made(
     }
 }
 
-/// What cannot be opened: it is reached through a handle (`O_PATH`), and by name only where the
+/// An entry that cannot be opened: it is reached through a handle (`O_PATH`), and by name only where the
 /// kernel offers nothing else.
 struct Special<'e> {
     dir: BorrowedFd<'e>,
@@ -139,7 +135,14 @@ struct Special<'e> {
     stat: Stat,
 }
 
-impl Special<'_> {
+impl<'e> Special<'e> {
+    /// The entry `name` in `dir`, as it looks now.
+    fn of(dir: BorrowedFd<'e>, name: &'e Name, path: &RelPath) -> Result<Self, Fault> {
+        let stat =
+            Stat::of_entry(dir, name).map_err(|errno| failed(path, "look at the entry", errno))?;
+        Ok(Self { dir, name, stat })
+    }
+
     fn to(&self, path: &RelPath, meta: &Meta, view: View) -> Result<(), Fault> {
         self.own(path, meta)?;
         let handle = file::open_handle(self.dir, self.name)

@@ -23,7 +23,7 @@ use crate::{
     catalog::{
         segment::{Entry, Kept, KeptFile, Seen, Segment},
         store::Change,
-        tags::{self, SMALL, Tag, block_log2_for},
+        tags::{self, Tag, block_log2_for},
     },
     fault,
     fs::{
@@ -333,10 +333,11 @@ impl Listing<'_> {
         if !volume.tells_reserved() {
             return Ok(());
         }
-        match reserved::beyond(fd.as_fd(), stat, volume.reservations()) {
-            (_, 0) => Ok(()),
-            (start, len) => records.push(Listed::Reserved { start, len }.to_frame()),
+        let space = reserved::beyond(fd.as_fd(), stat, volume.reservations());
+        if space.is_none() {
+            return Ok(());
         }
+        records.push(Listed::Reserved(space).to_frame())
     }
 
     /// Reads a file, announcing the tags of its blocks on the way.
@@ -357,7 +358,7 @@ impl Listing<'_> {
         let block_log2 = block_log2_for(size);
         let block = 1_u64 << block_log2;
         let may_have_holes = stat.may_have_holes();
-        let with_tags = (size > SMALL || may_have_holes) && tags::is_tagged(size, stat.allocated());
+        let with_tags = may_have_holes && tags::is_tagged(size, stat.allocated());
         if with_tags {
             records.push(Listed::Content { size }.to_frame())?;
         }

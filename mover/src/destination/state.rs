@@ -157,12 +157,12 @@ impl Destination {
     /// device's; and in a volume that is only read, which may show several file systems as one, names
     /// that do not agree are no links of one inode.
     pub(super) fn link_number(&self, stat: &Stat) -> u64 {
-        if !self.reads_only && stat.device == self.volume.stat().device {
+        if !self.reads_only && stat.identity.device == self.volume.stat().identity.device {
             return stat.identity.ino;
         }
         let mut hasher = blake3::Hasher::new();
-        hasher.update(&stat.device.0.to_le_bytes());
-        hasher.update(&stat.device.1.to_le_bytes());
+        hasher.update(&stat.identity.device.0.to_le_bytes());
+        hasher.update(&stat.identity.device.1.to_le_bytes());
         if self.reads_only {
             hasher.update(&stat.identity.bytes());
         } else {

@@ -49,7 +49,7 @@ fn check_with(
     asked: Time,
     before: &Stat,
 ) -> Result<(), Fault> {
-    let device = number(before.device);
+    let device = number(before.identity.device);
     let fine = FINE.load(Ordering::Relaxed) == device;
     if !is_doubtful(asked, fine) {
         return Ok(());

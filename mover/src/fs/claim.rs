@@ -75,7 +75,7 @@ impl Claim {
     pub fn take(root: BorrowedFd<'_>, usage: Use) -> Result<Self, Taken> {
         let mut files = Vec::new();
         if let Ok(stat) = Stat::of_fd(root) {
-            let ((major, minor), ino) = (stat.device, stat.identity.ino);
+            let ((major, minor), ino) = (stat.identity.device, stat.identity.ino);
             let name = format!("{major:x}-{minor:x}-{ino:x}");
             for place in places() {
                 match LockFile::take(&place, &name, usage) {

@@ -98,11 +98,10 @@ pub fn by_handle(handle: BorrowedFd<'_>) -> PathBuf {
 
 /// Whether the directory `below` is `above` or lies in it, as far as the way up from it is open.
 pub fn is_below(below: BorrowedFd<'_>, above: BorrowedFd<'_>) -> Result<bool, Errno> {
-    let identity =
-        |handle: BorrowedFd<'_>| Stat::of_fd(handle).map(|stat| (stat.device, stat.identity.ino));
-    let wanted = identity(above)?;
+    let inode = |handle: BorrowedFd<'_>| Stat::of_fd(handle).map(|stat| stat.inode());
+    let wanted = inode(above)?;
     let mut at = below.try_clone_to_owned().map_err(|_| Errno::MFILE)?;
-    let mut here = identity(at.as_fd())?;
+    let mut here = inode(at.as_fd())?;
     loop {
         if here == wanted {
             return Ok(true);
@@ -111,7 +110,7 @@ pub fn is_below(below: BorrowedFd<'_>, above: BorrowedFd<'_>) -> Result<bool, Er
         let Ok(up) = rustix::fs::openat(&at, c"..", flags, Mode::empty()) else {
             return Ok(false);
         };
-        let next = identity(up.as_fd())?;
+        let next = inode(up.as_fd())?;
         if next == here {
             return Ok(false);
         }

@@ -45,7 +45,7 @@ fn is(mark: &RootMark, stat: &Stat) -> bool {
     let btime = stat.identity.btime;
     let birth = (btime.seconds, btime.nanoseconds);
     let is_shown = || mark.stacked && mark.birth == birth && birth != (0, 0);
-    mark.ino == stat.identity.ino && (mark.device == stat.device || is_shown())
+    mark.ino == stat.identity.ino && (mark.device == stat.identity.device || is_shown())
 }
 
 #[cfg(test)]
@@ -59,7 +59,7 @@ mod tests {
         let btime = stat.identity.btime;
         let mark = RootMark {
             boot: "here".into(),
-            device: stat.device,
+            device: stat.identity.device,
             ino: stat.identity.ino,
             birth: (btime.seconds, btime.nanoseconds),
             stacked: false,

@@ -15,7 +15,7 @@ use rustix::{
 
 use super::{
     dir, file, other_end, rights,
-    stat::{Kind, Stat},
+    stat::{Inode, Kind, Stat},
     xattr,
 };
 
@@ -87,7 +87,7 @@ fn unlink(parent: BorrowedFd<'_>, name: &Name) -> Result<Unlinked, Errno> {
 struct Level {
     name: Name,
     /// Its device and inode.
-    is: ((u32, u32), u64),
+    is: Inode,
     /// It, unless it is too far up to be held.
     dir: Option<OwnedFd>,
     /// What is left to be removed in it.
@@ -201,7 +201,7 @@ impl<'p> Tree<'p> {
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
         let dir = rustix::fs::openat2(below, c"..", flags, Mode::empty(), resolve)?;
-        if identity(&Stat::of_fd(&dir)?) != above.is {
+        if Stat::of_fd(&dir)?.inode() != above.is {
             return Err(Errno::STALE);
         }
         above.dir = Some(dir);
@@ -233,15 +233,11 @@ fn open(parent: BorrowedFd<'_>, name: &Name) -> Result<Level, Errno> {
     }
     Ok(Level {
         name: name.clone(),
-        is: identity(&stat),
+        is: stat.inode(),
         rest: dir::list(&dir)?,
         dir: Some(dir),
         stays: false,
     })
-}
-
-fn identity(stat: &Stat) -> ((u32, u32), u64) {
-    (stat.device, stat.identity.ino)
 }
 
 /// Opens a directory whose content must change; its owner may have to allow that first.

@@ -3,6 +3,7 @@
 
 use std::{ops::Range, os::fd::BorrowedFd};
 
+use livmig_proto::frame::Reserve;
 use rustix::io::Errno;
 
 use super::{stat::Stat, sys};
@@ -48,12 +49,12 @@ pub fn within(fd: BorrowedFd<'_>, hole: Range<u64>, told: Told) -> Result<Vec<Ra
     Ok(found)
 }
 
-/// The first stretch beyond the end of the file that is reserved: where it begins, and how many bytes;
-/// none are zero. `stat` is of the file. Further ones, after a gap, are not carried: space is reserved for
-/// what is to be appended next, and with the gaps they would take more than there is.
-pub fn beyond(fd: BorrowedFd<'_>, stat: &Stat, told: Told) -> (u64, u64) {
+/// The first stretch beyond the end of the file that is reserved. `stat` is of the file. Further ones,
+/// after a gap, are not carried: space is reserved for what is to be appended next, and with the gaps they
+/// would take more than there is.
+pub fn beyond(fd: BorrowedFd<'_>, stat: &Stat, told: Told) -> Reserve {
     if !stat.may_have_holes() {
-        return (0, 0);
+        return Reserve::NONE;
     }
     let end = stat.identity.size.next_multiple_of(PAGE);
     let found = match told {
@@ -62,17 +63,17 @@ pub fn beyond(fd: BorrowedFd<'_>, stat: &Stat, told: Told) -> (u64, u64) {
         Told::ByExtents | Told::ByExtentsAndFlag => beyond_extents(fd, end),
     };
     let most = i64::MAX.unsigned_abs();
-    found.map_or((0, 0), |found| {
-        let len = found.end.min(most).saturating_sub(found.start);
-        if len == 0 { (0, 0) } else { (found.start, len) }
+    found.map_or(Reserve::NONE, |found| Reserve {
+        start: found.start,
+        len: found.end.min(most).saturating_sub(found.start),
     })
 }
 
 /// Whether what is reserved beyond an end, here and there, is the same but for the size of blocks.
-pub fn is_alike(here: (u64, u64), there: (u64, u64)) -> bool {
+pub fn is_alike(here: Reserve, there: Reserve) -> bool {
     /// Twice the blocks of the coarsest file systems (bigalloc, real-time extents) that are common.
     const GRAIN: u64 = 128 << 10;
-    let (here, there) = (here.1, there.1);
+    let (here, there) = (here.len, there.len);
     (here == 0) == (there == 0) && here.abs_diff(there) <= GRAIN
 }
 
@@ -174,7 +175,7 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     /// What is reserved within a file and beyond its end.
-    type Reserved = (Vec<Range<u64>>, (u64, u64));
+    type Reserved = (Vec<Range<u64>>, Reserve);
 
     /// What is reserved of a file of 16 MiB with a reservation within it and one beyond, by `told`.
     fn told_of(file: &File, told: Told) -> Option<Reserved> {
@@ -202,17 +203,18 @@ mod tests {
             };
             assert_eq!(within.len(), 1);
             assert_eq!(within.first(), Some(&(4 * MIB..6 * MIB)));
-            assert_eq!(beyond, (16 * MIB, 3 * MIB));
+            assert_eq!((beyond.start, beyond.len), (16 * MIB, 3 * MIB));
         }
     }
 
     #[test]
     fn what_is_reserved_differs_by_more_than_a_block() {
-        assert!(is_alike((0, 0), (0, 0)));
-        assert!(is_alike((MIB, MIB), (MIB, MIB + 4096)));
-        assert!(!is_alike((MIB, 4096), (0, 0)));
-        assert!(!is_alike((0, 0), (MIB, 4096)));
-        assert!(!is_alike((MIB, MIB), (MIB, 2 * MIB)));
+        let of = |len| Reserve { start: MIB, len };
+        assert!(is_alike(Reserve::NONE, of(0)));
+        assert!(is_alike(of(MIB), of(MIB + 4096)));
+        assert!(!is_alike(of(4096), Reserve::NONE));
+        assert!(!is_alike(Reserve::NONE, of(4096)));
+        assert!(!is_alike(of(MIB), of(2 * MIB)));
     }
 
     proptest! {

@@ -67,6 +67,9 @@ pub struct Inode {
     pub ino: u64,
 }
 
+/// Up to this many bytes a file is read whole and sent whole.
+pub const SMALL: u64 = 128 << 10;
+
 /// One answer of `statx`.
 #[derive(Clone, Copy, Debug)]
 pub struct Stat {
@@ -78,8 +81,6 @@ pub struct Stat {
     pub blocks: u64,
     /// Bytes of a block that the file system prefers.
     pub block: u32,
-    /// The device it lies on.
-    pub device: (u32, u32),
     /// The device it is.
     pub rdev: (u32, u32),
     /// What the file system says of it besides.
@@ -160,7 +161,7 @@ impl Stat {
     /// The inode it is.
     pub fn inode(&self) -> Inode {
         Inode {
-            device: self.device,
+            device: self.identity.device,
             ino: self.identity.ino,
         }
     }
@@ -188,11 +189,15 @@ impl Stat {
         self.kind == Kind::File && self.allocated() > size + BLOCK
     }
 
+    /// Whether its space shows that it has holes, or space that is no content.
+    pub fn shows_holes(&self) -> bool {
+        self.is_sparse() || self.has_reserve()
+    }
+
     /// Whether it may have holes, or space that is no content. One that takes as much as its size has
     /// neither, or both: a large one is asked, in a small one what hides the other is little.
     pub fn may_have_holes(&self) -> bool {
-        const SMALL: u64 = 128 << 10;
-        self.is_sparse() || self.has_reserve() || self.identity.size > SMALL
+        self.shows_holes() || self.identity.size > SMALL
     }
 
     fn from_statx(statx: &Statx) -> Result<Self, Errno> {
@@ -217,7 +222,6 @@ impl Stat {
             kind: kind(mode)?,
             blocks: statx.stx_blocks,
             block: statx.stx_blksize,
-            device: (statx.stx_dev_major, statx.stx_dev_minor),
             rdev: (statx.stx_rdev_major, statx.stx_rdev_minor),
             attributes: Attributes {
                 set: statx.stx_attributes.bits(),

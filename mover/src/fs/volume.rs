@@ -178,7 +178,7 @@ impl Volume {
         let btime = self.stat.identity.btime;
         RootMark {
             boot: boot_id(),
-            device: self.stat.device,
+            device: self.stat.identity.device,
             ino: self.stat.identity.ino,
             birth: (btime.seconds, btime.nanoseconds),
             stacked: self.magic == OVERLAY,
@@ -265,9 +265,9 @@ impl Volume {
     /// by the device: an overlay shows the devices of its layers, and a btrfs subvolume has one of
     /// its own. Before Linux 5.8 only the device of a directory tells.
     pub fn is_mount(&self, stat: &Stat) -> bool {
-        stat.attributes
-            .is_mount_root()
-            .unwrap_or(stat.kind == Kind::Directory && stat.device != self.stat.device)
+        stat.attributes.is_mount_root().unwrap_or(
+            stat.kind == Kind::Directory && stat.identity.device != self.stat.identity.device,
+        )
     }
 
     /// Whether the directory `stat` below the root is the root of a btrfs subvolume or snapshot.
@@ -275,7 +275,7 @@ impl Volume {
         self.magic == BTRFS
             && stat.kind == Kind::Directory
             && stat.identity.ino == SUBVOLUME_INODE
-            && stat.device != self.stat.device
+            && stat.identity.device != self.stat.identity.device
     }
 
     /// Whether `stat` is of an empty directory that stands for a subvolume in a snapshot: those within

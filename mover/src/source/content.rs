@@ -16,7 +16,7 @@ use crate::{
     fs::{
         extents::{self, Extent},
         reserved::{self, Told},
-        stat::Stat,
+        stat::{SMALL, Stat},
         volume::Volume,
     },
     hash::{self, Hashed, Options, Piece, StreamError},
@@ -151,7 +151,7 @@ pub fn has_hole(fd: impl AsFd, subject: Subject) -> Result<bool, Errno> {
     let fd = fd.as_fd();
     let mut at = 0;
     while subject.true_holes && at < subject.size {
-        let align = if subject.size > tags::SMALL {
+        let align = if subject.size > SMALL {
             u64::try_from(BLOCK).unwrap_or(1)
         } else {
             PAGE

@@ -3,7 +3,7 @@
 use livmig_proto::{
     control::{Fault, FaultCode, Reasons, Side},
     entry::{Meta, Node, entry_digest},
-    frame::{FileOp, Op, OpenMode},
+    frame::{FileOp, Op, OpenMode, Reserve},
     name::{Name, RelPath},
     tree::{BLOCK, Digest, leaf, range_digest, root_of},
 };
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     catalog::{
         segment::{Entry, Kept, KeptFile, Seen},
-        tags::{SMALL, TagsRef},
+        tags::TagsRef,
     },
     fault,
     fs::{entry::meta_of, file, stat::Stat},
@@ -55,7 +55,7 @@ pub(super) struct Passed {
     /// Its tags, of a large one.
     pub(super) tags: Option<TagsRef>,
     /// What is reserved beyond its end.
-    pub(super) reserved: (u64, u64),
+    pub(super) reserved: Reserve,
 }
 
 impl Transfer<'_> {
@@ -125,11 +125,10 @@ impl Visitor<'_> {
             expect_empty(transfer)?;
         }
         // Holes that were filled, and space that was given back, are so at the destination too.
-        let had_holes =
-            |kept: KeptFile| kept.tags.is_some() || kept.reserved.is_some_and(|(_, len)| len > 0);
-        let large = before.identity.size > SMALL
-            || before.may_have_holes()
-            || transfer.kept.is_some_and(had_holes);
+        let had_holes = |kept: KeptFile| {
+            kept.tags.is_some() || kept.reserved.is_some_and(|space| !space.is_none())
+        };
+        let large = before.may_have_holes() || transfer.kept.is_some_and(had_holes);
         let Passed {
             hashed,
             meta,
@@ -250,7 +249,7 @@ impl Visitor<'_> {
             after,
             left,
             tags: None,
-            reserved: (0, 0),
+            reserved: Reserve::NONE,
         })
     }
 
@@ -280,7 +279,7 @@ impl Visitor<'_> {
         let close = Op::Close {
             size: hashed.size,
             root: hashed.root,
-            reserved: (0, 0),
+            reserved: Reserve::NONE,
             meta: meta.clone(),
         };
         self.lane.push(&close, 512)

@@ -5,7 +5,7 @@ use std::os::fd::AsFd as _;
 
 use livmig_proto::{
     control::{Fault, Side},
-    frame::{Op, OpenMode},
+    frame::{Op, OpenMode, Reserve},
 };
 
 use super::{
@@ -16,9 +16,12 @@ use super::{
     visit::{Scope, Visitor},
 };
 use crate::{
-    catalog::{segment::KeptFile, tags::SMALL},
+    catalog::segment::KeptFile,
     fault,
-    fs::{reserved, stat::Stat},
+    fs::{
+        reserved,
+        stat::{SMALL, Stat},
+    },
     hash::{self, Options, StreamError},
 };
 
@@ -184,19 +187,19 @@ impl Visitor<'_> {
 
 /// What is reserved beyond the end of the file, which looked like `stat`. While it is written it is not
 /// believed: a file system may have allocated what is about to become content. The next pass will ask.
-fn reserved_beyond(transfer: &Transfer<'_>, stat: &Stat, subject: Subject) -> (u64, u64) {
+fn reserved_beyond(transfer: &Transfer<'_>, stat: &Stat, subject: Subject) -> Reserve {
     let fd = &transfer.open.fd;
     let reserved = reserved::beyond(fd.as_fd(), stat, subject.told);
     let is_still = |now: Stat| now.identity == stat.identity && now.blocks == stat.blocks;
-    if reserved.1 == 0 || Stat::of_fd(fd).is_ok_and(is_still) {
+    if reserved.is_none() || Stat::of_fd(fd).is_ok_and(is_still) {
         reserved
     } else {
-        (0, 0)
+        Reserve::NONE
     }
 }
 
 /// Whether the destination's file has the space `reserved` beyond its end, as far as anybody knows.
-fn is_reserved_alike(kept: &KeptFile, reserved: (u64, u64)) -> bool {
+fn is_reserved_alike(kept: &KeptFile, reserved: Reserve) -> bool {
     kept.reserved
         .is_none_or(|kept| reserved::is_alike(kept, reserved))
 }

@@ -3,6 +3,7 @@
 use livmig_proto::{
     control::{Fault, FaultCode, Side},
     entry::{Node, entry_digest},
+    frame::Reserve,
     limits::DIRECTORY_ENTRIES_MAX,
     name::RelPath,
     session::{Listed, Query},
@@ -42,13 +43,13 @@ pub fn fetch(shared: &Shared<'_>, path: &RelPath) -> Result<Option<Segment>, Fau
         entries: Vec::new(),
     };
     let mut tags = TagWriter::default();
-    let mut reserved = (0, 0);
+    let mut reserved = Reserve::NONE;
     loop {
         match next()? {
             Listed::Directory { .. } => return Err(not_understood()),
             Listed::End => break,
             Listed::Content { size } => tags.begin(shared, size)?,
-            Listed::Reserved { start, len } => reserved = (start, len),
+            Listed::Reserved(space) => reserved = space,
             Listed::Tags { tags: bytes } => tags.push(shared, &bytes)?,
             Listed::Entry {
                 name,

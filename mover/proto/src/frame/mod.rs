@@ -19,7 +19,7 @@ mod op;
 
 use bytes::Bytes;
 
-pub use self::op::{ApartKind, FileOp, Op, OpenMode};
+pub use self::op::{ApartKind, FileOp, Op, OpenMode, Reserve};
 use crate::{
     limits::{FRAME_CONTENT_MAX, FRAME_MAX},
     tree::Digest,

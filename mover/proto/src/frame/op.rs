@@ -127,9 +127,8 @@ pub enum Op {
         size: u64,
         /// The root of its whole content.
         root: Digest,
-        /// Where space is reserved beyond the end, and how many bytes; none is reserved where that is
-        /// zero, and a destination that cannot reserve any does not.
-        reserved: (u64, u64),
+        /// The space that is reserved beyond the end; a destination that cannot reserve any does not.
+        reserved: Reserve,
         /// The file's metadata.
         meta: Meta,
     },
@@ -150,6 +149,25 @@ pub enum Op {
         /// What it is in the source's manifest now.
         member: Digest,
     },
+}
+
+/// Space that a file takes beyond its end, in bytes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Reserve {
+    /// Where it begins.
+    pub start: u64,
+    /// How much it is; with none it does not matter where it begins.
+    pub len: u64,
+}
+
+impl Reserve {
+    /// No space.
+    pub const NONE: Self = Self { start: 0, len: 0 };
+
+    /// Whether it is no space.
+    pub fn is_none(self) -> bool {
+        self.len == 0
+    }
 }
 
 /// What becomes of what stands at the name of a file that is opened.
@@ -296,8 +314,8 @@ impl Op {
                 out.u8(12);
                 out.u64(*size);
                 out.digest(root);
-                out.u64(reserved.0);
-                out.u64(reserved.1);
+                out.u64(reserved.start);
+                out.u64(reserved.len);
                 meta.encode(out);
             }
             Self::Link {
@@ -389,8 +407,11 @@ impl Op {
             }
             12 => {
                 let (size, root) = (input.file_offset()?, input.digest()?);
-                let reserved = (input.u64()?, input.u64()?);
-                range(reserved.0, reserved.1)?;
+                let reserved = Reserve {
+                    start: input.u64()?,
+                    len: input.u64()?,
+                };
+                range(reserved.start, reserved.len)?;
                 Self::Close {
                     size,
                     root,

@@ -82,14 +82,16 @@ fn ops() -> impl Strategy<Value = Op> {
         range().prop_map(|(offset, len)| Op::Zero { offset, len }),
         range().prop_map(|(offset, len)| Op::Hole { offset, len }),
         (range(), 0_u64..1 << 50).prop_map(|((offset, len), from)| Op::Copy { from, offset, len }),
-        (0_u64..1 << 50, range(), metas(), digest()).prop_map(|(size, reserved, meta, root)| {
-            Op::Close {
-                size,
-                root,
-                reserved,
-                meta,
+        (0_u64..1 << 50, range(), metas(), digest()).prop_map(
+            |(size, (start, len), meta, root)| {
+                Op::Close {
+                    size,
+                    root,
+                    reserved: Reserve { start, len },
+                    meta,
+                }
             }
-        }),
+        ),
         (names(), paths(), names()).prop_map(|(name, directory, target)| Op::Link {
             name,
             directory: Relative::whole(&directory),

@@ -2,7 +2,7 @@ use std::fs;
 
 use livmig_proto::{
     entry::{Meta, Node},
-    frame::{Op, OpenMode},
+    frame::{Op, OpenMode, Reserve},
     ids::MigrationUid,
     lately::Relative,
     tree::{leaf, root_of},
@@ -175,7 +175,7 @@ impl Rng {
                 Op::Close {
                     size: content.len() as u64,
                     root: root_of(&content),
-                    reserved: (0, 0),
+                    reserved: Reserve::NONE,
                     meta: meta(0o644),
                 },
             ],

@@ -94,8 +94,7 @@ impl Surveyor<'_> {
         let failed = |errno| fault::at(Side::Destination, path, "read the file back", errno);
         // What takes all of its space is not asked for holes: one that a reservation makes up for reads as
         // the zeros that it is.
-        let shows_holes = stat.is_sparse() || stat.has_reserve();
-        let holes = self.destination.volume.has_true_holes() && shows_holes;
+        let holes = self.destination.volume.has_true_holes() && stat.shows_holes();
         let options = Options::new(stat.identity.size, holes);
         // Also before a direct read, which a file system may answer from its cache all the same.
         self.drop_cache(fd, stat.identity.size);

@@ -167,7 +167,7 @@ mod tests {
 
     fn stat(ino: u64, size: u64, nlink: u32) -> Stat {
         let mut stat = Stat::of_fd(tempfile::tempfile().unwrap()).unwrap();
-        stat.device = (1, 2);
+        stat.identity.device = (1, 2);
         stat.identity.ino = ino;
         stat.identity.nlink = nlink;
         stat.identity.size = size;
