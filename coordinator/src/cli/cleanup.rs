@@ -18,7 +18,7 @@ use super::{
 use crate::{
     host::{
         link,
-        old_volume::{self, Identity, RemovalError},
+        old_volume::{self, Identity, NotRemoved, RemovalError},
         settings::Settings,
         writers,
     },
@@ -151,26 +151,34 @@ fn remove_source(
 }
 
 /// What a person is told of an old volume that stays, or of which something stays.
-fn not_removed(name: &str, source: &Path, error: &RemovalError) -> Trouble {
+fn not_removed(name: &str, source: &Path, NotRemoved { why, removed }: &NotRemoved) -> Trouble {
     let again = format!("livmig-coord cleanup {name} --delete-old-volumes --confirm {name}");
-    match error {
-        RemovalError::Mounted(points) => Trouble::because(ExitCode::Refused, error)
-            .with_state("what is mounted there is as it was")
-            .with_next(match points.first() {
+    let (code, next) = match why {
+        RemovalError::Mounted(points) => {
+            let next = match points.first() {
                 Some(point) => format!("umount {}, then {again}", link::quote(point.as_os_str())),
                 None => again,
-            }),
-        RemovalError::Another(_) => Trouble::because(ExitCode::Refused, error)
-            .with_state("nothing was removed; where the old volume is now, nobody told")
-            .with_next(format!("livmig-coord cleanup {name}")),
-        RemovalError::Look { .. } => Trouble::because(ExitCode::Refused, error)
-            .with_state("nothing was removed")
-            .with_next(again),
-        RemovalError::Remove { .. } => Trouble::because(ExitCode::Failed, error)
-            .with_state(format!(
-                "the old volume {} is removed in part; the workload does not use it",
-                source.display()
-            ))
-            .with_next(again),
-    }
+            };
+            (ExitCode::Refused, next)
+        }
+        RemovalError::Another(_) => (ExitCode::Refused, format!("livmig-coord cleanup {name}")),
+        RemovalError::Look { .. } => (ExitCode::Refused, again),
+        RemovalError::Remove { .. } => (ExitCode::Failed, again),
+    };
+    let state = match removed {
+        0 => "nothing was removed".to_owned(),
+        names => format!(
+            "{names} names of the old volume {} were removed; the workload does not use it",
+            source.display()
+        ),
+    };
+    // What is gone stays gone: a refusal is of something that was not begun.
+    let code = if *removed == 0 {
+        code
+    } else {
+        ExitCode::Failed
+    };
+    Trouble::because(code, why)
+        .with_state(state)
+        .with_next(next)
 }

@@ -47,7 +47,16 @@ impl Identity {
     }
 }
 
-/// Why nothing was removed, or not everything.
+/// A removal that did not come to its end.
+#[derive(Debug)]
+pub struct NotRemoved {
+    /// What resisted.
+    pub why: RemovalError,
+    /// How many names were removed before.
+    pub removed: u64,
+}
+
+/// What resists a removal.
 #[derive(Debug, thiserror::Error)]
 pub enum RemovalError {
     /// Something is mounted in it, which is somebody else's.
@@ -56,7 +65,7 @@ pub enum RemovalError {
     /// Another directory stands at the path now.
     #[error("{} is not the directory that was migrated: another one stands there now", .0.display())]
     Another(PathBuf),
-    /// It could not be looked at; nothing was removed.
+    /// It could not be looked at.
     #[error("Could not look at {}", .path.display())]
     Look {
         /// What.
@@ -65,7 +74,7 @@ pub enum RemovalError {
         #[source]
         source: io::Error,
     },
-    /// Something could not be removed; what could be is.
+    /// A name could not be removed.
     #[error("Could not remove {}", .path.display())]
     Remove {
         /// What.
@@ -80,8 +89,17 @@ pub enum RemovalError {
 /// followed, and what is mounted in it is left alone. A mount point is emptied and stays.
 ///
 /// # Errors
-/// The first thing that resisted; what lies before it is gone then.
-pub fn remove(root: &Path, identity: Option<Identity>) -> Result<(), RemovalError> {
+/// The first thing that resisted, and how much is gone by then.
+pub fn remove(root: &Path, identity: Option<Identity>) -> Result<(), NotRemoved> {
+    let mut removed = 0;
+    remove_counted(root, identity, &mut removed).map_err(|why| NotRemoved { why, removed })
+}
+
+fn remove_counted(
+    root: &Path,
+    identity: Option<Identity>,
+    removed: &mut u64,
+) -> Result<(), RemovalError> {
     let look = |source: io::Error| RemovalError::Look {
         path: root.to_owned(),
         source,
@@ -102,7 +120,7 @@ pub fn remove(root: &Path, identity: Option<Identity>) -> Result<(), RemovalErro
     if identity.is_some_and(|identity| identity != held) {
         return Err(RemovalError::Another(root.to_owned()));
     }
-    empty(&dir, root)?;
+    empty(&dir, root, removed)?;
     match Identity::of(root) {
         Ok(now) if now == held => match fs::remove_dir(root) {
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(()),
@@ -111,13 +129,13 @@ pub fn remove(root: &Path, identity: Option<Identity>) -> Result<(), RemovalErro
                 source,
             }),
         },
-        // Moved away meanwhile, empty.
+        // Moved away meanwhile, and empty.
         _ => Err(RemovalError::Another(root.to_owned())),
     }
 }
 
-/// Removes everything in `dir`, which is at `path`.
-fn empty(dir: &OwnedFd, path: &Path) -> Result<(), RemovalError> {
+/// Removes everything in `dir`, which is at `path`, and counts the names that went.
+fn empty(dir: &OwnedFd, path: &Path, removed: &mut u64) -> Result<(), RemovalError> {
     let failed = |source: Errno| RemovalError::Remove {
         path: path.to_owned(),
         source: source.into(),
@@ -131,11 +149,13 @@ fn empty(dir: &OwnedFd, path: &Path) -> Result<(), RemovalError> {
         };
         match below(dir, &name) {
             Ok(child) => {
-                empty(&child, &path)?;
+                empty(&child, &path, removed)?;
                 unlinkat(dir, &name, AtFlags::REMOVEDIR).map_err(failed)?;
+                *removed += 1;
             }
             Err(Errno::NOTDIR | Errno::LOOP) => {
                 unlinkat(dir, &name, AtFlags::empty()).map_err(failed)?;
+                *removed += 1;
             }
             Err(Errno::NOENT) => {}
             Err(Errno::XDEV) => return Err(RemovalError::Mounted(vec![path])),
@@ -192,6 +212,8 @@ fn lossless(name: &CStr) -> &Path {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
+    use rustix::fs::IFlags;
+
     use super::*;
 
     fn made() -> (tempfile::TempDir, PathBuf) {
@@ -223,8 +245,27 @@ mod tests {
         fs::create_dir(&old).unwrap();
         fs::write(old.join("somebody's"), "work").unwrap();
         let error = remove(&old, Some(identity)).unwrap_err();
-        assert!(matches!(error, RemovalError::Another(_)), "{error}");
+        assert!(matches!(error.why, RemovalError::Another(_)), "{error:?}");
+        assert_eq!(error.removed, 0);
         assert!(old.join("somebody's").exists());
         assert!(root.path().join("moved/a/b/file").exists());
+    }
+
+    #[test]
+    fn what_is_gone_before_something_resists_is_counted() {
+        let (_root, old) = made();
+        let last = old.join("z");
+        let file = fs::File::create(&last).unwrap();
+        if let Err(errno) = rustix::fs::ioctl_setflags(&file, IFlags::IMMUTABLE) {
+            eprintln!("skipped: a file cannot be made immutable here: {errno}");
+            return;
+        }
+        let result = remove(&old, None);
+        rustix::fs::ioctl_setflags(&file, IFlags::empty()).unwrap();
+        let error = result.unwrap_err();
+        assert!(matches!(&error.why, RemovalError::Remove { path, .. } if *path == last));
+        // `a/b/file`, `a/b`, `a/link`, `a` and `up`.
+        assert_eq!(error.removed, 5);
+        remove(&old, None).unwrap();
     }
 }
