@@ -24,6 +24,9 @@ mod report;
 mod resume;
 mod set;
 mod status;
+// A function that runs before `main` is declared to the linker.
+#[allow(unsafe_code)]
+mod stdout;
 mod summary;
 mod table;
 mod values;

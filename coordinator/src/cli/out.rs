@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 
 use serde::Serialize;
 
-use super::report::Trouble;
+use super::{report::Trouble, stdout};
 use livmig_engine::outcome::ExitCode;
 
 /// Prints text. A reader that has gone away (`| head`) has seen enough.
@@ -17,6 +17,9 @@ pub(super) fn text(text: &str) -> Result<(), Trouble> {
 
 /// Prints a document, which is lost without a reader.
 pub(super) fn whole(document: &str) -> Result<(), Trouble> {
+    if stdout::is_missing() {
+        return Err(unwritten(&rustix::io::Errno::BADF.into()));
+    }
     write(document).map_err(|error| unwritten(&error))
 }
 

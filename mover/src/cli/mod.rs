@@ -2,6 +2,9 @@
 
 pub mod inspect;
 pub mod serve;
+// A function that runs before `main` is declared to the linker.
+#[allow(unsafe_code)]
+mod stdout;
 pub mod sync;
 
 use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode};
@@ -194,7 +197,7 @@ impl Cli {
 
 /// Prints text to stdout; a reader that has gone away has seen enough.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
-    match print_document(text) {
+    match write(text) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         printed => Ok(printed.context(UNPRINTED)?),
     }
@@ -205,6 +208,13 @@ pub(crate) const UNPRINTED: &str = "could not write to standard output";
 
 /// Prints a document to stdout, which is lost without a reader.
 pub(crate) fn print_document(text: &str) -> io::Result<()> {
+    if stdout::is_missing() {
+        return Err(rustix::io::Errno::BADF.into());
+    }
+    write(text)
+}
+
+fn write(text: &str) -> io::Result<()> {
     use io::Write as _;
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{text}")?;

@@ -9,13 +9,8 @@ use std::{
 use anyhow::{Result, ensure};
 use livmig_tests::{compare, mounts::Mount, require, scratch::Scratch, skip, snapshot::Snapshot};
 
+use super::filled;
 use crate::sync::try_sync;
-
-fn filled(path: &Path) -> Result<()> {
-    fs::create_dir_all(path.join("sub"))?;
-    fs::write(path.join("file"), "content")?;
-    Ok(fs::write(path.join("sub/file"), "more content")?)
-}
 
 /// A layer that was renamed after the overlay was mounted is not where the mount says.
 #[test]

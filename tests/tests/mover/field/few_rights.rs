@@ -3,81 +3,24 @@
 use std::{
     fs,
     os::unix::fs::{PermissionsExt as _, chown},
-    path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Result, ensure};
 use livmig_proto::control::Reason;
 use livmig_tests::{
-    bins, compare,
+    compare,
     mounts::{self, Mount},
     require,
-    run::{Finished, run},
     scratch::Scratch,
     skip,
 };
 
-use super::left_out;
+use super::{
+    left_out,
+    user::{GROUP, User, owned},
+};
 
-const USER: u32 = 1000;
-const GROUP: u32 = 2000;
 const EXT4: u64 = 64 << 20;
-
-/// A user with a mover that it may run.
-struct User {
-    scratch: Scratch,
-    program: PathBuf,
-    work: PathBuf,
-}
-
-impl User {
-    fn new() -> Result<Self> {
-        let scratch = Scratch::public()?;
-        let program = scratch.path().join("livmig-mover");
-        fs::copy(bins::path("livmig-mover")?, &program)?;
-        let work = owned(&scratch.dir("work")?)?;
-        Ok(Self {
-            scratch,
-            program,
-            work,
-        })
-    }
-
-    fn dir(&self, name: &str) -> Result<PathBuf> {
-        owned(&self.scratch.dir(name)?)
-    }
-
-    /// Runs a command as the user.
-    fn run(&self, program: &Path, arguments: &[&str], ends: [&Path; 2]) -> Result<Finished> {
-        let groups = GROUP.to_string();
-        let user = USER.to_string();
-        run(Command::new("setpriv")
-            .args(["--reuid", &user, "--regid", &user, "--groups", &groups])
-            .args(["--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"])
-            .arg(program)
-            .args(arguments)
-            .args(ends)
-            .env("TMPDIR", &self.work))
-    }
-
-    fn sync(&self, a: &Path, b: &Path, flags: &[&str]) -> Result<Finished> {
-        let arguments = [&["sync", "--json"], flags].concat();
-        self.run(&self.program, &arguments, [a, b])
-    }
-
-    /// Runs a script of a shell as the user, `$1` and `$2` being the ends.
-    fn sh(&self, script: &str, a: &Path, b: &Path) -> Result<()> {
-        self.run(Path::new("sh"), &["-euc", script, "sh"], [a, b])?
-            .expect(0)?;
-        Ok(())
-    }
-}
-
-fn owned(path: &Path) -> Result<PathBuf> {
-    chown(path, Some(USER), Some(USER))?;
-    Ok(path.to_owned())
-}
 
 /// Neither does its own at the destination go, nor is a new volume taken for a used one.
 #[test]

@@ -4,31 +4,26 @@ use std::{
     fs,
     os::unix::fs::{PermissionsExt as _, chown},
     path::Path,
-    process::Command,
 };
 
 use anyhow::{Result, ensure};
 use livmig_proto::control::Reason;
 use livmig_tests::{
-    bins, compare,
+    compare,
     mounts::{self, Mount},
     require,
-    run::run,
     scratch::Scratch,
     skip,
 };
 
-use super::{expect_nothing_left_out, left_out};
+use super::{
+    expect_nothing_left_out, left_out,
+    user::{User, owned},
+    write,
+};
 use crate::sync::try_sync;
 
 const EXT4: u64 = 64 << 20;
-
-fn write(path: &Path, content: &str) -> Result<()> {
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    Ok(fs::write(path, content)?)
-}
 
 fn rescue(root: &Path) -> Result<()> {
     write(&root.join("lost+found/#1234"), "rescued")?;
@@ -114,35 +109,24 @@ const REWRITES: [(u32, u32, u32); 3] = [(0, 2000, 0o2770), (1000, 1000, 0o700), 
 fn whoever_owns_it_now_an_empty_one_is_the_file_system_s() -> Result<()> {
     require!(mounts::available("mkfs.ext4"));
     require!(skip::program("setpriv"));
-    let scratch = Scratch::public()?;
-    let program = scratch.path().join("livmig-mover");
-    fs::copy(bins::path("livmig-mover")?, &program)?;
-    let work = scratch.dir("work")?;
-    chown(&work, Some(1000), Some(1000))?;
+    let user = User::new()?;
     for (number, (uid, gid, mode)) in REWRITES.into_iter().enumerate() {
         let mount = |name: &str| -> Result<Mount> {
-            let mount = Mount::ext4(scratch.path(), &format!("{name}{number}"), EXT4, &[])?;
+            let name = format!("{name}{number}");
+            let mount = Mount::ext4(user.scratch.path(), &name, EXT4, &[])?;
             let own = mount.path().join("lost+found");
             chown(&own, Some(uid), Some(gid))?;
             fs::set_permissions(&own, fs::Permissions::from_mode(mode))?;
-            chown(mount.path(), Some(1000), Some(1000))?;
+            owned(mount.path())?;
             Ok(mount)
         };
         let (a, reserved) = (mount("a")?, mount("reserved")?);
-        let free = scratch.dir(&format!("free{number}"))?;
-        chown(&free, Some(1000), Some(1000))?;
+        let free = user.dir(&format!("free{number}"))?;
         write(&a.path().join("keep"), "keep")?;
-        chown(a.path().join("keep"), Some(1000), Some(1000))?;
+        owned(&a.path().join("keep"))?;
         for b in [free.as_path(), reserved.path()] {
             for flags in [&[][..], &["--verify", "full"]] {
-                run(Command::new("setpriv")
-                    .args(["--reuid", "1000", "--regid", "1000", "--groups", "2000"])
-                    .arg(&program)
-                    .arg("sync")
-                    .args(flags)
-                    .args([a.path(), b])
-                    .env("TMPDIR", &work))?
-                .expect(0)?;
+                user.sync(a.path(), b, flags)?.expect(0)?;
             }
         }
         ensure!(!free.join("lost+found").exists());

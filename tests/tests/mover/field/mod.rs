@@ -11,6 +11,9 @@ mod held;
 mod identity;
 mod lost_found;
 mod mounts;
+mod user;
+
+use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 use livmig_proto::control::{LeftEntry, Reason};
@@ -52,4 +55,18 @@ fn expect_nothing_left_out(finished: &Finished) -> Result<()> {
         report.get("leftOut")
     );
     Ok(())
+}
+
+/// Writes a file, and makes the directories above it.
+fn write(path: &Path, content: &str) -> Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    Ok(fs::write(path, content)?)
+}
+
+/// Puts a file into the directory `path`, and one into a directory in it.
+fn filled(path: &Path) -> Result<()> {
+    write(&path.join("file"), "content")?;
+    write(&path.join("sub/file"), "more content")
 }

@@ -23,7 +23,7 @@ use livmig_tests::{
 };
 use serde_json::Value;
 
-use super::{expect_nothing_left_out, left_out};
+use super::{expect_nothing_left_out, left_out, write};
 use crate::{
     serve::{pass_to, report},
     sync::try_sync,
@@ -32,13 +32,6 @@ use crate::{
 const EXT4: u64 = 64 << 20;
 const XFS: u64 = 320 << 20;
 const BTRFS: u64 = 256 << 20;
-
-fn write(path: &Path, content: &str) -> Result<()> {
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    Ok(fs::write(path, content)?)
-}
 
 /// Consent to mounts.
 const MOUNTS: &[&str] = &["--leave-out", "mount"];
