@@ -11,14 +11,20 @@ use crate::{
 };
 
 impl KubePlatform {
-    /// After the workload runs on its new volumes.
-    pub(super) async fn settle(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
+    /// Removes the movers and what they talk by.
+    async fn end_movers(&self, context: &Context) -> Result<(), StepFailure> {
         self.refuse_replaced(context.epoch).await?;
         self.remove_movers().await?;
-        let indices = 0..self.target.claims.len();
-        try_join_all(indices.map(|index| self.movers.remove_staging(index))).await?;
         self.movers.remove_secrets().await?;
         self.movers.close_network().await?;
+        Ok(())
+    }
+
+    /// After the workload runs on its new volumes.
+    pub(super) async fn settle(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
+        self.end_movers(context).await?;
+        let indices = 0..self.target.claims.len();
+        try_join_all(indices.map(|index| self.movers.remove_staging(index))).await?;
         let api = self.cluster.cluster_api::<PersistentVolume>();
         let claims = self.cluster.api::<PersistentVolumeClaim>();
         let mark = self.mark(context.epoch);
@@ -52,10 +58,7 @@ impl KubePlatform {
 
     /// After the workload runs on its old volumes, or was never stopped.
     pub(super) async fn clear(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
-        self.refuse_replaced(context.epoch).await?;
-        self.remove_movers().await?;
-        self.movers.remove_secrets().await?;
-        self.movers.close_network().await?;
+        self.end_movers(context).await?;
         let api = self.cluster.cluster_api::<PersistentVolume>();
         let claims = self.cluster.api::<PersistentVolumeClaim>();
         let mark = self.mark(context.epoch);
