@@ -1,8 +1,6 @@
 //! The three keys of one migration, kept where only their owner can read them, for as long as
 //! the migration is not over: a later coordinator proves with them that it is one.
 
-use std::{fs, io, path::Path};
-
 use livmig_proto::{
     control::{Session, Side},
     identity::{IdentityError, PrivateKey},
@@ -10,31 +8,12 @@ use livmig_proto::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::store::file::replace_durably;
-
 /// The coordinator's key and one for each mover.
 #[derive(Clone)]
 pub struct Keys {
     coordinator: PrivateKey,
     source: PrivateKey,
     destination: PrivateKey,
-}
-
-/// Why there are no keys.
-#[derive(Debug, thiserror::Error)]
-pub enum KeysError {
-    /// The file could not be read or written.
-    #[error("Could not use the migration's key file {path}")]
-    Io {
-        /// The file.
-        path: String,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// A key could not be made or used.
-    #[error("Could not make the migration's keys")]
-    Identity(#[from] IdentityError),
 }
 
 /// The file's content: PKCS#8 in hexadecimal.
@@ -50,24 +29,6 @@ struct Stored {
 }
 
 impl Keys {
-    /// The keys stored at `path`; made and stored durably when there are none yet.
-    pub fn ensure(path: &Path) -> Result<Self, KeysError> {
-        let failed = |source| KeysError::Io {
-            path: path.display().to_string(),
-            source,
-        };
-        match fs::read(path) {
-            Ok(bytes) => Self::decode(&bytes).map_err(|error| failed(error.into())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let keys = Self::generate()?;
-                let bytes = keys.encode().map_err(|error| failed(error.into()))?;
-                replace_durably(path, &bytes).map_err(failed)?;
-                Ok(keys)
-            }
-            Err(error) => Err(failed(error)),
-        }
-    }
-
     /// New keys.
     pub fn generate() -> Result<Self, IdentityError> {
         Ok(Self {
@@ -110,7 +71,7 @@ impl Keys {
     }
 
     /// What the mover at `side` is told at its start.
-    pub fn session(&self, migration: MigrationUid, side: Side) -> Result<Session, KeysError> {
+    pub fn session(&self, migration: MigrationUid, side: Side) -> Result<Session, IdentityError> {
         let peer = match side {
             Side::Source => Side::Destination,
             Side::Destination => Side::Source,
@@ -128,35 +89,21 @@ impl Keys {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     #[test]
-    fn keys_are_made_once_and_kept_private() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("keys.json");
-        let made = Keys::ensure(&path).unwrap();
-        let again = Keys::ensure(&path).unwrap();
+    fn each_mover_expects_the_other() {
+        let keys = Keys::generate().unwrap();
+        let again = Keys::decode(&keys.encode().unwrap()).unwrap();
         let uid = MigrationUid([1; 16]);
         let (one, two) = (
-            made.session(uid, Side::Source).unwrap(),
+            keys.session(uid, Side::Source).unwrap(),
             again.session(uid, Side::Source).unwrap(),
         );
         assert_eq!(one.private_key, two.private_key);
         assert_eq!(one.coordinator, two.coordinator);
-        let other = made.session(uid, Side::Destination).unwrap();
-        assert_eq!(one.peer, made.mover(Side::Destination).public().unwrap().0);
+        let other = keys.session(uid, Side::Destination).unwrap();
+        assert_eq!(one.peer, keys.mover(Side::Destination).public().unwrap().0);
         assert_ne!(one.peer, other.peer);
-        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-    }
-
-    #[test]
-    fn a_damaged_key_file_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("keys.json");
-        fs::write(&path, "{").unwrap();
-        let error = Keys::ensure(&path).err().unwrap().to_string();
-        assert!(error.contains("keys.json"), "{error}");
     }
 }

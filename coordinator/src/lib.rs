@@ -12,6 +12,7 @@ pub mod journal;
 pub mod keys;
 pub mod kube;
 pub mod load;
+pub mod pair;
 pub mod platform;
 pub mod process;
 pub mod readiness;

@@ -10,7 +10,7 @@ use crate::{
     downtime::measure,
     left_out::{LeftOutDocument, advice, left_out},
     machine::{Illegal, Machine},
-    outcome::Outcome,
+    outcome::{Outcome, Standing},
     record::{Cause, Event, Record},
     result::{StepOutcome, Verification},
     spec::{MigrationSpec, VolumeName},
@@ -76,9 +76,8 @@ pub struct Metadata {
 pub struct DocumentStatus {
     /// The phase.
     pub phase: &'static str,
-    /// `completed`, `failed`, `refused`, `rolledBack`, `halted`, `interrupted` or `running`: not
-    /// ended, whether or not a coordinator drives it at this moment.
-    pub outcome: &'static str,
+    /// How it stands.
+    pub outcome: Standing,
     /// Why it did not complete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -228,7 +227,9 @@ fn status(machine: &Machine, records: &[Record], now: Timestamp) -> DocumentStat
     let seconds = measured.as_ref().map(|measured| measured.seconds);
     DocumentStatus {
         phase: machine.phase().name(),
-        outcome: outcome.as_ref().map_or("running", Outcome::word),
+        outcome: outcome
+            .as_ref()
+            .map_or(Standing::Running, Outcome::standing),
         reason,
         hint,
         warnings: machine.warnings().to_vec(),

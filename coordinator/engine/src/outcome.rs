@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use crate::{record::Cause, result::StepFailure, step::Step};
 
 /// How a run ended.
@@ -36,19 +38,52 @@ pub enum Outcome {
     Interrupted,
 }
 
+/// How a migration stands, in a word.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Standing {
+    /// Not ended, whether or not a coordinator drives it at this moment.
+    Running,
+    /// [`Outcome::Completed`].
+    Completed,
+    /// [`Outcome::Failed`].
+    Failed,
+    /// [`Outcome::Refused`], or failed because something would have been left out without consent.
+    Refused,
+    /// [`Outcome::RolledBack`].
+    RolledBack,
+    /// [`Outcome::Halted`].
+    Halted,
+    /// [`Outcome::Interrupted`].
+    Interrupted,
+}
+
+impl Standing {
+    /// Whether nothing can follow.
+    pub fn is_final(self) -> bool {
+        !matches!(self, Self::Running | Self::Halted | Self::Interrupted)
+    }
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
 impl Outcome {
     /// The word for it in documents.
-    pub fn word(&self) -> &'static str {
+    pub fn standing(&self) -> Standing {
         match self {
-            Self::Completed => "completed",
+            Self::Completed => Standing::Completed,
             Self::Refused { .. }
             | Self::Failed {
                 cause: Cause::LeftOut { .. },
-            } => "refused",
-            Self::Failed { .. } => "failed",
-            Self::RolledBack { .. } => "rolledBack",
-            Self::Halted { .. } => "halted",
-            Self::Interrupted => "interrupted",
+            } => Standing::Refused,
+            Self::Failed { .. } => Standing::Failed,
+            Self::RolledBack { .. } => Standing::RolledBack,
+            Self::Halted { .. } => Standing::Halted,
+            Self::Interrupted => Standing::Interrupted,
         }
     }
 
@@ -80,7 +115,7 @@ impl Outcome {
 
     /// Whether nothing can follow: a resume has nothing to do.
     pub fn is_final(&self) -> bool {
-        !matches!(self, Self::Halted { .. } | Self::Interrupted)
+        self.standing().is_final()
     }
 
     /// What the program's exit says about it.

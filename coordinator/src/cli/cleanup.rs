@@ -5,7 +5,11 @@ mod in_cluster;
 
 use std::{collections::BTreeSet, io, path::Path};
 
-use livmig_engine::{document::Document, outcome::ExitCode, spec::HostTarget};
+use livmig_engine::{
+    document::Document,
+    outcome::{ExitCode, Standing},
+    spec::HostTarget,
+};
 
 use super::{
     cluster_flags::ClusterFlags,
@@ -57,7 +61,7 @@ pub(super) async fn run(args: &Args) -> Result<ExitCode, Trouble> {
     }
     match home {
         Home::Folder(folder) => on_host(folder, args.delete_old_volumes),
-        Home::Cluster(found) => in_cluster::run(&found, args.delete_old_volumes).await,
+        Home::Cluster(found) => in_cluster::run(&found, args).await,
     }
 }
 
@@ -74,7 +78,7 @@ fn on_host(folder: MigrationFolder, delete: bool) -> Result<ExitCode, Trouble> {
         let identity = settings.and_then(|settings| settings.source);
         remove_source(&document, target, identity)?;
         format!("removed {}\n", target.source.display())
-    } else if document.status.outcome == "completed" {
+    } else if document.status.outcome == Standing::Completed {
         format!("the old data still lies in {}\n", target.source.display())
     } else {
         format!(
@@ -89,10 +93,7 @@ fn on_host(folder: MigrationFolder, delete: bool) -> Result<ExitCode, Trouble> {
 
 /// Fails while the migration has not ended.
 fn refuse_unfinished(document: &Document, ways_on: &str) -> Result<(), Trouble> {
-    if matches!(
-        document.status.outcome,
-        "running" | "halted" | "interrupted"
-    ) {
+    if !document.status.outcome.is_final() {
         return Err(Trouble::new(
             ExitCode::Refused,
             format!("The migration {} has not ended", document.metadata.name),
@@ -112,7 +113,7 @@ fn remove_source(
     let name = &document.metadata.name;
     let refused =
         |why: String| Trouble::new(ExitCode::Refused, why).with_state("nothing was removed");
-    if document.status.outcome != "completed" {
+    if document.status.outcome != Standing::Completed {
         return Err(refused(format!(
             "The migration {name} did not complete: the workload still needs {}",
             target.source.display()

@@ -20,13 +20,14 @@ use livmig_proto::size;
 
 use super::{
     advice::MadeBy,
+    amounts::bytes,
     drive::{Drive, Driven, drive},
     find::find,
     migrate_dir::begin,
     out,
     report::{self, Trouble},
     summary,
-    values::{Output, Verify, bytes, duration},
+    values::{Output, Verify, duration},
 };
 use crate::{
     demo::{

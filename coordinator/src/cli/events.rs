@@ -10,7 +10,7 @@ use livmig_engine::{
 };
 use livmig_proto::control::{Progress, Stage};
 
-use super::values::bytes;
+use super::amounts::bytes;
 use crate::driver::MigrationStatus;
 
 /// The lines for what is new in `now`.

@@ -118,7 +118,7 @@ fn row(document: &Document, wide: bool) -> Vec<String> {
     let mut row = vec![
         document.metadata.name.clone(),
         status.phase.to_owned(),
-        status.outcome.to_owned(),
+        status.outcome.to_string(),
     ];
     if wide {
         row.push(status.passes.len().to_string());

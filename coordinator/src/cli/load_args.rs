@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use livmig_proto::control::{Bandwidth, IoPriority, Load};
 
-use super::values::bytes;
+use super::amounts::bytes;
 
 /// How much load live passes may be. The final pass has no limit: the workload waits for it.
 #[derive(Clone, Copy, Debug, clap::Args)]

@@ -1,13 +1,13 @@
 //! `migrate`: moves a workload of a cluster.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 
 use livmig_engine::{outcome::ExitCode, request::Request, spec::MigrationSpec};
 
 use super::{
     advice::MadeBy,
     cluster_flags::{ClusterFlags, of_cluster},
-    confirm::confirmed,
+    confirm::{self, confirmed},
     drive::{Drive, Driven, conclude, drive},
     findings, out, plan,
     report::Trouble,
@@ -45,16 +45,10 @@ pub(super) struct Args {
 
 /// Runs the command.
 pub(super) async fn run(args: Args) -> Result<ExitCode, Trouble> {
-    let somebody = io::stdin().is_terminal() && io::stderr().is_terminal();
-    if !args.yes && !somebody {
-        return Err(Trouble::new(
-            ExitCode::Usage,
-            "Without a terminal nobody can confirm the migration",
-        )
-        .with_state("nothing was changed; the workload runs as before")
-        .with_next("add --yes"));
+    if !args.yes {
+        confirm::expect_terminal()?;
     }
-    let wish = args.wish.wish(somebody)?;
+    let wish = args.wish.wish(confirm::on_overrun())?;
     let cluster = args.cluster.connect().await?;
     let view = survey(&cluster, &wish)
         .await

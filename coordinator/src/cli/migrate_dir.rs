@@ -1,10 +1,6 @@
 //! `migrate-dir`: a workload's directory to another one of this host.
 
-use std::{
-    io::{self, IsTerminal as _},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use livmig_engine::{
     left_out::LeftOutDocument,
@@ -15,7 +11,7 @@ use livmig_proto::control::{LeftOut, Reason};
 
 use super::{
     advice::MadeBy,
-    confirm::confirmed,
+    confirm::{self, confirmed},
     drive::{Drive, conclude, drive},
     load_args::LoadArgs,
     out,
@@ -88,14 +84,8 @@ pub(super) struct Args {
 /// Runs the command.
 pub(super) async fn run(args: Args) -> Result<ExitCode, Trouble> {
     let root = StateRoot::from_environment()?;
-    let somebody = io::stdin().is_terminal() && io::stderr().is_terminal();
-    if !args.yes && !somebody {
-        return Err(Trouble::new(
-            ExitCode::Usage,
-            "Without a terminal nobody can confirm the migration",
-        )
-        .with_state("nothing was changed; the workload runs as before")
-        .with_next("add --yes"));
+    if !args.yes {
+        confirm::expect_terminal()?;
     }
     for (flag, command) in [
         ("--stop-cmd", &args.stop_cmd),
@@ -107,7 +97,7 @@ pub(super) async fn run(args: Args) -> Result<ExitCode, Trouble> {
         }
     }
     let (yes, output) = (args.yes, args.output);
-    let wish = wish(args, somebody);
+    let wish = wish(args);
     let planned = match plan(&wish, &root) {
         Ok(planned) => planned,
         Err(error) => {
@@ -153,12 +143,8 @@ pub(super) fn begin(
     })
 }
 
-fn wish(args: Args, somebody: bool) -> Wish {
-    let otherwise = if somebody {
-        OnOverrun::Ask
-    } else {
-        OnOverrun::Abort
-    };
+fn wish(args: Args) -> Wish {
+    let otherwise = confirm::on_overrun();
     Wish {
         path: args.path,
         to: args.to,

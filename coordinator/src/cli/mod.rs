@@ -1,6 +1,7 @@
 //! The command line. Flags are parsed here; each command does its work in a file of its own.
 
 mod advice;
+mod amounts;
 mod cleanup;
 mod cluster_flags;
 mod confirm;

@@ -1,9 +1,6 @@
 //! `plan`: whether a migration of a cluster's workload can work, and what it would do.
 
-use std::{
-    collections::BTreeSet,
-    io::{self, IsTerminal as _},
-};
+use std::collections::BTreeSet;
 
 use clap::ValueEnum;
 use livmig_engine::{
@@ -16,7 +13,7 @@ use serde::Serialize;
 
 use super::{
     cluster_flags::{ClusterFlags, of_cluster},
-    findings, out,
+    confirm, findings, out,
     report::Trouble,
     summary::consent,
     table::aligned,
@@ -69,8 +66,7 @@ struct Document<'a> {
 
 /// Runs the command.
 pub(super) async fn run(args: Args) -> Result<ExitCode, Trouble> {
-    let somebody = io::stdin().is_terminal() && io::stderr().is_terminal();
-    let wish = args.wish.wish(somebody)?;
+    let wish = args.wish.wish(confirm::on_overrun())?;
     let cluster = args.cluster.connect().await?;
     let view = survey(&cluster, &wish)
         .await

@@ -5,7 +5,10 @@ mod in_cluster;
 use std::fmt::Write as _;
 use std::io;
 
-use livmig_engine::{document::Document, outcome::ExitCode};
+use livmig_engine::{
+    document::Document,
+    outcome::{ExitCode, Standing},
+};
 use rustix::fs::inotify;
 
 use super::{
@@ -49,7 +52,7 @@ pub(super) async fn run(args: &Args) -> Result<ExitCode, Trouble> {
     let root = StateRoot::from_environment()?;
     let folder = match Home::find(&root, &args.migration, &args.cluster).await? {
         Home::Folder(folder) => folder,
-        Home::Cluster(found) => return in_cluster::run(&found, args.watch, args.output).await,
+        Home::Cluster(found) => return in_cluster::run(&found, args).await,
     };
     if !args.watch {
         let document = load(&folder)?;
@@ -87,7 +90,7 @@ pub(super) async fn run(args: &Args) -> Result<ExitCode, Trouble> {
             }
             shown = Some(now);
         }
-        if document.status.outcome != "running" || folder.holder().is_none() {
+        if document.status.outcome != Standing::Running || folder.holder().is_none() {
             if args.output == Output::Text {
                 out::text(&driven(&folder, &document))?;
             }
@@ -128,7 +131,7 @@ fn driven(folder: &MigrationFolder, document: &Document) -> String {
     let name = &document.metadata.name;
     match (document.status.outcome, folder.holder()) {
         (_, Some(holder)) => format!("\ndriven by process {}\n", holder.pid),
-        ("running" | "halted" | "interrupted", None) => {
+        (standing, None) if !standing.is_final() => {
             format!(
                 "\nno coordinator works on it; next: {}\n{}",
                 next(folder),

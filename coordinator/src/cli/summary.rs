@@ -6,11 +6,11 @@ use std::fmt::Write as _;
 use livmig_engine::{
     convergence::Term,
     document::{Document, DocumentStatus, VolumeDocument},
+    outcome::Standing,
 };
-
 use livmig_proto::control::{Gravity, Reason, VerifyLevel};
 
-use super::values::bytes;
+use super::amounts::bytes;
 
 /// All that is known about a migration.
 pub(super) fn text(document: &Document) -> String {
@@ -20,7 +20,10 @@ pub(super) fn text(document: &Document) -> String {
         document.metadata.name,
         status.phase,
         // Most ends have a phase of their name.
-        if status.phase.eq_ignore_ascii_case(status.outcome) {
+        if status
+            .phase
+            .eq_ignore_ascii_case(&status.outcome.to_string())
+        {
             String::new()
         } else {
             format!(" ({})", status.outcome)
@@ -48,7 +51,7 @@ pub(super) fn text(document: &Document) -> String {
 
 /// What is left behind by a completed migration, and how to get rid of it.
 pub(super) fn leftover(document: &Document) -> String {
-    if document.status.outcome != "completed" {
+    if document.status.outcome != Standing::Completed {
         return String::new();
     }
     let name = &document.metadata.name;
@@ -283,7 +286,7 @@ pub(super) mod tests {
         let mut document = planned();
         document.status.warnings = vec!["not run as root".to_owned()];
         document.status.phase = "RolledBack";
-        document.status.outcome = "rolledBack";
+        document.status.outcome = Standing::RolledBack;
         let text = text(&document);
         assert!(text.contains("\nwarning     not run as root\n"), "{text}");
         assert!(text.contains("\nphase       RolledBack\n"), "{text}");
@@ -353,7 +356,7 @@ pub(super) mod tests {
     fn what_is_left_behind_is_named_after_a_completed_migration_only() {
         let mut document = planned();
         assert_eq!(leftover(&document), "");
-        document.status.outcome = "completed";
+        document.status.outcome = Standing::Completed;
         let text = leftover(&document);
         for part in [
             "still lies in /mnt/slow/data\n",

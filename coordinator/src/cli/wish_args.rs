@@ -76,13 +76,8 @@ pub(super) struct WishArgs {
 }
 
 impl WishArgs {
-    /// The wish, under a new identity. Without `--on-overrun`, `somebody` there to answer is asked.
-    pub(super) fn wish(self, somebody: bool) -> Result<Wish, Trouble> {
-        let otherwise = if somebody {
-            OnOverrun::Ask
-        } else {
-            OnOverrun::Abort
-        };
+    /// The wish, under a new identity. Without `--on-overrun` it is `otherwise`.
+    pub(super) fn wish(self, otherwise: OnOverrun) -> Result<Wish, Trouble> {
         let mut uid = [0; 16];
         SystemRandom::new().fill(&mut uid).map_err(|_| {
             Trouble::new(
@@ -133,14 +128,14 @@ mod tests {
     fn a_wish_is_what_the_flags_say() {
         let line = "x sts/db --to-class data=fast --claim a --claim b --max-downtime 5s --adopt";
         let parsed = Only::try_parse_from(line.split(' ')).unwrap();
-        let wish = parsed.wish.clone().wish(false).unwrap();
+        let wish = parsed.wish.clone().wish(OnOverrun::Abort).unwrap();
         assert_eq!(wish.workload.name, "db");
         assert_eq!(wish.to.of("data-db-0", Some("data")), Some("fast"));
         assert_eq!(wish.claims, ["a", "b"]);
         assert_eq!(wish.options.max_downtime, Duration::from_secs(5));
         assert_eq!(wish.options.on_overrun, OnOverrun::Abort);
         assert!(wish.options.adopt);
-        let another = parsed.wish.wish(true).unwrap();
+        let another = parsed.wish.wish(OnOverrun::Ask).unwrap();
         assert_eq!(another.options.on_overrun, OnOverrun::Ask);
         assert_ne!(another.uid, wish.uid);
     }
@@ -153,7 +148,7 @@ mod tests {
         let wish = Only::try_parse_from(&words)
             .unwrap()
             .wish
-            .wish(false)
+            .wish(OnOverrun::Abort)
             .unwrap();
         let reasons = [Reason::Mount, Reason::LostFound, Reason::Encrypted];
         assert_eq!(wish.options.leave_out, BTreeSet::from(reasons));

@@ -6,16 +6,16 @@ use std::{
     fs, io,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use livmig_engine::{
-    result::{MoverFacts, Probe, Proof, StepFailure, StepOutcome, Verification, VolumePass},
+    result::{MoverFacts, Probe, Proof, StepFailure, StepOutcome, VolumePass},
     spec::{HostTarget, MigrationSpec},
     step::Step,
 };
 use livmig_proto::{
-    control::{PassKind, PassReport, PassRequest, Side},
+    control::{PassKind, Side},
     ids::PassNumber,
 };
 
@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     failure::control as control_failure,
-    load,
+    pair::{CutOff, Pair, Terms},
     platform::{Context, Platform},
     store::file::sync_parent,
 };
@@ -46,8 +46,8 @@ pub struct HostPlatform {
     movers: Movers,
     load: FolderLoad,
     workload: Workload,
-    /// The last report of a final pass, for what a manifest does not tell.
-    last_final: Mutex<Option<PassReport>>,
+    /// The last final pass, for what a manifest does not tell.
+    last_final: Mutex<Vec<VolumePass>>,
 }
 
 impl HostPlatform {
@@ -95,7 +95,7 @@ impl HostPlatform {
             target: target.clone(),
             spec: spec.clone(),
             state: folder.to_owned(),
-            last_final: Mutex::new(None),
+            last_final: Mutex::default(),
         })
     }
 
@@ -152,91 +152,44 @@ impl HostPlatform {
         context: &Context,
     ) -> Result<StepOutcome, StepFailure> {
         let (source, destination) = self.both(context).await?;
-        self.make_room(&source, &destination, number, context)
-            .await?;
-        let report = self
-            .run_pass(&source, &destination, number, kind, context)
+        let passed = self
+            .run_pass([&source, &destination], (number, kind), context)
             .await?;
         if kind == PassKind::Final {
-            *self
-                .last_final
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner) = Some(report.clone());
+            *self.last_final() = vec![passed.clone()];
         }
-        Ok(self.passed(report))
-    }
-
-    /// Ends an older pass that is still under way and lets the mover forget its report.
-    async fn make_room(
-        &self,
-        source: &Mover,
-        destination: &Mover,
-        number: PassNumber,
-        context: &Context,
-    ) -> Result<(), StepFailure> {
-        let asked = |error| control_failure(&error, "The source mover cannot be asked");
-        let now = source.client.hello().await.map_err(asked)?;
-        if let Some(other) = now.running.filter(|running| *running != number) {
-            source.client.stop_pass(other).await.map_err(asked)?;
-            // Joined, to learn when it has ended; what it reports belongs to nobody any more.
-            let kind = PassKind::Live;
-            self.run_pass(source, destination, other, kind, context)
-                .await?;
-            source.client.acknowledge(other).await.map_err(asked)?;
-        } else if let Some(old) = now.reported.filter(|reported| *reported != number) {
-            source.client.acknowledge(old).await.map_err(asked)?;
-        }
-        Ok(())
+        Ok(StepOutcome::Passed {
+            reports: vec![passed],
+        })
     }
 
     async fn run_pass(
         &self,
-        source: &Mover,
-        destination: &Mover,
-        number: PassNumber,
-        kind: PassKind,
+        movers: [&Mover; 2],
+        pass: (PassNumber, PassKind),
         context: &Context,
-    ) -> Result<PassReport, StepFailure> {
-        let Some(data) = destination.welcome.data else {
-            return Err(StepFailure::permanent(
-                "The destination mover does not say where it listens for data",
-            ));
+    ) -> Result<VolumePass, StepFailure> {
+        let terms = Terms {
+            options: &self.spec.options,
+            limits: &self.load,
         };
-        let request = PassRequest {
-            pass: number,
-            kind,
-            destination: data,
-            verify: self.spec.options.verify,
-            adopt: self.spec.options.adopt,
-            allow_empty: false,
-            // Nobody decides on a pass that did: `convergence` asks for another.
-            may_leave_read_back: kind == PassKind::Live,
-        };
-        let sink = context.progress.clone();
-        let mut report = |progress| sink.report(progress);
-        let pass = source.client.pass(request, &mut report);
-        let pass = async {
-            match kind {
-                PassKind::Live => load::within(&source.client, &self.load, pass).await?,
-                PassKind::Final => pass.await,
-            }
-        };
-        tokio::select! {
-            biased;
-            passed = pass => passed.map_err(|error| {
-                control_failure(&error, &format!("The {kind} pass {number} was cut off"))
-            }),
-            () = destination.client.closed() => {
-                // The source would find out only when its packets stay unanswered for long.
-                self.movers
-                    .end(Side::Source)
-                    .await
-                    .map_err(|error| failure::mover(&error))?;
-                Err(StepFailure::transient(format!(
-                    "The {kind} pass {number} was cut off: the destination mover is gone"
-                )))
-            }
+        let passed = pair(movers)?.pass(pass, &terms, context).await;
+        if let Err(CutOff::DestinationGone(_)) = &passed {
+            self.movers
+                .end(Side::Source)
+                .await
+                .map_err(|error| failure::mover(&error))?;
         }
+        Ok(VolumePass {
+            volume: self.target.volume(),
+            report: passed?,
+        })
+    }
+
+    fn last_final(&self) -> MutexGuard<'_, Vec<VolumePass>> {
+        self.last_final
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn quiesce(&self) -> Result<StepOutcome, StepFailure> {
@@ -254,30 +207,11 @@ impl HostPlatform {
 
     async fn verify(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
         let (source, destination) = self.both(context).await?;
-        let level = self.spec.options.verify;
-        let sink = context.progress.clone();
-        let mut report = |progress| sink.report(progress);
-        let mut silent = |_| ();
-        let (source, destination) = tokio::try_join!(
-            source.client.manifest(level, &mut report),
-            destination.client.manifest(level, &mut silent),
-        )
-        .map_err(|error| control_failure(&error, "The two ends could not be compared"))?;
-        let on_device = self
-            .last_final
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .as_ref()
-            .is_some_and(|report| report.verified_on_device);
-        let verification = Verification {
-            volume: self.target.volume(),
-            level,
-            on_device,
-            entries: destination.entries,
-            bytes: destination.bytes,
-            digest_source: source.digest,
-            digest_destination: destination.digest,
-        };
+        let last = self.last_final().clone();
+        let options = &self.spec.options;
+        let verification = pair([&source, &destination])?
+            .compare(self.target.volume(), options, &last, context)
+            .await?;
         // The last act: what was proven before the final pass must still hold after it.
         self.expect_link(LinkState::Fenced)?;
         let proof = self.prove_unheld(false).await?;
@@ -383,15 +317,6 @@ impl HostPlatform {
         }
     }
 
-    fn passed(&self, report: PassReport) -> StepOutcome {
-        StepOutcome::Passed {
-            reports: vec![VolumePass {
-                volume: self.target.volume(),
-                report,
-            }],
-        }
-    }
-
     /// A live pass whose outcome nobody recorded: still under way, or its report still there?
     async fn probe_pass(
         &self,
@@ -410,11 +335,14 @@ impl HostPlatform {
         if !known.contains(&Some(number)) {
             return Ok(Probe::NotDone);
         }
-        let report = self
-            .run_pass(&source, &destination, number, PassKind::Live, context)
+        let pass = (number, PassKind::Live);
+        let passed = self
+            .run_pass([&source, &destination], pass, context)
             .await?;
         Ok(Probe::Done {
-            outcome: self.passed(report),
+            outcome: StepOutcome::Passed {
+                reports: vec![passed],
+            },
         })
     }
 
@@ -473,4 +401,15 @@ impl Platform for HostPlatform {
             None => Ok(()),
         }
     }
+}
+
+/// A source mover and a destination mover, to work together.
+fn pair([source, destination]: [&Mover; 2]) -> Result<Pair<'_>, StepFailure> {
+    Ok(Pair {
+        source: &source.client,
+        destination: &destination.client,
+        data: destination.welcome.data.ok_or_else(|| {
+            StepFailure::permanent("The destination mover does not say where it listens for data")
+        })?,
+    })
 }

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 
 use super::{
     cluster::{ClusterError, call},
-    names::{EPOCH, FIELD_MANAGER, MIGRATION},
+    mark::refuse_if_stale,
+    names::FIELD_MANAGER,
 };
 
 /// How often an object that others keep changing is read and decided on again.
@@ -86,74 +87,4 @@ where
         api.patch(name, &parameters, &Patch::Merge(&change)),
     )
     .await
-}
-
-/// Fails when `object` carries the epoch of a later coordinator.
-pub fn refuse_if_stale<K: Resource>(
-    object: &K,
-    kind: &str,
-    name: &str,
-    epoch: Epoch,
-) -> Result<(), StepFailure> {
-    let stamped = annotation(object, EPOCH).and_then(|text| text.parse::<u64>().ok());
-    if stamped.is_some_and(|stamped| stamped > epoch.0) {
-        return Err(StepFailure::permanent(format!(
-            "Another coordinator has taken over: the {kind} {name} carries a later epoch"
-        ))
-        .with_hint("livmig-coord get"));
-    }
-    Ok(())
-}
-
-/// Fails when `object` carries the mark of another migration than `uid`: the epochs of two have
-/// nothing to do with each other, so which one is in charge they do not tell.
-///
-/// # Errors
-/// When it does.
-pub fn refuse_if_foreign<K: Resource>(
-    object: &K,
-    kind: &str,
-    name: &str,
-    uid: &str,
-) -> Result<(), StepFailure> {
-    if annotation(object, MIGRATION).is_some_and(|other| other != uid) {
-        return Err(StepFailure::permanent(format!(
-            "Another migration is at work on the {kind} {name}"
-        ))
-        .with_hint("livmig-coord get"));
-    }
-    Ok(())
-}
-
-/// Whether `object` carries the mark of the migration `uid` as the coordinator of `epoch` made it.
-/// It does not once another one has come, nor after that one has given everything back.
-pub fn is_marked<K: Resource>(object: &K, uid: &str, epoch: Epoch) -> bool {
-    annotation(object, MIGRATION) == Some(uid)
-        && annotation(object, EPOCH).and_then(|text| text.parse().ok()) == Some(epoch.0)
-}
-
-/// The annotation `key` of `object`.
-pub fn annotation<'a, K: Resource>(object: &'a K, key: &str) -> Option<&'a str> {
-    let annotations = object.meta().annotations.as_ref()?;
-    annotations.get(key).map(String::as_str)
-}
-
-#[cfg(test)]
-mod tests {
-    use k8s_openapi::api::core::v1::PersistentVolume;
-
-    use super::*;
-
-    #[test]
-    fn the_mark_of_another_migration_is_refused_whatever_its_epoch() {
-        let marked = |marks: Value| -> PersistentVolume {
-            serde_json::from_value(json!({"metadata": {"annotations": marks}})).unwrap()
-        };
-        let refused = |marks| refuse_if_foreign(&marked(marks), "volume", "pv-a", "m").is_err();
-        assert!(!refused(json!({})));
-        assert!(!refused(json!({MIGRATION: "m", EPOCH: "1"})));
-        for epoch in ["1", "9"] {
-            assert!(refused(json!({MIGRATION: "n", EPOCH: epoch})));
-        }
-    }
 }

@@ -7,24 +7,14 @@ use livmig_engine::result::StepFailure;
 use serde_json::json;
 
 use super::{
-    amend::{amend, annotation, is_marked, patch, refuse_if_stale},
+    amend::{amend, patch},
     claims::is_fenced,
     cluster::{Cluster, ClusterError, call},
+    mark::{Mark, annotation, is_marked, refuse_if_stale},
     names::{BY_HAND, EPOCH, FENCE, MIGRATION},
     watch::await_object,
 };
 use livmig_proto::ids::Epoch;
-
-/// What a fenced claim says of itself.
-#[derive(Clone, Debug)]
-pub struct Mark {
-    /// The migration.
-    pub uid: String,
-    /// The epoch of the coordinator in charge.
-    pub epoch: Epoch,
-    /// How a person lifts the fence without livmig.
-    pub by_hand: String,
-}
 
 /// Marks the claim `name`, if it still is the one with that UID: nobody raises the fence on a claim
 /// that does not carry their mark, and changing it here voids what an earlier coordinator has read.

@@ -7,13 +7,16 @@ pub mod check;
 pub mod claims;
 pub mod cluster;
 pub mod consumers;
+pub mod create;
 pub mod exec;
 pub mod fence;
+pub mod forget;
 pub mod guard;
 pub mod journal;
 pub mod lease;
 pub mod load;
 mod lost_nodes;
+pub mod mark;
 #[cfg(test)]
 mod memory;
 pub mod migrations;

@@ -20,13 +20,28 @@ use super::{
     names::{MIGRATION, ROLE, mover_role},
 };
 
-/// Whether one of the policies is somebody's own, and not made by a migration. Without any, pods
-/// may talk to each other as they like, and a policy of ours could only get in the way.
-pub fn is_restricted(policies: &[NetworkPolicy]) -> bool {
-    policies.iter().any(|policy| {
-        let labels = policy.metadata.labels.as_ref();
-        !labels.is_some_and(|labels| labels.contains_key(MIGRATION))
-    })
+/// Whether pods of a namespace may talk to each other as they like.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Network {
+    /// They may; a policy of ours could only get in the way.
+    Open,
+    /// Somebody's own policies say what they may.
+    Restricted,
+}
+
+impl Network {
+    /// By the policies that there are; those made by a migration do not count.
+    pub fn of(policies: &[NetworkPolicy]) -> Self {
+        let is_own = |policy: &NetworkPolicy| {
+            let labels = policy.metadata.labels.as_ref();
+            !labels.is_some_and(|labels| labels.contains_key(MIGRATION))
+        };
+        if policies.iter().any(is_own) {
+            Self::Restricted
+        } else {
+            Self::Open
+        }
+    }
 }
 
 /// The policy called `name` for all movers of one end of the migration `uid`. Answers need no rule:
@@ -174,8 +189,9 @@ mod tests {
             serde_json::from_value(json!({"metadata": {"name": "p", "labels": labels}})).unwrap()
         };
         let ours = policy(json!({"livmig.io/migration": "m"}));
-        assert!(!is_restricted(&[]));
-        assert!(!is_restricted(std::slice::from_ref(&ours)));
-        assert!(is_restricted(&[ours, policy(json!({"app": "db"}))]));
+        assert_eq!(Network::of(&[]), Network::Open);
+        assert_eq!(Network::of(std::slice::from_ref(&ours)), Network::Open);
+        let policies = [ours, policy(json!({"app": "db"}))];
+        assert_eq!(Network::of(&policies), Network::Restricted);
     }
 }

@@ -17,6 +17,18 @@ use super::{
 /// How long the workload's pod may take until it runs; it is being moved by somebody else.
 const RUNS_MAX: Duration = Duration::from_mins(10);
 
+/// Any place in the network of those pods.
+pub fn anywhere(consumers: &Consumers) -> Place {
+    let now = consumers.now();
+    let mut addresses = now.pods.values().filter_map(|pod| pod.address.as_deref());
+    Place {
+        node: None,
+        ipv6: addresses
+            .next()
+            .is_some_and(|address| address.contains(':')),
+    }
+}
+
 /// The place of the movers of `claim`; waits until the pod that uses it runs, where one should.
 ///
 /// # Errors
@@ -27,27 +39,16 @@ pub async fn find(
     claim: &ClaimTarget,
     migration: &str,
     consumers: &Consumers,
-    stopping: bool,
 ) -> Result<Place, StepFailure> {
-    let now = consumers.now();
-    let ipv6 = now
-        .pods
-        .values()
-        .find_map(|pod| pod.address.as_deref())
-        .is_some_and(|address| address.contains(':'));
-    let place = |node| Place { node, ipv6 };
-    if stopping {
-        // Its pods are going: the movers that are there stay where they are.
-        return Ok(place(None));
-    }
+    let anywhere = anywhere(consumers);
     let replicas = workload::replicas(cluster, &target.workload).await?;
     if !is_used(target, claim, replicas) {
-        return Ok(place(None));
+        return Ok(anywhere);
     }
     let claims = [claim.claim.clone()];
     let runs = consumers.wait(|seen| node(seen, &claims, migration));
     match tokio::time::timeout(RUNS_MAX, runs).await {
-        Ok(node) => Ok(place(node)),
+        Ok(node) => Ok(Place { node, ..anywhere }),
         Err(_) => Err(StepFailure::transient(format!(
             "No pod of {} that uses the claim {} runs after {} s",
             target.workload,

@@ -13,8 +13,9 @@ use livmig_proto::ids::Epoch;
 use serde_json::{Value, json};
 
 use super::{
-    amend::{amend, annotation},
+    amend::amend,
     cluster::{Cluster, ClusterError, call},
+    mark::annotation,
     names::{MIGRATION, Names},
     volumes::{self, is_retained},
 };

@@ -24,8 +24,8 @@ use livmig_engine::{
 use livmig_proto::ids::Epoch;
 
 use super::{
-    amend::refuse_if_stale,
     cluster::{Cluster, ClusterError, call},
+    mark::refuse_if_stale,
     names::{EPOCH, FIELD_MANAGER},
     watch::await_object,
 };

@@ -7,9 +7,9 @@ use livmig_proto::ids::Epoch;
 use serde_json::{Value, json};
 
 use super::{
-    amend::{amend, annotation, is_marked},
+    amend::amend,
     cluster::call,
-    fence::Mark,
+    mark::{Mark, annotation, is_marked},
     names::{BY_HAND, EPOCH, MIGRATION, RECLAIM},
 };
 

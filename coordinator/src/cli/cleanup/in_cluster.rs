@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use livmig_engine::outcome::ExitCode;
+use livmig_engine::outcome::{ExitCode, Standing};
 use livmig_proto::ids::Epoch;
 
 use super::{
@@ -12,17 +12,18 @@ use super::{
         out,
         report::Trouble,
     },
-    refuse_unfinished,
+    Args, refuse_unfinished,
 };
 use crate::kube::{
+    forget::{self, Leftover},
     lease,
-    migrations::{self, Leftover},
     names::Names,
     release,
 };
 
-/// Forgets the migration; with `delete`, lets the volumes go that the workload has left.
-pub(super) async fn run(found: &InCluster, delete: bool) -> Result<ExitCode, Trouble> {
+/// Forgets the migration; on request, lets the volumes go that the workload has left.
+pub(super) async fn run(found: &InCluster, args: &Args) -> Result<ExitCode, Trouble> {
+    let delete = args.delete_old_volumes;
     let document = told(&found.name, &found.records)?;
     refuse_unfinished(&document, &ways_on(&found.name, &found.records))?;
     let Some(target) = document.spec.target.kubernetes() else {
@@ -31,7 +32,7 @@ pub(super) async fn run(found: &InCluster, delete: bool) -> Result<ExitCode, Tro
             format!("The migration {} is not one of a cluster", found.name),
         ));
     };
-    let completed = document.status.outcome == "completed";
+    let completed = document.status.outcome == Standing::Completed;
     if delete && !completed {
         return Err(Trouble::new(
             ExitCode::Refused,
@@ -72,7 +73,7 @@ pub(super) async fn run(found: &InCluster, delete: bool) -> Result<ExitCode, Tro
         ));
     }
     let epoch = Epoch(document.status.epoch);
-    let removed = migrations::forget(cluster, spec, target, epoch, leftover).await;
+    let removed = forget::forget(cluster, spec, target, epoch, leftover).await;
     lease.release().await;
     let removed = removed.map_err(|failure| {
         let trouble = Trouble::new(ExitCode::Failed, failure.to_string())

@@ -3,27 +3,30 @@
 use std::future::pending;
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use livmig_engine::outcome::ExitCode;
+use livmig_engine::{
+    outcome::{ExitCode, Standing},
+    record::Record,
+};
 
-use super::super::{
-    drive::{told, ways_on},
-    home::InCluster,
-    out,
-    report::Trouble,
-    summary,
-    values::Output,
+use super::{
+    super::{
+        drive::{told, ways_on},
+        home::InCluster,
+        out,
+        report::Trouble,
+        summary,
+        values::Output,
+    },
+    Args,
 };
 use crate::kube::{migrations, names::Names, watch::await_change};
 
-/// Prints the status; with `watch`, every change until the migration ends.
-pub(super) async fn run(
-    found: &InCluster,
-    watch: bool,
-    output: Output,
-) -> Result<ExitCode, Trouble> {
+/// Prints the status; on request, every change until the migration ends.
+pub(super) async fn run(found: &InCluster, args: &Args) -> Result<ExitCode, Trouble> {
+    let output = args.output;
     let failed = |error: &dyn std::error::Error| Trouble::because(ExitCode::Failed, error);
     let mut records = found.records.clone();
-    if !watch {
+    if !args.watch {
         let document = told(&found.name, &records)?;
         match output {
             Output::Json => out::json(&document)?,
@@ -51,7 +54,7 @@ pub(super) async fn run(
             }
             shown = Some(now);
         }
-        if document.status.outcome != "running" {
+        if document.status.outcome != Standing::Running {
             if output == Output::Text {
                 let next = next(found, document.status.outcome, &records);
                 out::text(&format!("\nnext: {next}\n"))?;
@@ -90,12 +93,11 @@ pub(super) async fn run(
     }
 }
 
-fn next(found: &InCluster, outcome: &str, records: &[livmig_engine::record::Record]) -> String {
-    match outcome {
-        "running" | "halted" | "interrupted" => format!(
-            "if no coordinator works on it: {}",
-            ways_on(&found.name, records)
-        ),
-        _ => format!("livmig-coord cleanup {}", found.name),
+fn next(found: &InCluster, standing: Standing, records: &[Record]) -> String {
+    if standing.is_final() {
+        format!("livmig-coord cleanup {}", found.name)
+    } else {
+        let ways_on = ways_on(&found.name, records);
+        format!("if no coordinator works on it: {ways_on}")
     }
 }

@@ -4,7 +4,8 @@ use std::{io, path::PathBuf, time::Duration};
 
 use livmig_proto::control::Side;
 
-use crate::{control::ControlError, keys::KeysError};
+use super::keys::KeysError;
+use crate::control::ControlError;
 
 /// Why there is no mover to talk to.
 #[derive(Debug, thiserror::Error)]

@@ -6,6 +6,7 @@
 //! that does not is ended and started anew on the same state folder.
 
 mod error;
+mod keys;
 
 pub use error::MoverError;
 
@@ -31,9 +32,10 @@ use tokio::{
     time::timeout,
 };
 
+use self::keys::KeysError;
 use crate::{
     control::{ControlClient, ControlError},
-    keys::{Keys, KeysError},
+    keys::Keys,
     process::{ProcessIdentity, with_argument},
     store::file::{create_folder, replace_durably},
 };
@@ -89,7 +91,7 @@ struct Found {
 impl Movers {
     /// The movers that `setup` describes, none of them started yet by this coordinator.
     pub fn new(setup: Setup) -> Result<Self, MoverError> {
-        let keys = Keys::ensure(&setup.folder.join("keys.json"))?;
+        let keys = keys::ensure(&setup.folder.join("keys.json"))?;
         Ok(Self {
             setup,
             keys,
@@ -260,8 +262,13 @@ impl Movers {
         let place = self.place(side);
         let state = place.join("state");
         create_folder(&state).map_err(failed("its state folder"))?;
-        let session = serde_json::to_vec(&self.keys.session(self.setup.migration, side)?)
-            .map_err(|error| failed("its session")(error.into()))?;
+        let session = serde_json::to_vec(
+            &self
+                .keys
+                .session(self.setup.migration, side)
+                .map_err(KeysError::from)?,
+        )
+        .map_err(|error| failed("its session")(error.into()))?;
         replace_durably(&self.session_path(side), &session).map_err(failed("its session"))?;
         let log_path = self.log(side);
         let log = OpenOptions::new()

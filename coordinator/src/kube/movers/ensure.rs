@@ -1,76 +1,20 @@
-//! Making what a mover needs, one object after the other, whatever is there already.
+//! The pods of movers, from the moment they may be made until they are gone.
 
-use std::{collections::BTreeMap, fmt::Debug, time::Duration};
+use std::time::Duration;
 
-use ::kube::{
-    Api,
-    api::{DeleteParams, PostParams, Preconditions, Resource},
-};
-use k8s_openapi::{
-    api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
+use ::kube::api::{DeleteParams, Preconditions};
+use k8s_openapi::api::core::v1::{ContainerStatus, PersistentVolumeClaim, Pod};
 use livmig_engine::result::StepFailure;
-use serde::{Serialize, de::DeserializeOwned};
 
 use crate::kube::{
-    cluster::{Cluster, ClusterError, call},
-    names::{FIELD_MANAGER, MIGRATION},
+    cluster::{Cluster, call},
+    create::absent_is_fine,
     pods::PodFacts,
     watch::await_object,
 };
 
 /// How long a pod may take until it runs: its volume is provisioned and its image pulled.
 const RUNNING_MAX: Duration = Duration::from_mins(5);
-
-/// The object `object`, made unless one of the same name is there; that one must be the
-/// migration's.
-pub(super) async fn object<K>(api: &Api<K>, kind: &str, object: &K) -> Result<K, StepFailure>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
-{
-    let name = object.meta().name.clone().unwrap_or_default();
-    let parameters = PostParams {
-        field_manager: Some(FIELD_MANAGER.to_owned()),
-        ..PostParams::default()
-    };
-    match call(
-        format!("create the {kind} {name}"),
-        api.create(&parameters, object),
-    )
-    .await
-    {
-        Err(error) if error.is_conflict() => {
-            let found = call(format!("read the {kind} {name}"), api.get(&name)).await?;
-            if migration(found.meta()) == migration(object.meta()) {
-                Ok(found)
-            } else {
-                Err(StepFailure::permanent(format!(
-                    "There is a {kind} {name} already that is not the migration's"
-                )))
-            }
-        }
-        made => Ok(made?),
-    }
-}
-
-fn migration(metadata: &ObjectMeta) -> Option<&String> {
-    metadata
-        .labels
-        .as_ref()
-        .and_then(|labels| labels.get(MIGRATION))
-}
-
-/// The labels of everything the migration `uid`, called `name`, makes for `role`.
-pub fn labels(uid: &str, name: &str, role: &str) -> BTreeMap<String, String> {
-    [
-        (MIGRATION, uid),
-        (crate::kube::names::NAME, name),
-        (crate::kube::names::ROLE, role),
-    ]
-    .map(|(key, value)| (key.to_owned(), value.to_owned()))
-    .into()
-}
 
 /// Fails when the mover's pod `name` is not there and none can start on `claim` any more: no pod is
 /// scheduled that names a claim that is being deleted, whoever waits how long.
@@ -253,14 +197,6 @@ pub(super) async fn delete_pod(
     )
     .await;
     Ok(absent_is_fine(deleted.map(|_| ()))?)
-}
-
-/// What is not there need not be deleted.
-pub fn absent_is_fine(deleted: Result<(), ClusterError>) -> Result<(), ClusterError> {
-    match deleted {
-        Err(error) if error.is_not_found() => Ok(()),
-        deleted => deleted,
-    }
 }
 
 #[cfg(test)]

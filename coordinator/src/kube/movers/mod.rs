@@ -6,7 +6,6 @@ mod network;
 mod staging;
 mod strand;
 
-pub use ensure::{absent_is_fine, labels};
 pub use strand::Stranded;
 
 use std::{
@@ -35,6 +34,7 @@ use self::connect::{Who, connect};
 use super::{
     claims,
     cluster::{Cluster, call},
+    create::{self, absent_is_fine, labels},
     mover_pod::{DATA_PORT, MoverPod, SESSION},
     names::{Names, mover_role},
     pods::PodFacts,
@@ -45,6 +45,7 @@ use crate::{
     control::{ControlClient, ControlError},
     failure::control as control_failure,
     keys::Keys,
+    pair::Pair,
 };
 
 /// A mover that runs, obeys this coordinator's epoch and is connected.
@@ -59,9 +60,9 @@ pub struct Mover {
     epoch: Epoch,
 }
 
-/// The two movers of one claim.
+/// The two movers of one claim, connected.
 #[derive(Clone, Debug)]
-pub struct Pair {
+pub struct Connected {
     /// The one that reads the workload's volume.
     pub source: Arc<Mover>,
     /// The one that writes the new volume.
@@ -70,6 +71,17 @@ pub struct Pair {
     pub data: SocketAddr,
     /// The new volume's name.
     pub volume: String,
+}
+
+impl Connected {
+    /// Both, to work together.
+    pub fn ends(&self) -> Pair<'_> {
+        Pair {
+            source: &self.source.client,
+            destination: &self.destination.client,
+            data: self.data,
+        }
+    }
 }
 
 /// What becomes of a destination mover's pod once its work is done.
@@ -88,7 +100,7 @@ pub struct Movers {
     target: KubernetesTarget,
     names: Names,
     keys: OnceCell<Vec<Keys>>,
-    pairs: Vec<Mutex<Option<Pair>>>,
+    pairs: Vec<Mutex<Option<Connected>>>,
     /// The new volumes, as far as they are known.
     volumes: std::sync::Mutex<Vec<Option<String>>>,
 }
@@ -117,7 +129,7 @@ impl Movers {
     }
 
     /// The pair of the claim at `index` as far as this coordinator is connected to both.
-    pub async fn connected(&self, index: usize, epoch: Epoch) -> Option<Pair> {
+    pub async fn connected(&self, index: usize, epoch: Epoch) -> Option<Connected> {
         let pair = self.pairs.get(index)?.lock().await.clone()?;
         let usable = [&pair.source, &pair.destination]
             .into_iter()
@@ -137,7 +149,7 @@ impl Movers {
         place: &Place,
         owner: &OwnerReference,
         epoch: Epoch,
-    ) -> Result<Pair, StepFailure> {
+    ) -> Result<Connected, StepFailure> {
         let (Some(slot), Some(claim), Some(original)) = (
             self.pairs.get(index),
             self.target.claims.get(index),
@@ -163,7 +175,7 @@ impl Movers {
         let staging = self.names.staging(index);
         let claims_api = self.cluster.api::<PersistentVolumeClaim>();
         let wanted = claims::staging(&staging, self.labels("staging"), original, &claim.to_class);
-        let made = ensure::object(&claims_api, "claim", &wanted).await?;
+        let made = create::object(&claims_api, "claim", &wanted).await?;
         let size = wanted
             .spec
             .as_ref()
@@ -198,7 +210,7 @@ impl Movers {
                     destination.pod.name
                 ))
             })?;
-        let pair = Pair {
+        let pair = Connected {
             source: Arc::new(source),
             destination: Arc::new(destination),
             data: SocketAddr::new(address, DATA_PORT),
@@ -253,7 +265,7 @@ impl Movers {
         &self,
         index: usize,
         destination: Stay,
-    ) -> Result<(Option<Pair>, u32), StepFailure> {
+    ) -> Result<(Option<Connected>, u32), StepFailure> {
         let pair = match self.pairs.get(index) {
             Some(slot) => slot.lock().await.take(),
             None => None,
@@ -378,7 +390,7 @@ impl Movers {
                 .map_err(|error| StepFailure::permanent(error.to_string()))?
         };
         let secret = secret(&name, self.labels("session"), owner.clone(), &session)?;
-        ensure::object(&self.cluster.api::<Secret>(), "secret", &secret).await?;
+        create::object(&self.cluster.api::<Secret>(), "secret", &secret).await?;
         let pod = MoverPod {
             name: &name,
             side,
@@ -394,7 +406,7 @@ impl Movers {
             run_as,
             extra: &self.target.mover.capabilities,
         };
-        ensure::object(&pods, "pod", &pod.pod()).await?;
+        create::object(&pods, "pod", &pod.pod()).await?;
         ensure::running(&self.cluster, &name).await
     }
 
@@ -448,7 +460,7 @@ impl Movers {
                     ..Secret::default()
                 };
                 let stored =
-                    ensure::object(&self.cluster.api::<Secret>(), "secret", &secret).await?;
+                    create::object(&self.cluster.api::<Secret>(), "secret", &secret).await?;
                 (0..self.pairs.len())
                     .map(|index| {
                         stored

@@ -8,11 +8,12 @@ use k8s_openapi::{
 use livmig_engine::result::StepFailure;
 use livmig_proto::control::Side;
 
-use super::{Movers, absent_is_fine, ensure};
+use super::Movers;
 use crate::kube::{
     cluster::{ClusterError, call},
+    create::{self, absent_is_fine},
     names::MIGRATION,
-    network,
+    network::{self, Network},
 };
 
 impl Movers {
@@ -22,7 +23,7 @@ impl Movers {
     /// When a policy is needed and cannot be made.
     pub async fn open_network(&self, owner: &OwnerReference) -> Result<(), StepFailure> {
         let policies = self.policies(&ListParams::default()).await?;
-        if !network::is_restricted(&policies) {
+        if Network::of(&policies) == Network::Open {
             return Ok(());
         }
         let api = self.cluster.api::<NetworkPolicy>();
@@ -32,7 +33,7 @@ impl Movers {
             let name = self.names.network(side);
             let labels = self.labels("network");
             let policy = network::policy(&name, side, uid, labels, owner.clone());
-            ensure::object(api, "network policy", &policy).await
+            create::object(api, "network policy", &policy).await
         });
         try_join_all(both).await.map(|_| ())
     }

@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, 
 use livmig_engine::result::StepFailure;
 use livmig_proto::ids::Epoch;
 
-use super::{Movers, Stay, absent_is_fine};
-use crate::kube::{cluster::call, nodes, volumes, watch::await_object};
+use super::{Movers, Stay};
+use crate::kube::{cluster::call, create::absent_is_fine, nodes, volumes, watch::await_object};
 
 /// The access mode that admits one pod at a time.
 const FOR_ONE_POD: &str = "ReadWriteOncePod";

@@ -9,12 +9,10 @@ use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, 
 use livmig_engine::result::StepFailure;
 use livmig_proto::{control::Side, ids::Epoch};
 
-use super::{
-    Movers,
-    ensure::{absent_is_fine, no_pod},
-};
+use super::{Movers, ensure::no_pod};
 use crate::kube::{
     cluster::{ClusterError, call},
+    create::absent_is_fine,
     nodes, volumes,
     watch::await_object,
 };

@@ -5,6 +5,7 @@ use std::fmt;
 use livmig_engine::spec::WorkloadKind;
 
 use super::wish::Wish;
+use crate::kube::network::Network;
 
 /// The right to do one thing with one kind of object.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -178,8 +179,8 @@ const NETWORK: &[Row] = &[(
     "to let the movers meet, since the namespace has network policies",
 )];
 
-/// The rights that a migration by `wish` needs; in a namespace with network policies, these too.
-pub fn needed(wish: &Wish, has_policies: bool) -> Vec<Right> {
+/// The rights that a migration by `wish` needs; in a restricted network, those to open it too.
+pub fn needed(wish: &Wish, network: Network) -> Vec<Right> {
     let workload = match wish.workload.kind {
         WorkloadKind::StatefulSet => STATEFUL_SET,
         WorkloadKind::Deployment => DEPLOYMENT,
@@ -190,7 +191,10 @@ pub fn needed(wish: &Wish, has_policies: bool) -> Vec<Right> {
     } else {
         &[]
     };
-    let network = if has_policies { NETWORK } else { &[] };
+    let network = match network {
+        Network::Restricted => NETWORK,
+        Network::Open => &[],
+    };
     [ALWAYS, workload, template, pre_stop, network]
         .into_iter()
         .flatten()

@@ -10,12 +10,8 @@ use livmig_proto::ids::Epoch;
 
 use super::KubePlatform;
 use crate::kube::{
-    claims::is_fenced,
-    cluster::call,
-    fence::{self, Mark},
-    journal,
-    pre_image::PreImage,
-    volumes, workload,
+    claims::is_fenced, cluster::call, fence, journal, mark::Mark, pre_image::PreImage, volumes,
+    workload,
 };
 
 impl KubePlatform {

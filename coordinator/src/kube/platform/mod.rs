@@ -35,9 +35,9 @@ use super::{
     claims::ClaimClass,
     cluster::Cluster,
     consumers::Consumers,
-    fence::Mark,
     guard::Guard,
-    movers::{Movers, Pair, Stay, Stranded},
+    mark::Mark,
+    movers::{Connected, Movers, Stay, Stranded},
     names::Names,
     pre_image::{self, PreImage},
     trial::Trial,
@@ -171,7 +171,7 @@ impl KubePlatform {
 
     /// Tries how the claims will be made anew, now that their volumes are known, and how they would be
     /// on the way back.
-    async fn try_claims(&self, pairs: &[Pair]) -> Result<(), StepFailure> {
+    async fn try_claims(&self, pairs: &[Connected]) -> Result<(), StepFailure> {
         let (before, _) = self.before().await?;
         let claims = pairs.iter().zip(&self.target.claims).zip(&before.claims);
         let all = claims
@@ -193,7 +193,7 @@ impl KubePlatform {
     }
 
     /// Every pair of movers, in the order of the claims.
-    async fn pairs(&self, context: &Context) -> Result<Vec<Pair>, StepFailure> {
+    async fn pairs(&self, context: &Context) -> Result<Vec<Connected>, StepFailure> {
         let epoch = context.epoch;
         let (before, owner) = self.take_charge(epoch).await?;
         let consumers = self.consumers().await?;
@@ -292,15 +292,12 @@ impl KubePlatform {
         claim: &ClaimTarget,
         consumers: &Consumers,
     ) -> Result<super::movers::Place, StepFailure> {
-        super::place::find(
-            &self.cluster,
-            &self.target,
-            claim,
-            &self.spec.uid.to_string(),
-            consumers,
-            self.stopping.load(Ordering::SeqCst),
-        )
-        .await
+        if self.stopping.load(Ordering::SeqCst) {
+            // Its pods are going: the movers that are there stay where they are.
+            return Ok(super::place::anywhere(consumers));
+        }
+        let migration = self.spec.uid.to_string();
+        super::place::find(&self.cluster, &self.target, claim, &migration, consumers).await
     }
 }
 

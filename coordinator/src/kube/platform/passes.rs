@@ -8,7 +8,7 @@ use livmig_engine::{
     result::{StepFailure, StepOutcome, VolumePass},
 };
 use livmig_proto::{
-    control::{PassKind, PassReport, PassRequest},
+    control::{PassKind, PassReport},
     ids::{Epoch, PassNumber},
 };
 
@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     failure::control as control_failure,
-    kube::{load::ClusterLoad, movers::Pair},
-    load,
+    kube::{load::ClusterLoad, movers::Connected},
+    pair::Terms,
     platform::Context,
 };
 
@@ -36,12 +36,20 @@ impl KubePlatform {
         context: &Context,
     ) -> Result<StepOutcome, StepFailure> {
         let pairs = self.pairs(context).await?;
+        let limits = ClusterLoad {
+            cluster: self.cluster.clone(),
+            names: self.names.clone(),
+            planned: self.spec.options.load,
+        };
+        let terms = Terms {
+            options: &self.spec.options,
+            limits: &limits,
+        };
         let passes = pairs
             .iter()
             .zip(&self.target.claims)
             .map(async |(pair, claim)| {
-                self.make_room(pair, number, context).await?;
-                let report = self.run_pass(pair, number, kind, context).await?;
+                let report = pair.ends().pass((number, kind), &terms, context).await?;
                 self.heed_silence(pair, &report).await?;
                 Ok(VolumePass {
                     volume: claim.name(),
@@ -66,72 +74,9 @@ impl KubePlatform {
         Ok(StepOutcome::Passed { reports })
     }
 
-    /// Ends an older pass that is still under way and lets the mover forget its report.
-    async fn make_room(
-        &self,
-        pair: &Pair,
-        number: PassNumber,
-        context: &Context,
-    ) -> Result<(), StepFailure> {
-        let asked = |error| control_failure(&error, "The source mover cannot be asked");
-        let client = &pair.source.client;
-        let now = client.hello().await.map_err(asked)?;
-        if let Some(other) = now.running.filter(|running| *running != number) {
-            client.stop_pass(other).await.map_err(asked)?;
-            // Joined, to learn when it has ended; what it reports belongs to nobody any more.
-            self.run_pass(pair, other, PassKind::Live, context).await?;
-            client.acknowledge(other).await.map_err(asked)?;
-        } else if let Some(old) = now.reported.filter(|reported| *reported != number) {
-            client.acknowledge(old).await.map_err(asked)?;
-        }
-        Ok(())
-    }
-
-    async fn run_pass(
-        &self,
-        pair: &Pair,
-        number: PassNumber,
-        kind: PassKind,
-        context: &Context,
-    ) -> Result<PassReport, StepFailure> {
-        let request = PassRequest {
-            pass: number,
-            kind,
-            destination: pair.data,
-            verify: self.spec.options.verify,
-            adopt: self.spec.options.adopt,
-            allow_empty: false,
-            // Nobody decides on a pass that did: `convergence` asks for another.
-            may_leave_read_back: kind == PassKind::Live,
-        };
-        let sink = context.progress.clone();
-        let mut report = |progress| sink.report(progress);
-        let pass = pair.source.client.pass(request, &mut report);
-        let wanted = ClusterLoad {
-            cluster: self.cluster.clone(),
-            names: self.names.clone(),
-            planned: self.spec.options.load,
-        };
-        let pass = async {
-            match kind {
-                PassKind::Live => load::within(&pair.source.client, &wanted, pass).await?,
-                PassKind::Final => pass.await,
-            }
-        };
-        tokio::select! {
-            biased;
-            passed = pass => passed.map_err(|error| {
-                control_failure(&error, &format!("The {kind} pass {number} was cut off"))
-            }),
-            () = pair.destination.client.closed() => Err(StepFailure::transient(format!(
-                "The {kind} pass {number} was cut off: the destination mover is gone"
-            ))),
-        }
-    }
-
     /// Fails when a pass has heard nothing from a destination that runs: something is in the way,
     /// and only here both ends are known by name.
-    async fn heed_silence(&self, pair: &Pair, report: &PassReport) -> Result<(), StepFailure> {
+    async fn heed_silence(&self, pair: &Connected, report: &PassReport) -> Result<(), StepFailure> {
         let path = Path {
             source: &pair.source.pod,
             destination: &pair.destination.pod,

@@ -11,7 +11,6 @@ use livmig_proto::ids::Epoch;
 
 use super::KubePlatform;
 use crate::{
-    failure::control as control_failure,
     kube::{
         consumers::{Consumers, NodeLocal, Seen},
         exec, fence, lost_nodes, volumes, workload,
@@ -244,35 +243,19 @@ impl KubePlatform {
     }
 
     pub(super) async fn verify(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
-        let level = self.spec.options.verify;
         let pairs = self.pairs(context).await?;
+        let options = &self.spec.options;
+        let last = self
+            .last_final
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let compared = pairs
             .iter()
             .zip(&self.target.claims)
             .map(async |(pair, claim)| {
-                let sink = context.progress.clone();
-                let mut report = |progress| sink.report(progress);
-                let mut silent = |_| ();
-                let (source, destination) = tokio::try_join!(
-                    pair.source.client.manifest(level, &mut report),
-                    pair.destination.client.manifest(level, &mut silent),
-                )
-                .map_err(|error| control_failure(&error, "The two ends could not be compared"))?;
-                let on_device = self
-                    .last_final
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .iter()
-                    .any(|pass| pass.volume == claim.name() && pass.report.verified_on_device);
-                Ok::<_, StepFailure>(Verification {
-                    volume: claim.name(),
-                    level,
-                    on_device,
-                    entries: destination.entries,
-                    bytes: destination.bytes,
-                    digest_source: source.digest,
-                    digest_destination: destination.digest,
-                })
+                let ends = pair.ends();
+                ends.compare(claim.name(), options, &last, context).await
             });
         let stay = (0..pairs.len()).map(|index| self.movers.stay(index));
         let (compared, stay) = tokio::try_join!(try_join_all(compared), try_join_all(stay))?;

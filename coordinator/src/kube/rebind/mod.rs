@@ -14,10 +14,11 @@ use livmig_proto::ids::Epoch;
 use serde_json::json;
 
 use super::{
-    amend::{patch, refuse_if_foreign, refuse_if_stale},
+    amend::patch,
     claims::{ClaimClass, rebound},
     cluster::{Cluster, ClusterError, call},
     fence,
+    mark::{Mark, refuse_if_foreign, refuse_if_stale},
     names::FIELD_MANAGER,
     watch::{PAUSE, await_telling_change},
 };
@@ -48,7 +49,7 @@ pub struct Rebind<'a> {
     /// Who asks.
     pub epoch: Epoch,
     /// What a claim that has to be fenced on the way is annotated with.
-    pub mark: &'a fence::Mark,
+    pub mark: &'a Mark,
 }
 
 impl Rebind<'_> {

@@ -22,7 +22,7 @@ use livmig_engine::spec::WorkloadKind;
 use self::read::{all, either, list, maybe_get, reachable};
 use super::{
     cluster::{Cluster, ClusterError},
-    network,
+    network::Network,
     plan::{
         view::{Unread, View, Workload},
         wish::Wish,
@@ -61,9 +61,9 @@ async fn read_all(cluster: &Cluster, wish: &Wish) -> Result<View, ClusterError> 
                 "namespace"
             ),
         )?;
-    let has_policies = network_policies
+    let network = network_policies
         .as_ref()
-        .is_ok_and(|policies| network::is_restricted(policies));
+        .map_or(Network::Open, |policies| Network::of(policies));
     let (
         (volumes, volumes_unread),
         classes,
@@ -84,7 +84,7 @@ async fn read_all(cluster: &Cluster, wish: &Wish) -> Result<View, ClusterError> 
             "volumeattachments"
         ),
         usage::of(cluster, &pods),
-        rights::lacking(cluster, wish, has_policies),
+        rights::lacking(cluster, wish, network),
     )?;
     let mut unread: Vec<Unread> = usage_unread;
     unread.extend(volumes_unread);

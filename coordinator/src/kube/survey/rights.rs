@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use super::read::reachable;
 use crate::kube::{
     cluster::{Cluster, ClusterError, call},
+    network::Network,
     plan::{
         rights::{Right, needed},
         wish::Wish,
@@ -19,10 +20,10 @@ use crate::kube::{
 pub(super) async fn lacking(
     cluster: &Cluster,
     wish: &Wish,
-    has_policies: bool,
+    network: Network,
 ) -> Result<Option<Vec<Right>>, ClusterError> {
     let mut asked = JoinSet::new();
-    for (index, right) in needed(wish, has_policies).into_iter().enumerate() {
+    for (index, right) in needed(wish, network).into_iter().enumerate() {
         let cluster = cluster.clone();
         asked.spawn(async move { (index, right, allowed(&cluster, &right).await) });
     }

@@ -16,8 +16,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::kube::{
-    amend::{annotation, is_marked},
-    fence::Mark,
+    mark::{Mark, annotation, is_marked},
     names::{BY_HAND, EPOCH, MIGRATION, REPLICAS, STARTED, WATCHED_FROM},
 };
 

@@ -23,9 +23,9 @@ use serde_json::Value;
 
 use self::decide::Scaled;
 use super::{
-    amend::{amend, is_marked, refuse_if_stale},
+    amend::amend,
     cluster::{Cluster, call},
-    fence::Mark,
+    mark::{Mark, is_marked, refuse_if_stale},
     watch::await_object,
 };
 

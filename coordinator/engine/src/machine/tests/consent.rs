@@ -10,7 +10,7 @@ use super::{
     story::Story,
 };
 use crate::{
-    outcome::Outcome,
+    outcome::{Outcome, Standing},
     record::{Cause, Decision, Event},
     request::Request,
     step::Step,
@@ -49,7 +49,8 @@ fn what_nobody_consented_to_is_refused_before_anything_is_stopped() {
         panic!("{:?}", story.next());
     };
     assert_eq!(outcome, Outcome::Failed { cause });
-    assert_eq!((outcome.exit_code().code(), outcome.word()), (3, "refused"));
+    assert_eq!(outcome.exit_code().code(), 3);
+    assert_eq!(outcome.standing(), Standing::Refused);
     assert_eq!(story.machine.whereabouts(), Whereabouts::Untouched);
 }
 

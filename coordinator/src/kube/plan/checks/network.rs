@@ -1,13 +1,13 @@
 //! Network policies, which the movers have to pass.
 
 use crate::kube::{
-    network,
+    network::Network,
     plan::{case::Case, finding::Finding},
 };
 
 pub(super) fn check(case: &Case<'_>) -> Vec<Finding> {
     let policies = case.view.network_policies.as_deref().unwrap_or_default();
-    if !network::is_restricted(policies) {
+    if Network::of(policies) == Network::Open {
         return Vec::new();
     }
     vec![Finding::info(

@@ -51,14 +51,17 @@ pub(super) fn check(case: &Case<'_>) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kube::plan::{finding::Severity, made, rights::needed};
+    use crate::kube::{
+        network::Network,
+        plan::{finding::Severity, made, rights::needed},
+    };
 
     #[test]
     fn verbs_that_are_missing_are_named_once_for_each_resource() {
         assert_eq!(made::found(check, &made::view(), &made::wish()), []);
         let mut view = made::view();
         let missing = |verb: &str, resource: &str| {
-            let all = needed(&made::wish(), false);
+            let all = needed(&made::wish(), Network::Open);
             let right = all
                 .iter()
                 .find(|r| r.verb == verb && r.resource == resource);
@@ -86,20 +89,23 @@ mod tests {
     #[test]
     fn flags_ask_for_rights_of_their_own() {
         let has = |wish: &crate::kube::plan::wish::Wish, subresource: &str| {
-            needed(wish, false)
+            needed(wish, Network::Open)
                 .iter()
                 .any(|right| right.subresource == subresource)
         };
         let mut wish = made::wish();
         assert!(!has(&wish, "exec") && has(&wish, "portforward"));
-        let policies = |has_policies| {
-            let rights = needed(&made::wish(), has_policies);
+        let policies = |network| {
+            let rights = needed(&made::wish(), network);
             rights
                 .iter()
                 .filter(|right| right.resource == "networkpolicies")
                 .count()
         };
-        assert_eq!((policies(false), policies(true)), (0, 3));
+        assert_eq!(
+            (policies(Network::Open), policies(Network::Restricted)),
+            (0, 3)
+        );
         wish.pre_stop = Some("true".to_owned());
         assert!(has(&wish, "exec"));
     }
