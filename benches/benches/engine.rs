@@ -15,7 +15,7 @@ use livmig_mover::{
     },
     fs::{dir, stat::Stat},
     hash::{self, rolling::Rolling},
-    source::shift::{Old, Search},
+    source::shift::{Old, Search, Window},
 };
 use livmig_proto::{
     entry::{Meta, Time},
@@ -162,7 +162,7 @@ fn shifts(c: &mut Criterion) {
         group.bench_function(what, |b| {
             b.iter(|| {
                 let mut search = Search::new(subject, key, &sums);
-                let Ok(decided) = search.window(black_box(content), true, BLOCK, known);
+                let Ok(decided) = search.window(black_box(content), Window::Last, BLOCK, known);
                 decided.parts.len()
             });
         });

@@ -4,6 +4,8 @@
 use livmig_proto::control::Side;
 use rustix::io::Errno;
 
+use crate::fs::rights;
+
 /// What was being done when it failed, as far as it matters for what helps.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Doing {
@@ -15,9 +17,30 @@ pub enum Doing {
     Anything,
 }
 
-/// What helps against `errno`, met at `side`; `privileged` tells whether this process may do what
-/// permissions forbid. Nothing where nothing in particular does.
-pub fn against(side: Side, errno: Errno, doing: Doing, privileged: bool) -> Option<&'static str> {
+/// What this process may do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Rights {
+    /// What permissions forbid, too.
+    Overriding,
+    /// What permissions allow.
+    Permitted,
+}
+
+impl Rights {
+    /// Of this process.
+    pub fn own() -> Self {
+        if rights::overrides_permissions() {
+            Self::Overriding
+        } else {
+            Self::Permitted
+        }
+    }
+}
+
+/// What helps against `errno`, met at `side` by a process with these rights. Nothing where nothing in
+/// particular does.
+pub fn against(side: Side, errno: Errno, doing: Doing, rights: Rights) -> Option<&'static str> {
+    let privileged = rights == Rights::Overriding;
     match side {
         Side::Source => at_source(errno, privileged),
         Side::Destination => at_destination(errno, doing, privileged),
@@ -119,18 +142,24 @@ mod tests {
     fn root_is_not_told_that_root_may() {
         for side in [Side::Source, Side::Destination] {
             for errno in [Errno::ACCESS, Errno::PERM] {
-                let told = |privileged| against(side, errno, Doing::Anything, privileged);
-                assert!(told(false).unwrap().contains("root may"));
-                assert!(!told(true).unwrap().contains("root may"));
+                let told = |rights| against(side, errno, Doing::Anything, rights);
+                assert!(told(Rights::Permitted).unwrap().contains("root may"));
+                assert!(!told(Rights::Overriding).unwrap().contains("root may"));
             }
         }
-        let immutable = against(Side::Destination, Errno::PERM, Doing::Anything, true);
+        let immutable = against(
+            Side::Destination,
+            Errno::PERM,
+            Doing::Anything,
+            Rights::Overriding,
+        );
         assert!(immutable.unwrap().contains("chattr"));
     }
 
     #[test]
     fn what_is_asked_for_helps_against_what_happened() {
-        let told = |errno, doing| against(Side::Destination, errno, doing, true).unwrap();
+        let told =
+            |errno, doing| against(Side::Destination, errno, doing, Rights::Overriding).unwrap();
         let anything = |errno| told(errno, Doing::Anything);
         assert!(told(Errno::XDEV, Doing::Linking).contains("project"));
         assert!(anything(Errno::XDEV).contains("unmount"));

@@ -8,10 +8,9 @@ use livmig_proto::{
 use rustix::io::Errno;
 
 use crate::{
-    advice::{self, Doing},
+    advice::{self, Doing, Rights},
     fs::{
         remove::{Resistance, Resisting},
-        rights,
         stat::Stat,
         xattr::ReadError,
     },
@@ -24,7 +23,7 @@ pub fn at(side: Side, path: &RelPath, what: &str, errno: Errno) -> Fault {
 
 /// As [`at`], of something that other things help against.
 pub fn doing(side: Side, path: &RelPath, what: &str, errno: Errno, doing: Doing) -> Fault {
-    let advice = advice::against(side, errno, doing, rights::overrides_permissions());
+    let advice = advice::against(side, errno, doing, Rights::own());
     Fault {
         code: code_of(errno),
         side,

@@ -17,7 +17,7 @@ use self::parallel::Reading;
 use crate::fs::{
     extents::{self, Extent},
     file,
-    footprint::Footprint,
+    footprint::{CacheUse, Footprint},
 };
 
 /// Bytes that are read at once.
@@ -70,19 +70,19 @@ pub struct Options {
     pub window: usize,
     /// Where pieces may begin: at multiples of this, itself a multiple of the block size.
     pub align: u64,
-    /// Whether the page cache is left as it was.
-    pub spares_cache: bool,
+    /// What is left in the page cache.
+    pub cache: CacheUse,
 }
 
 impl Options {
-    /// All of a file of `size` bytes.
-    pub fn new(size: u64, true_holes: bool) -> Self {
+    /// All of a file of `size` bytes, holes read like everything else.
+    pub fn new(size: u64) -> Self {
         Self {
             size,
-            true_holes,
+            true_holes: false,
             window: WINDOW,
             align: BLOCK as u64,
-            spares_cache: false,
+            cache: CacheUse::Fills,
         }
     }
 }
@@ -118,7 +118,7 @@ fn stream_alone<E>(
     each: impl FnMut(Piece<'_>) -> Result<(), E>,
 ) -> Result<Hashed, StreamError<E>> {
     let mut stretches = Stretches::of(fd, options);
-    let mut footprint = Footprint::new(options.spares_cache);
+    let mut footprint = Footprint::new(options.cache);
     let mut sum = Sum::new(each);
     while let Some(stretch) = stretches.next().map_err(StreamError::Read)? {
         let read = match stretch {
@@ -334,7 +334,11 @@ mod tests {
                     true_holes,
                     window,
                     align,
-                    spares_cache: window == WINDOW,
+                    cache: if window == WINDOW {
+                        CacheUse::Spares
+                    } else {
+                        CacheUse::Fills
+                    },
                 };
                 let mut seen = vec![9; plain.len()];
                 let hashed = stream(&file, options, &mut Vec::new(), |piece| {
@@ -388,7 +392,7 @@ mod tests {
         };
         // Also of a file that is shorter than it was thought to be.
         for size in [len, len + 5_000_000] {
-            let options = Options::new(size, false);
+            let options = Options::new(size);
             let crew = parallel::Crew::of(3);
             let mut seen = Vec::new();
             let hashed = parallel::stream(&crew, file.as_fd(), Reading::Cached, options, |piece| {
@@ -410,7 +414,7 @@ mod tests {
             &crew,
             file.as_fd(),
             Reading::Cached,
-            Options::new(len, false),
+            Options::new(len),
             |_| {
                 shown += 1;
                 if shown == 3 { Err("enough") } else { Ok(()) }
@@ -430,7 +434,7 @@ mod tests {
                 .map(|at| (at / 512 % 253) as u8)
                 .collect();
             std::fs::write(dir.path().join("file"), &plain).unwrap();
-            let options = Options::new(plain.len() as u64, false);
+            let options = Options::new(plain.len() as u64);
             let crew = parallel::Crew::of(2);
             let Some(fd) = file::open_direct(&handle, &name) else {
                 eprintln!("skipped: no direct reads on the file system of this checkout");
@@ -450,7 +454,7 @@ mod tests {
     fn a_file_that_is_shorter_than_expected_ends_there() {
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(&[1; 100], 0).unwrap();
-        let hashed = sum(&file, Options::new(5000, false), &mut Vec::new()).unwrap();
+        let hashed = sum(&file, Options::new(5000), &mut Vec::new()).unwrap();
         assert_eq!(
             hashed,
             Hashed {

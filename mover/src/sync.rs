@@ -179,10 +179,10 @@ fn read_everything(
     report: &mut PassReport,
 ) -> Result<(), SyncError> {
     let read = |volume: &Volume, side: Side| -> Result<String, SyncError> {
-        let foreign = volume.has_foreign_root();
+        let owner = volume.root_owner();
         let volume = Volume::of_handle(volume.root())
             .map_err(io::Error::from)?
-            .with_foreign_root(foreign);
+            .with_root_of(owner);
         let scope = Scope {
             side,
             carry,

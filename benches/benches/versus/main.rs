@@ -38,6 +38,6 @@ fn run() -> Result<()> {
     let measured = rows::run(&scale, &wanted)?;
     print!("{}", table::markdown(&measured));
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/versus.json");
-    std::fs::write(file, format!("{:#}\n", table::json(&measured, full)))
+    std::fs::write(file, format!("{:#}\n", table::json(&measured, scale.name)))
         .with_context(|| format!("could not write {file}"))
 }

@@ -112,7 +112,7 @@ pub(crate) fn markdown(rows: &[Row]) -> String {
 }
 
 /// Everything that was measured.
-pub(crate) fn json(rows: &[Row], full: bool) -> Value {
+pub(crate) fn json(rows: &[Row], size: &str) -> Value {
     let cost = |cost: &Cost| {
         json!({
             "seconds": cost.seconds,
@@ -151,7 +151,7 @@ pub(crate) fn json(rows: &[Row], full: bool) -> Value {
             })
         })
         .collect();
-    json!({"size": if full { "full" } else { "quick" }, "rows": rows})
+    json!({"size": size, "rows": rows})
 }
 
 fn mebibytes(bytes: u64) -> String {

@@ -24,7 +24,7 @@ use crate::{
     fs::{
         claim::{self, Use},
         confine,
-        volume::Volume,
+        volume::{RootOwner, Volume},
     },
     source::pass::{self, Source},
     transport::{accept::Listener, quic},
@@ -162,7 +162,11 @@ impl Start {
         let state = File::open(&args.state)
             .with_context(|| format!("could not open {}", args.state.display()))?;
         let session = session(&args.session)?;
-        let volume = volume.with_foreign_root(session.foreign_root);
+        let volume = volume.with_root_of(if session.foreign_root {
+            RootOwner::Foreign
+        } else {
+            RootOwner::Own
+        });
         if session.side != side {
             bail!("the session is for the {}, not the {side}", session.side);
         }

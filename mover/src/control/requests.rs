@@ -269,7 +269,7 @@ impl Mover {
             };
             let volume = Volume::open(&self.root)
                 .map_err(|errno| failed(errno.to_string()))?
-                .with_foreign_root(self.volume().has_foreign_root());
+                .with_root_of(self.volume().root_owner());
             let (carry, apart) = match &self.end {
                 End::Source(source) => (source.carry(), source.apart()),
                 End::Destination(destination, _) => (destination.carry(), destination.apart()),

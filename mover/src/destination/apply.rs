@@ -9,7 +9,7 @@ use std::{os::fd::OwnedFd, sync::atomic::Ordering};
 use livmig_proto::{
     control::{Fault, FaultCode, Side},
     entry::{Meta, Node, entry_digest},
-    frame::Op,
+    frame::{Op, OpenMode},
     lately::Lately,
     name::{Name, RelPath},
     tree::Digest,
@@ -28,7 +28,9 @@ use super::{
 use crate::{
     fault,
     fs::{
-        other_end, remove, rights,
+        other_end, remove,
+        reserved::Zeros,
+        rights,
         stat::{Kind, Stat},
         way::Way,
     },
@@ -254,8 +256,8 @@ impl<'a> Applier<'a> {
         let Some(current) = &mut self.current else {
             return changed;
         };
-        if changed.is_ok() {
-            current.done(complete);
+        if changed.is_ok() && complete {
+            current.is_all_told();
         }
         // A directory may have made way for what could not be made then.
         if let Some(name) = replaced
@@ -297,7 +299,12 @@ impl<'a> Applier<'a> {
                 content,
             } => {
                 let path = at(&name);
-                file::write_whole(&current.dir, &name, &path, replace, (&content, &meta), view)?;
+                let mode = if replace {
+                    OpenMode::Replace
+                } else {
+                    OpenMode::InPlace
+                };
+                file::write_whole(&current.dir, &name, &path, mode, (&content, &meta), view)?;
                 let size = u64::try_from(content.len()).unwrap_or(0);
                 self.destination.written.fetch_add(size, Ordering::Relaxed);
                 let digest = entry_digest(&meta, &Node::File { size, root });
@@ -345,7 +352,7 @@ impl<'a> Applier<'a> {
                     &name,
                     &path,
                     how,
-                    sparse,
+                    if sparse { Zeros::Hole } else { Zeros::Reserved },
                     base,
                 )?);
                 Ok(())
@@ -408,8 +415,8 @@ impl<'a> Applier<'a> {
                 self.destination.written.fetch_add(size, Ordering::Relaxed);
                 writing.data(offset, &content, digest)
             }
-            Op::Zero { offset, len } => writing.zero(offset, len, true),
-            Op::Hole { offset, len } => writing.zero(offset, len, false),
+            Op::Zero { offset, len } => writing.zero(offset, len, Zeros::Reserved),
+            Op::Hole { offset, len } => writing.zero(offset, len, Zeros::Hole),
             Op::Copy { from, offset, len } => {
                 self.destination.written.fetch_add(len, Ordering::Relaxed);
                 writing.copy(from, offset, len)

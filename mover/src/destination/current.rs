@@ -48,8 +48,9 @@ impl Current {
         self.touch.member = Some(member);
     }
 
-    /// Before `op` is tried: what was done is not all told until [`Current::done`] says what this
-    /// gives back, since an op that fails has changed nobody knows what.
+    /// Before `op` is tried: what was done is not all told from now on, since an op that fails has
+    /// changed nobody knows what. Whether it is again once the op is done: see
+    /// [`Current::is_all_told`].
     pub(super) fn begin(&mut self, op: &Op) -> bool {
         self.touched = true;
         let complete = std::mem::replace(&mut self.touch.complete, false);
@@ -76,9 +77,9 @@ impl Current {
         }
     }
 
-    /// An op was done, and that is all told now if it is `complete`.
-    pub(super) fn done(&mut self, complete: bool) {
-        self.touch.complete = complete;
+    /// An op was done, and what was done is all told now.
+    pub(super) fn is_all_told(&mut self) {
+        self.touch.complete = true;
     }
 
     /// Whether so much was written that it should be noted.

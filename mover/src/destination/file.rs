@@ -23,6 +23,7 @@ use crate::{
     fault,
     fs::{
         file,
+        reserved::Zeros,
         stat::{Kind, Stat},
         xattr::View,
     },
@@ -39,8 +40,8 @@ pub struct Writing {
     fd: OwnedFd,
     /// The old content, for copies.
     old: Option<OwnedFd>,
-    /// Whether pages of zeros take no space.
-    sparse: bool,
+    /// What pages of zeros become.
+    zeros: Zeros,
     /// A size that it is known to have at least.
     size: u64,
     /// The root of the content that is written over.
@@ -56,7 +57,7 @@ impl Writing {
         name: &Name,
         path: &RelPath,
         (mode, names): (OpenMode, u32),
-        sparse: bool,
+        zeros: Zeros,
         base: Digest,
     ) -> Result<Self, Fault> {
         let dir = dir.as_fd();
@@ -65,7 +66,7 @@ impl Writing {
             path: path.clone(),
             fd,
             old,
-            sparse,
+            zeros,
             size: 0,
             base,
             ranges,
@@ -116,7 +117,7 @@ impl Writing {
     /// Writes `content` at `offset`.
     pub fn data(&mut self, offset: u64, content: &[u8], digest: Digest) -> Result<(), Fault> {
         let len = u64::try_from(content.len()).unwrap_or(0);
-        if self.sparse {
+        if self.zeros == Zeros::Hole {
             self.grow_to(offset.saturating_add(len))
                 .and_then(|()| self.write_around_zeros(offset, content))
         } else {
@@ -166,12 +167,11 @@ impl Writing {
         Ok(())
     }
 
-    /// Makes a range zero, with its space `reserved` or given back.
-    pub fn zero(&mut self, offset: u64, len: u64, reserved: bool) -> Result<(), Fault> {
-        let result = if reserved {
-            reserve_zeros(&self.fd, offset, len)
-        } else {
-            punch(&self.fd, offset, len)
+    /// Makes a range zero.
+    pub fn zero(&mut self, offset: u64, len: u64, zeros: Zeros) -> Result<(), Fault> {
+        let result = match zeros {
+            Zeros::Reserved => reserve_zeros(&self.fd, offset, len),
+            Zeros::Hole => punch(&self.fd, offset, len),
         };
         result.map_err(|errno| self.failed("write zeros to the file", errno))?;
         self.note(Range {
@@ -262,12 +262,13 @@ impl Writing {
     }
 }
 
-/// Makes `name` a file with exactly `content` and `meta`.
+/// Makes `name` a file with exactly `content` and `meta`: a new one, or in place, if `mode` says so and
+/// nothing else leads to what is there.
 pub fn write_whole(
     dir: impl AsFd,
     name: &Name,
     path: &RelPath,
-    replace: bool,
+    mode: OpenMode,
     (content, meta): (&[u8], &Meta),
     view: View,
 ) -> Result<(), Fault> {
@@ -275,7 +276,7 @@ pub fn write_whole(
     let failed = |what: &str, errno| failed(path, what, errno);
     let (fd, is_new) = match make::new_file(dir, name) {
         Ok(fd) => (fd, true),
-        Err(Errno::EXIST) => match alone(dir, name, path, replace)? {
+        Err(Errno::EXIST) => match alone(dir, name, path, mode)? {
             Some(fd) => (fd, false),
             None => (make::file_anew(dir, name, path)?, true),
         },
@@ -296,11 +297,11 @@ fn alone(
     dir: impl AsFd,
     name: &Name,
     path: &RelPath,
-    replace: bool,
+    mode: OpenMode,
 ) -> Result<Option<OwnedFd>, Fault> {
     let dir = dir.as_fd();
     let is_alone = |stat: &Stat| stat.kind == Kind::File && stat.identity.nlink == 1;
-    if replace || !regular(dir, name, path)?.is_some_and(|stat| is_alone(&stat)) {
+    if mode == OpenMode::Replace || !regular(dir, name, path)?.is_some_and(|stat| is_alone(&stat)) {
         return Ok(None);
     }
     let Some(fd) = writable(dir, name, path)? else {

@@ -23,7 +23,7 @@ use crate::{
         file, rights,
         stat::{Kind, Stat},
         volume,
-        xattr::{self, View, WriteError},
+        xattr::{self, Reach, View, WriteError},
     },
 };
 
@@ -48,7 +48,7 @@ pub fn to_fd(fd: impl AsFd, path: &RelPath, meta: &Meta, view: View) -> Result<(
     if owner_differs || stat.identity.mode & 0o7777 != now.bits() {
         set_mode(now)?;
     }
-    attributes(fd, false, path, meta, view)?;
+    attributes(fd, &Reach::of_open(&fd), path, meta, view)?;
     if opened {
         set_mode(mode(meta))?;
     }
@@ -82,7 +82,7 @@ pub fn to_foreign(fd: impl AsFd, path: &RelPath, meta: &Meta, view: View) -> Res
             failed(path, &what, errno)
         })?;
     }
-    attributes(fd, false, path, meta, view)
+    attributes(fd, &Reach::of_open(&fd), path, meta, view)
 }
 
 /// Applies `meta` to the entry `name` in `dir`, which may be of any kind.
@@ -152,7 +152,7 @@ impl<'e> Special<'e> {
             rustix::fs::chmod(xattr::proc_link(&handle), mode(meta))
                 .map_err(|errno| failed(path, "set the mode", errno))?;
         }
-        attributes(&handle, true, path, meta, view)?;
+        attributes(&handle, &Reach::of_handle(&handle), path, meta, view)?;
         self.date(path, meta)
     }
 
@@ -206,16 +206,15 @@ pub fn allow_owner(dir: impl AsFd, name: &Name, path: &RelPath) -> Result<(), Fa
 
 fn attributes(
     fd: impl AsFd,
-    is_path: bool,
+    reach: &Reach<'_>,
     path: &RelPath,
     meta: &Meta,
     view: View,
 ) -> Result<(), Fault> {
-    let fd = fd.as_fd();
-    let present = xattr::read(fd, is_path, view)
+    let present = xattr::read(reach, view)
         .map_err(|error| fault::unread_attributes(Side::Destination, path, error))?
         .carried;
-    xattr::write(fd, is_path, &present, &meta.xattrs).map_err(|failure| {
+    xattr::write(reach, &present, &meta.xattrs).map_err(|failure| {
         let WriteError { what, name, errno } = failure;
         let name = fault::shown(&name);
         let mut fault = failed(
@@ -280,15 +279,9 @@ fn failed(path: &RelPath, what: &str, errno: Errno) -> Fault {
     fault::at(Side::Destination, path, what, errno)
 }
 
-/// The metadata of what `fd` holds, as the destination has it; `is_path` for an `O_PATH` handle.
-pub fn read(
-    fd: impl AsFd,
-    path: &RelPath,
-    stat: &Stat,
-    is_path: bool,
-    view: View,
-) -> Result<Meta, Fault> {
-    let attributes = xattr::read(fd, is_path, view)
+/// The metadata of an entry, as the destination has it.
+pub fn read(reach: &Reach<'_>, path: &RelPath, stat: &Stat, view: View) -> Result<Meta, Fault> {
+    let attributes = xattr::read(reach, view)
         .map_err(|error| fault::unread_attributes(Side::Destination, path, error))?;
     Ok(tellable(meta_of(stat, attributes.carried)))
 }

@@ -30,6 +30,7 @@ use crate::{
         dir, entry, file, reserved, rights,
         stat::{Kind, Stat},
         way::Way,
+        xattr::Reach,
     },
     hash::{self, Hashed, Options, Piece, StreamError},
 };
@@ -108,7 +109,7 @@ impl Destination {
         }
         let names = dir::list_at_most(dir.as_fd(), DIRECTORY_ENTRIES_MAX)
             .map_err(|errno| fault::listing(Side::Destination, path, errno))?;
-        let meta = metadata::read(&dir, path, &stat, false, self.view())?;
+        let meta = metadata::read(&Reach::of_open(&dir), path, &stat, self.view())?;
         let meta = self.volume.carried(path, meta);
         records.push(Listed::Directory { meta: meta.clone() }.to_frame())?;
         let mut listing = Listing {
@@ -297,7 +298,8 @@ impl Listing<'_> {
                     file::open_read(dir, name).map_err(|errno| failed("open the file", errno))?;
                 self.tell_reserved(&fd, stat, records)?;
                 let hashed = self.content(&fd, path, stat, records)?;
-                let meta = metadata::read(&fd, path, stat, false, self.destination.view())?;
+                let meta =
+                    metadata::read(&Reach::of_open(&fd), path, stat, self.destination.view())?;
                 let Hashed { size, root } = hashed;
                 let digest = file_digest(&meta, &hashed);
                 let kept = Kept::File(KeptFile {
@@ -315,7 +317,12 @@ impl Listing<'_> {
                 let node = entry::node(&handle, stat)
                     .map_err(|errno| failed("read the link", errno))?
                     .ok_or_else(|| failed("look at the entry", Errno::IO))?;
-                let meta = metadata::read(&handle, path, stat, true, self.destination.view())?;
+                let meta = metadata::read(
+                    &Reach::of_handle(&handle),
+                    path,
+                    stat,
+                    self.destination.view(),
+                )?;
                 let digest = livmig_proto::entry::entry_digest(&meta, &node);
                 (meta, node, Kept::Other { digest })
             }
@@ -379,10 +386,8 @@ impl Listing<'_> {
             window,
             align: block,
             // What takes all of its space is not asked for holes.
-            ..Options::new(
-                size,
-                self.destination.volume.has_true_holes() && may_have_holes,
-            )
+            true_holes: self.destination.volume.has_true_holes() && may_have_holes,
+            ..Options::new(size)
         };
         let key = self.tag_key;
         let told = self.destination.volume.reservations();

@@ -108,7 +108,7 @@ async fn accept(
     let accepted = destination.lock().and_then(|()| destination.accept(&begin));
     match accepted {
         Ok(ready) => {
-            let leaves = may_leave_read_back(&begin, &ready, before.leaves);
+            let leaves = may_leave_read_back(&begin, &ready, &before);
             let session = Session {
                 destination: Arc::clone(&destination),
                 connection,

@@ -35,6 +35,7 @@ use crate::{
         entry, file,
         stat::{Kind, Stat},
         way::Way,
+        xattr::Reach,
     },
     hash::Hashed,
 };
@@ -223,7 +224,7 @@ impl<'a> Surveyor<'a> {
             entries.push(entry);
         }
         self.sound(path, &stat)?;
-        let meta = metadata::read(&dir, path, &stat, false, self.destination.view())?;
+        let meta = metadata::read(&Reach::of_open(&dir), path, &stat, self.destination.view())?;
         let meta = self.destination.volume.carried(path, meta);
         let seen = Some(Seen::proven(stat.identity));
         let segment = Segment {
@@ -332,7 +333,7 @@ impl<'a> Surveyor<'a> {
             });
             let direct = || file::open_direct(dir, &name);
             let hashed = self.content(&fd, path, stat, known, writes, direct)?;
-            let meta = metadata::read(&fd, path, stat, false, self.destination.view())?;
+            let meta = metadata::read(&Reach::of_open(&fd), path, stat, self.destination.view())?;
             let Hashed { size, root } = hashed;
             let digest = entry_digest(&meta, &Node::File { size, root });
             (
@@ -351,7 +352,12 @@ impl<'a> Surveyor<'a> {
             let node = entry::node(&handle, stat)
                 .map_err(|errno| failed("read the link back", errno))?
                 .ok_or_else(|| failed("read the entry back", Errno::IO))?;
-            let meta = metadata::read(&handle, path, stat, true, self.destination.view())?;
+            let meta = metadata::read(
+                &Reach::of_handle(&handle),
+                path,
+                stat,
+                self.destination.view(),
+            )?;
             let digest = entry_digest(&meta, &node);
             (digest, Kept::Other { digest })
         };

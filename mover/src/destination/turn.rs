@@ -67,9 +67,9 @@ fn may_take_over(begin: &Begin, current: Option<[u8; 16]>) -> bool {
 
 /// Whether what this pass copies may be read back beside the next. What it copied already, over a
 /// connection that was lost, does not end that: it is as unread as the rest.
-pub(super) fn may_leave_read_back(begin: &Begin, ready: &Ready, before: bool) -> bool {
+pub(super) fn may_leave_read_back(begin: &Begin, ready: &Ready, before: &Before) -> bool {
     let reads_back = begin.verify != VerifyLevel::Wire;
-    let is_first_copy = ready.empty || begin.resumes && before;
+    let is_first_copy = ready.empty || begin.resumes && before.leaves;
     begin.may_leave_read_back && begin.kind == PassKind::Live && reads_back && is_first_copy
 }
 
@@ -122,9 +122,26 @@ mod tests {
             unlisted: false,
             root: None,
         };
-        assert!(may_leave_read_back(&begin(1, false), &ready(true), false));
-        assert!(may_leave_read_back(&begin(1, true), &ready(false), true));
-        assert!(!may_leave_read_back(&begin(1, true), &ready(false), false));
-        assert!(!may_leave_read_back(&begin(1, false), &ready(false), true));
+        let before = |leaves| Before {
+            leaves,
+            reading: None,
+        };
+        let (leaves, nothing) = (before(true), before(false));
+        assert!(may_leave_read_back(
+            &begin(1, false),
+            &ready(true),
+            &nothing
+        ));
+        assert!(may_leave_read_back(&begin(1, true), &ready(false), &leaves));
+        assert!(!may_leave_read_back(
+            &begin(1, true),
+            &ready(false),
+            &nothing
+        ));
+        assert!(!may_leave_read_back(
+            &begin(1, false),
+            &ready(false),
+            &leaves
+        ));
     }
 }

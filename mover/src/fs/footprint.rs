@@ -32,11 +32,19 @@ const FOLIO_MAX: u64 = 2 * WINDOW;
 /// Bytes beyond the end of a file that may lie in its last folio.
 const TAIL: u64 = 128 << 10;
 
-/// Reads a small file from its beginning, `buffer` being as large; how many bytes there were. Not
-/// `polite`, nothing is dropped.
-pub fn read_whole(fd: impl AsFd, buffer: &mut [u8], polite: bool) -> Result<usize, Errno> {
+/// What a reading leaves in the page cache.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CacheUse {
+    /// All that it read: what else is in there may have to make way.
+    Fills,
+    /// What was there before, and nothing else.
+    Spares,
+}
+
+/// Reads a small file from its beginning, `buffer` being as large; how many bytes there were.
+pub fn read_whole(fd: impl AsFd, buffer: &mut [u8], cache: CacheUse) -> Result<usize, Errno> {
     let fd = fd.as_fd();
-    if !polite || buffer.is_empty() {
+    if cache == CacheUse::Fills || buffer.is_empty() {
         return file::read_at(fd, buffer, 0);
     }
     let size = to_u64(buffer.len());
@@ -59,7 +67,7 @@ pub fn read_whole(fd: impl AsFd, buffer: &mut [u8], polite: bool) -> Result<usiz
         }
         // Not offered here (by overlayfs before Linux 6.6, for one).
         Err(_) => {
-            let mut footprint = Footprint::new(polite);
+            let mut footprint = Footprint::new(cache);
             footprint.before(fd, 0, size, size);
             let read = file::read_at(fd, buffer, 0)?;
             footprint.behind(fd, 0, to_u64(read));
@@ -71,8 +79,7 @@ pub fn read_whole(fd: impl AsFd, buffer: &mut [u8], polite: bool) -> Result<usiz
 /// What one reading of one file may drop.
 #[derive(Debug)]
 pub struct Footprint {
-    /// Whether anything is dropped at all.
-    polite: bool,
+    cache: CacheUse,
     /// The number of the first window in `ours`.
     first: u64,
     /// Whether each window was not in the cache before it was read.
@@ -84,10 +91,10 @@ pub struct Footprint {
 }
 
 impl Footprint {
-    /// Of a reading that has not begun. Not `polite`, it drops nothing and costs nothing.
-    pub fn new(polite: bool) -> Self {
+    /// Of a reading that has not begun. One that fills the cache costs nothing.
+    pub fn new(cache: CacheUse) -> Self {
         Self {
-            polite,
+            cache,
             first: 0,
             ours: VecDeque::new(),
             size: 0,
@@ -98,7 +105,7 @@ impl Footprint {
     /// To be called before `len` bytes of a file of `size` bytes are read from `offset`, which
     /// never goes back.
     pub fn before(&mut self, fd: impl AsFd, offset: u64, len: u64, size: u64) {
-        if !self.polite {
+        if self.cache == CacheUse::Fills {
             return;
         }
         self.size = size;
@@ -121,7 +128,7 @@ impl Footprint {
     /// To be called once the same bytes were read, in the same order; others may have been read
     /// meanwhile.
     pub fn behind(&mut self, fd: impl AsFd, offset: u64, len: u64) {
-        if !self.polite || len == 0 {
+        if self.cache == CacheUse::Fills || len == 0 {
             return;
         }
         let end = offset + len;
@@ -217,22 +224,22 @@ mod tests {
             if !crate::fs::file::drop_cache(&file) {
                 return;
             }
-            let read = |polite| {
+            let read = |cache| {
                 let mut buffer = vec![0; content.len()];
-                let read = read_whole(&file, &mut buffer, polite).unwrap();
+                let read = read_whole(&file, &mut buffer, cache).unwrap();
                 assert_eq!(buffer[..read], content);
             };
-            read(true);
+            read(CacheUse::Spares);
             assert_eq!(cached(&file, 0, size), 0, "{size}");
-            read(false);
-            read(true);
+            read(CacheUse::Fills);
+            read(CacheUse::Spares);
             assert_eq!(cached(&file, 0, size), size.div_ceil(4096), "{size}");
             if size > 5000 {
                 // A part is enough.
                 let rest = std::num::NonZeroU64::new(size - 8192);
                 let _ = rustix::fs::fadvise(&file, 8192, rest, Advice::DontNeed);
                 let before = cached(&file, 0, size);
-                read(true);
+                read(CacheUse::Spares);
                 assert!(cached(&file, 0, size) >= before);
             }
         }
@@ -243,10 +250,10 @@ mod tests {
         let Some((_named, file)) = cold() else {
             return;
         };
-        read(&file, &mut Footprint::new(false));
+        read(&file, &mut Footprint::new(CacheUse::Fills));
         assert_eq!(cached(&file, 0, SIZE), SIZE.div_ceil(4096));
         // All of it is the workload's now.
-        read(&file, &mut Footprint::new(true));
+        read(&file, &mut Footprint::new(CacheUse::Spares));
         assert_eq!(cached(&file, 0, SIZE), SIZE.div_ceil(4096));
 
         assert!(crate::fs::file::drop_cache(&file));
@@ -259,7 +266,7 @@ mod tests {
         let windows = || (0..=SIZE / WINDOW).map(|at| cached(&file, at * WINDOW, WINDOW));
         let before: Vec<u64> = windows().collect();
         assert!(before.iter().filter(|pages| **pages == 0).count() > 30);
-        read(&file, &mut Footprint::new(true));
+        read(&file, &mut Footprint::new(CacheUse::Spares));
         for (window, (before, after)) in before.iter().zip(windows()).enumerate() {
             assert!(after >= *before, "window {window}: {before} of {after}");
             assert_eq!(*before == 0, after == 0, "window {window}: {after}");

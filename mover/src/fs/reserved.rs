@@ -19,6 +19,15 @@ pub enum Told {
     ByPages,
 }
 
+/// What bytes that are zero are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Zeros {
+    /// A hole: they take no space.
+    Hole,
+    /// Space that the file has, written or not.
+    Reserved,
+}
+
 /// Stretches that are told of at once; what comes after is taken for holes.
 const STRETCHES_MAX: usize = 1 << 16;
 

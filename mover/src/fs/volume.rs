@@ -32,13 +32,22 @@ use super::{
 };
 use crate::random::random;
 
+/// Whose a volume's root directory is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RootOwner {
+    /// This process may do with it what its owner may.
+    Own,
+    /// Somebody else's: its time cannot be set.
+    Foreign,
+}
+
 /// A volume's root directory, held open.
 #[derive(Debug)]
 pub struct Volume {
     root: OwnedFd,
     stat: Stat,
     magic: u64,
-    foreign_root: bool,
+    root_owner: RootOwner,
     /// Held as long as anybody works on it.
     _claim: Option<Claim>,
     /// What a source's mount may hide.
@@ -90,7 +99,7 @@ impl Volume {
             root,
             stat,
             magic,
-            foreign_root: false,
+            root_owner: RootOwner::Own,
             _claim: None,
             mapping: Mapping::default(),
             quiet: None,
@@ -159,18 +168,20 @@ impl Volume {
         }
     }
 
-    /// The same volume, whose root directory belongs to somebody else or not: see
+    /// The same volume, with the root directory of that owner: see
     /// [`Session::foreign_root`](livmig_proto::control::Session::foreign_root).
-    pub fn with_foreign_root(self, foreign_root: bool) -> Self {
-        Self {
-            foreign_root,
-            ..self
-        }
+    pub fn with_root_of(self, root_owner: RootOwner) -> Self {
+        Self { root_owner, ..self }
+    }
+
+    /// Whose the root directory is.
+    pub fn root_owner(&self) -> RootOwner {
+        self.root_owner
     }
 
     /// Whether the root directory belongs to somebody else.
     pub fn has_foreign_root(&self) -> bool {
-        self.foreign_root
+        self.root_owner == RootOwner::Foreign
     }
 
     /// What its root is, for the other end.
@@ -188,7 +199,7 @@ impl Volume {
     /// What of the metadata of the directory at `path` is carried: of a root that is somebody
     /// else's, everything but the time.
     pub fn carried(&self, path: &RelPath, meta: Meta) -> Meta {
-        if self.foreign_root && path.is_root() {
+        if self.has_foreign_root() && path.is_root() {
             Meta {
                 mtime: Time::default(),
                 ..meta

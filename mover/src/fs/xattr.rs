@@ -41,7 +41,9 @@ pub enum ReadError {
 }
 
 /// How the attributes of an entry are reached.
-enum Reach<'f> {
+#[derive(Debug)]
+pub enum Reach<'f> {
+    /// By a descriptor that it was opened with.
     Descriptor(BorrowedFd<'f>),
     /// With `O_PATH` handles through /proc, whose entry for a descriptor leads to exactly what it
     /// holds, a symbolic link too, without resolving a name.
@@ -49,12 +51,14 @@ enum Reach<'f> {
 }
 
 impl<'f> Reach<'f> {
-    fn of(fd: BorrowedFd<'f>, is_path: bool) -> Self {
-        if is_path {
-            Self::Link(proc_link(fd))
-        } else {
-            Self::Descriptor(fd)
-        }
+    /// Of what was opened to be read or written.
+    pub fn of_open(fd: &'f impl AsFd) -> Self {
+        Self::Descriptor(fd.as_fd())
+    }
+
+    /// Of what was opened with `O_PATH`.
+    pub fn of_handle(handle: impl AsFd) -> Self {
+        Self::Link(proc_link(handle))
     }
 
     /// What the kernel lists.
@@ -95,9 +99,8 @@ impl<'f> Reach<'f> {
     }
 }
 
-/// The attributes of what `fd` refers to, which `is_path` if it was opened with `O_PATH`.
-pub fn read(fd: impl AsFd, is_path: bool, view: View) -> Result<Attributes, ReadError> {
-    let reach = Reach::of(fd.as_fd(), is_path);
+/// The attributes of an entry.
+pub fn read(reach: &Reach<'_>, view: View) -> Result<Attributes, ReadError> {
     let list = reach.names()?;
     let mut attributes = Attributes::default();
     let mut total = 0;
@@ -152,15 +155,9 @@ pub fn read(fd: impl AsFd, is_path: bool, view: View) -> Result<Attributes, Read
     Ok(attributes)
 }
 
-/// Makes the attributes of what `fd` refers to, of which `present` count, exactly `wanted`. On failure,
-/// also the attribute.
-pub fn write(
-    fd: impl AsFd,
-    is_path: bool,
-    present: &[Xattr],
-    wanted: &[Xattr],
-) -> Result<(), WriteError> {
-    let reach = Reach::of(fd.as_fd(), is_path);
+/// Makes the attributes of an entry, of which `present` count, exactly `wanted`. On failure, also the
+/// attribute.
+pub fn write(reach: &Reach<'_>, present: &[Xattr], wanted: &[Xattr]) -> Result<(), WriteError> {
     for old in present {
         if wanted.iter().all(|new| new.name != old.name) {
             match reach.remove(&old.name) {

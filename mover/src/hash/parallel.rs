@@ -127,7 +127,7 @@ pub(super) fn stream<E>(
     let plan = Mutex::new(Plan {
         fd,
         size: options.size,
-        footprint: Footprint::new(options.spares_cache),
+        footprint: Footprint::new(options.cache),
         stretches: Stretches::of(fd, options),
         next: 0,
     });

@@ -10,12 +10,15 @@ use livmig_proto::{
 
 use rustix::io::Errno;
 
-use super::shared::Shared;
+use super::{
+    shared::Shared,
+    verdict::{Old, Verdict, of_zeros, runs},
+};
 use crate::{
     catalog::tags::{self, Tag, TagFile, TagsRef},
     fs::{
         extents::{self, Extent},
-        reserved::{self, Told},
+        reserved::{self, Told, Zeros},
         stat::{SMALL, Stat},
         volume::Volume,
     },
@@ -27,8 +30,8 @@ pub trait Sink {
     /// These bytes are at `offset`.
     fn data(&mut self, offset: u64, digest: Digest, content: &[u8]) -> Result<(), Fault>;
 
-    /// These bytes are zero; `reserved` when they take space.
-    fn zero(&mut self, offset: u64, len: u64, reserved: bool) -> Result<(), Fault>;
+    /// These bytes are zero.
+    fn zero(&mut self, offset: u64, len: u64, zeros: Zeros) -> Result<(), Fault>;
 }
 
 /// What the destination's file is before.
@@ -107,8 +110,9 @@ pub fn compare(
     let options = Options {
         window,
         align: block,
-        spares_cache: shared.spares_cache(),
-        ..Options::new(subject.size, subject.true_holes)
+        cache: shared.cache_use(),
+        true_holes: subject.true_holes,
+        ..Options::new(subject.size)
     };
     let mut comparison = Comparison {
         store,
@@ -186,15 +190,6 @@ struct Comparison<'a, S> {
     new: Option<TagsRef>,
     block: u64,
     sink: &'a mut S,
-}
-
-/// What is to be done with a run of blocks.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Verdict {
-    Same,
-    Zero,
-    Reserve,
-    Data,
 }
 
 impl<S: Sink> Comparison<'_, S> {
@@ -282,11 +277,19 @@ impl<S: Sink> Comparison<'_, S> {
                 .min(1 << 16);
             let old = self.old(first, count)?;
             let reserved = self.reserved(at, self.block, count);
-            let opaque = self.is_opaque();
-            let verdicts = old
-                .iter()
-                .zip(&reserved)
-                .map(|(old, reserved)| of_hole(*old, *reserved, opaque));
+            let beyond = if self.is_opaque() {
+                Old::Unknown
+            } else {
+                Old::Nothing
+            };
+            let verdicts = old.iter().zip(&reserved).map(|(old, reserved)| {
+                let zeros = if *reserved {
+                    Zeros::Reserved
+                } else {
+                    Zeros::Hole
+                };
+                of_zeros(old.map_or(beyond, Old::Tagged), zeros)
+            });
             let mut new: Vec<Tag> = old.iter().map(|old| old.unwrap_or_default()).collect();
             for (verdict, run) in runs(verdicts) {
                 let sent = match verdict {
@@ -297,7 +300,7 @@ impl<S: Sink> Comparison<'_, S> {
                 new.get_mut(run.clone()).unwrap_or_default().fill(sent);
                 let from = at + u64::try_from(run.start).unwrap_or(0) * self.block;
                 let len = u64::try_from(run.len()).unwrap_or(0) * self.block;
-                self.sink.zero(from, len, verdict == Verdict::Reserve)?;
+                self.sink.zero(from, len, verdict.zeros())?;
                 changed = true;
             }
             self.write(first, &new)?;
@@ -312,7 +315,7 @@ impl<S: Sink> Comparison<'_, S> {
     /// A hole of a file that is too large to speak of each of its blocks.
     fn untagged_hole(&mut self, offset: u64, len: u64) -> Result<(), Fault> {
         if self.is_opaque() {
-            self.sink.zero(offset, len, false)?;
+            self.sink.zero(offset, len, Zeros::Hole)?;
         }
         let hole = offset..offset.saturating_add(len);
         let stretches = reserved::within(self.fd, hole, self.subject.told).unwrap_or_default();
@@ -321,7 +324,7 @@ impl<S: Sink> Comparison<'_, S> {
             let from = stretch.start.next_multiple_of(block);
             let end = stretch.end / block * block;
             if from < end {
-                self.sink.zero(from, end - from, true)?;
+                self.sink.zero(from, end - from, Zeros::Reserved)?;
             }
         }
         Ok(())
@@ -336,7 +339,8 @@ impl<S: Sink> Comparison<'_, S> {
         match self.old(index, 1)?.first().copied().flatten() {
             Some(old) if old == tag && !changed => {}
             None if !reserved && !self.is_opaque() => {}
-            _ => self.sink.zero(offset, len, reserved)?,
+            _ if reserved => self.sink.zero(offset, len, Zeros::Reserved)?,
+            _ => self.sink.zero(offset, len, Zeros::Hole)?,
         }
         self.write(index, &[tag])
     }
@@ -370,9 +374,8 @@ impl<S: Sink> Comparison<'_, S> {
             for (verdict, run) in runs(reserved.into_iter().map(verdict)) {
                 let from = at + u64::try_from(run.start).unwrap_or(0) * self.block;
                 let to = (at + u64::try_from(run.end).unwrap_or(0) * self.block).min(next);
-                let reserved = verdict == Verdict::Reserve;
-                self.sink.zero(from, to - from, reserved)?;
-                if reserved {
+                self.sink.zero(from, to - from, verdict.zeros())?;
+                if verdict == Verdict::Reserve {
                     let first = usize::try_from((from - offset) / self.block).unwrap_or(0);
                     let sent = first..(first + run.len()).min(tags.len());
                     tags.get_mut(sent).unwrap_or_default().fill(Tag::RESERVED);
@@ -420,72 +423,5 @@ impl<S: Sink> Comparison<'_, S> {
             .zip(first..)
             .map(|(tag, index)| (index < old.count).then_some(tag))
             .collect())
-    }
-}
-
-/// What is to be done with a block of a hole, `reserved` or not, where there was one of the tag `old`, or
-/// none, or, if that is `opaque`, something.
-fn of_hole(old: Option<Tag>, reserved: bool, opaque: bool) -> Verdict {
-    let is_so = match old {
-        Some(tag) if reserved => tag == Tag::RESERVED,
-        Some(tag) => tag == Tag::default(),
-        // Beyond what was there: already zero, perhaps to be reserved.
-        None => !reserved && !opaque,
-    };
-    match (is_so, reserved) {
-        (true, _) => Verdict::Same,
-        (false, true) => Verdict::Reserve,
-        (false, false) => Verdict::Zero,
-    }
-}
-
-/// Consecutive equal verdicts, with the blocks they cover.
-fn runs(
-    verdicts: impl Iterator<Item = Verdict>,
-) -> impl Iterator<Item = (Verdict, std::ops::Range<usize>)> {
-    let mut verdicts = verdicts.enumerate().peekable();
-    std::iter::from_fn(move || {
-        let (start, verdict) = verdicts.next()?;
-        let mut end = start + 1;
-        while verdicts.next_if(|(_, next)| *next == verdict).is_some() {
-            end += 1;
-        }
-        Some((verdict, start..end))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What the block is afterwards, that `verdict` was given of one with the tag `old`; none where
-    /// nobody knows.
-    fn afterwards(old: Option<Tag>, opaque: bool, verdict: Verdict) -> Option<Tag> {
-        match verdict {
-            Verdict::Zero => Some(Tag::default()),
-            Verdict::Reserve => Some(Tag::RESERVED),
-            // Beyond the end of what was there is a hole.
-            Verdict::Same => old.or((!opaque).then(Tag::default)),
-            Verdict::Data => None,
-        }
-    }
-
-    #[test]
-    fn a_hole_is_a_hole_and_a_reservation_one_whatever_was_there() {
-        let tags = [Tag::default(), Tag::RESERVED, Tag([7; 16])];
-        for old in tags.map(Some).into_iter().chain([None]) {
-            for (reserved, opaque) in [(false, false), (false, true), (true, false), (true, true)] {
-                let verdict = of_hole(old, reserved, opaque);
-                let is = afterwards(old, opaque, verdict);
-                let wanted = if reserved {
-                    Tag::RESERVED
-                } else {
-                    Tag::default()
-                };
-                assert_eq!(is, Some(wanted), "{old:?} {reserved} {opaque}");
-                // And it is not said again.
-                assert_eq!(of_hole(is, reserved, opaque), Verdict::Same);
-            }
-        }
     }
 }

@@ -21,7 +21,7 @@ use super::{
     content::{CompareError, Compared, Subject},
     file::{LaneSink, Transfer},
     shared::Shared,
-    shift::{Decided, Old, Part, Search},
+    shift::{Decided, Old, Part, Search, Window},
 };
 use crate::{
     catalog::{
@@ -174,7 +174,7 @@ fn stream(
     let block = 1_u64 << new.block_log2;
     let align = usize::try_from(block).unwrap_or(usize::MAX).max(BLOCK);
     let window = WINDOW.max(8 * align).max(8 << old.block_log2);
-    let mut footprint = Footprint::new(shared.spares_cache());
+    let mut footprint = Footprint::new(shared.cache_use());
     let mut tree = ContentTree::new();
     while tree.len() < size {
         let offset = tree.len();
@@ -187,9 +187,10 @@ fn stream(
         let content = buffer.get(..read).unwrap_or_default();
         // A file that is shorter than expected ends where it ends.
         let last = read < wanted || offset + u64_of(read) >= size;
+        let place = if last { Window::Last } else { Window::Inner };
         let (leaves, decided) = thread::scope(|scope| {
             let leaves = scope.spawn(|| hash::leaves_of(content));
-            let decided = search.window(content, last, align, known);
+            let decided = search.window(content, place, align, known);
             (leaves.join(), decided)
         });
         let leaves = leaves.map_err(|_| StreamError::Stopped(internal()))?;

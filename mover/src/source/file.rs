@@ -22,7 +22,7 @@ use crate::{
         tags::TagsRef,
     },
     fault,
-    fs::{entry::meta_of, file, stat::Stat},
+    fs::{entry::meta_of, file, reserved::Zeros, stat::Stat, xattr::Reach},
     hash::Hashed,
 };
 
@@ -183,8 +183,8 @@ impl Visitor<'_> {
     /// The metadata as it is now, and what the file looks like: read after the content, so that
     /// they are not older, and the look last, so that it tells whether anything moved before.
     pub(super) fn meta(&self, transfer: &Transfer<'_>) -> Result<(Meta, Stat, Reasons), Fault> {
-        let (carried, mut left) =
-            read::attributes(self.shared, &transfer.open.fd, transfer.path, false)?;
+        let reach = Reach::of_open(&transfer.open.fd);
+        let (carried, mut left) = read::attributes(self.shared, &reach, transfer.path)?;
         let after = Stat::of_fd(&transfer.open.fd)
             .map_err(|errno| fault::at(Side::Source, transfer.path, "look at the file", errno))?;
         sight::sound(transfer.path, &after)?;
@@ -353,12 +353,11 @@ impl Sink for LaneSink<'_, '_, '_, '_> {
         })
     }
 
-    fn zero(&mut self, offset: u64, len: u64, reserved: bool) -> Result<(), Fault> {
+    fn zero(&mut self, offset: u64, len: u64, zeros: Zeros) -> Result<(), Fault> {
         self.open()?;
-        let op = if reserved {
-            Op::Zero { offset, len }
-        } else {
-            Op::Hole { offset, len }
+        let op = match zeros {
+            Zeros::Reserved => Op::Zero { offset, len },
+            Zeros::Hole => Op::Hole { offset, len },
         };
         self.visitor.lane.push(&op, 32)
     }

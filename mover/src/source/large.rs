@@ -51,8 +51,9 @@ impl Visitor<'_> {
             return Ok(None);
         }
         let options = Options {
-            spares_cache: self.shared.spares_cache(),
-            ..Options::new(subject.size, subject.true_holes)
+            cache: self.shared.cache_use(),
+            true_holes: subject.true_holes,
+            ..Options::new(subject.size)
         };
         let hashed = hash::sum(fd, options, &mut self.buffer).map_err(failed)?;
         if (hashed.size, hashed.root) != (kept.size, kept.root) {

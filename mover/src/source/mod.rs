@@ -34,4 +34,5 @@ pub mod room;
 pub mod shared;
 pub mod shift;
 mod sight;
+mod verdict;
 pub mod visit;

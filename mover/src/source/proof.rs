@@ -16,7 +16,8 @@ const MARGIN: i64 = 30;
 /// A flush that has begun, by the clock that stamps changes.
 #[derive(Clone, Copy, Debug)]
 pub struct Flush {
-    at: Time,
+    /// When, by that clock.
+    pub at: Time,
     /// How far that clock was from one that nobody steps.
     clock_offset: i64,
 }
@@ -34,7 +35,7 @@ impl Flush {
 
     /// Whether times before and after its beginning can still be told apart. Once the clock was
     /// stepped back, what is stamped now looks older than the flush.
-    fn counts(&self) -> bool {
+    pub fn counts(&self) -> bool {
         !head::is_step(self.clock_offset, head::clock_offset())
     }
 }
@@ -51,16 +52,6 @@ pub struct Proof {
 }
 
 impl Proof {
-    /// By a volume that is able to prove anything or not, after `flush`, and whether what was proven
-    /// before still holds.
-    pub fn new(able: bool, remembered: bool, flush: Flush) -> Self {
-        Self {
-            possible: able && flush.counts(),
-            remembered,
-            flushed: flush.at,
-        }
-    }
-
     /// Whether `identity`, unchanged since before the first read until after the last, will
     /// prove later that nothing changed.
     pub fn is_cold(&self, identity: &Identity) -> bool {
@@ -176,21 +167,18 @@ mod tests {
     fn a_flush_before_a_step_of_the_clock_proves_nothing() {
         let flush = Flush::begin();
         let old = identity(flush.at.seconds - MARGIN - 1);
-        assert!(
-            Proof::new(true, true, flush)
-                .seen(&old, &old, Reasons::NONE)
-                .cold
-        );
+        let proof = |flush: Flush| Proof {
+            possible: flush.counts(),
+            remembered: true,
+            flushed: flush.at,
+        };
+        assert!(proof(flush).seen(&old, &old, Reasons::NONE).cold);
         // What would have been stamped right after the flush, by a clock that went back an hour.
         let stepped = Flush {
             clock_offset: flush.clock_offset + 3_600_000_000_000,
             ..flush
         };
         let new = identity(flush.at.seconds - 3599);
-        assert!(
-            !Proof::new(true, false, stepped)
-                .seen(&new, &new, Reasons::NONE)
-                .cold
-        );
+        assert!(!proof(stepped).seen(&new, &new, Reasons::NONE).cold);
     }
 }

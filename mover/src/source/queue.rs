@@ -18,6 +18,15 @@ pub struct Job {
     pub deep: bool,
 }
 
+/// How far a second visit of a directory goes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Depth {
+    /// Its own listing, and what is new in it.
+    NewBelow,
+    /// All that lies below it.
+    AllBelow,
+}
+
 /// What is known of a directory at the destination before it is visited.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Baseline {

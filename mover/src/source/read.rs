@@ -14,10 +14,11 @@ use crate::{
     fault,
     fs::{
         entry::{meta_of, node},
-        file, footprint,
+        file,
+        footprint::{self, CacheUse},
         stat::{Kind, Stat},
         sys,
-        xattr::{self, View},
+        xattr::{self, Reach, View},
     },
     hash,
 };
@@ -29,8 +30,8 @@ pub struct OpenFile {
     pub fd: OwnedFd,
     /// What it was before the first read.
     pub before: Stat,
-    /// Whether reading it leaves the page cache as it was.
-    spares_cache: bool,
+    /// What reading it leaves in the page cache.
+    cache: CacheUse,
 }
 
 /// What became of an attempt to read something.
@@ -104,7 +105,7 @@ pub fn open(
     Ok(Attempt::Read(OpenFile {
         fd,
         before,
-        spares_cache: shared.spares_cache(),
+        cache: shared.cache_use(),
     }))
 }
 
@@ -116,34 +117,32 @@ pub fn whole(
     limit: u64,
 ) -> Result<(), Fault> {
     buffer.resize(usize::try_from(limit).unwrap_or(usize::MAX), 0);
-    let read = footprint::read_whole(&open.fd, buffer, open.spares_cache)
+    let read = footprint::read_whole(&open.fd, buffer, open.cache)
         .map_err(|errno| fault::at(Side::Source, path, "read the file", errno))?;
     buffer.truncate(read);
     Ok(())
 }
 
-/// The metadata of what `fd` holds that is carried, and why not all of it is.
+/// The metadata of an entry that is carried, and why not all of it is.
 pub fn meta(
     shared: &Shared<'_>,
-    fd: impl AsFd,
+    reach: &Reach<'_>,
     path: &RelPath,
     stat: &Stat,
-    is_path: bool,
 ) -> Result<(Meta, Reasons), Fault> {
     sight::sound(path, stat)?;
-    let (carried, left) = attributes(shared, fd, path, is_path)?;
+    let (carried, left) = attributes(shared, reach, path)?;
     Ok((meta_of(stat, carried), left))
 }
 
-/// The attributes of what `fd` holds that are carried; the others are told of, and why they are not
+/// The attributes of an entry that are carried; the others are told of, and why they are not
 /// is to be remembered with the entry ([`Seen::left`](crate::catalog::segment::Seen::left)).
 pub fn attributes(
     shared: &Shared<'_>,
-    fd: impl AsFd,
+    reach: &Reach<'_>,
     path: &RelPath,
-    is_path: bool,
 ) -> Result<(Vec<Xattr>, Reasons), Fault> {
-    let attributes = xattr::read(fd, is_path, View::Source(shared.carry))
+    let attributes = xattr::read(reach, View::Source(shared.carry))
         .map_err(|error| fault::unread_attributes(Side::Source, path, error))?;
     for (reason, name) in &attributes.left {
         shared.counts.leave(path, *reason, fault::shown(name));
@@ -193,7 +192,7 @@ pub fn special(
     let Some(node) = node else {
         return Ok(Attempt::Changed);
     };
-    let (meta, mut left) = meta(shared, &handle, path, &stat, true)?;
+    let (meta, mut left) = meta(shared, &Reach::of_handle(&handle), path, &stat)?;
     left.extend(sight::tell_special(shared, path, &stat));
     Ok(Attempt::Read(Special {
         meta,

@@ -20,7 +20,7 @@ use super::{link_table::LinkTable, load::Limiter, proof::Proof, queue::Queue, ro
 use crate::{
     catalog::{store::Store, tags::TagsRef},
     fault,
-    fs::{stat::Identity, volume::Volume},
+    fs::{footprint::CacheUse, stat::Identity, volume::Volume},
     stop::Stop,
     transport::link::Link,
 };
@@ -314,10 +314,14 @@ impl Shared<'_> {
         self.room.is_tight() || self.link.acks().is_short()
     }
 
-    /// Whether files are read so that the page cache stays as it was. Not where everything will be
-    /// read once more after the stop: the cache makes that short.
-    pub fn spares_cache(&self) -> bool {
-        !self.is_final() && self.proof.possible
+    /// What reading leaves in the page cache. It is filled where everything will be read once more
+    /// after the stop: that makes the downtime short.
+    pub fn cache_use(&self) -> CacheUse {
+        if !self.is_final() && self.proof.possible {
+            CacheUse::Spares
+        } else {
+            CacheUse::Fills
+        }
     }
 
     /// Whether the source's device is kept no busier than one read a thread does: beside a workload

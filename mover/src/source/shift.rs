@@ -57,6 +57,15 @@ pub struct Decided {
     pub consumed: usize,
 }
 
+/// Which window of a file it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Window {
+    /// Another one follows.
+    Inner,
+    /// It ends with the file.
+    Last,
+}
+
 /// The search through one file, window by window.
 #[derive(Debug)]
 pub struct Search {
@@ -87,15 +96,16 @@ impl Search {
     }
 
     /// Decides what `content` consists of, which begins where the window before was consumed. Only
-    /// the `last` window may be shorter than eight blocks, or eight times `align`, a multiple of
+    /// the last window may be shorter than eight blocks, or eight times `align`, a multiple of
     /// which is consumed of all others. `known` tells the tags of so many old blocks from one on.
     pub fn window<E>(
         &mut self,
         content: &[u8],
-        last: bool,
+        window: Window,
         align: usize,
         known: impl Fn(u64, usize) -> Result<Vec<Tag>, E>,
     ) -> Result<Decided, E> {
+        let last = window == Window::Last;
         let mut parts = Vec::new();
         let carried = std::mem::take(&mut self.carried);
         let mut at = carried.len().min(content.len());

@@ -20,7 +20,7 @@ use super::{
     lane::Lane,
     listing,
     load::ThreadPriority,
-    queue::{Baseline, Job, Queue},
+    queue::{Baseline, Depth, Job, Queue},
     read,
     shared::{Counts, Shared, lock},
     sight,
@@ -35,6 +35,7 @@ use crate::{
         file, other_end,
         stat::{Kind, Stat},
         way::Way,
+        xattr::Reach,
     },
 };
 
@@ -148,13 +149,13 @@ impl<'a> Visitor<'a> {
         self.lane.drain()
     }
 
-    /// Visits the directory at `path` once more, and what is new in it, or all below it if `deep`,
-    /// and waits until all of it is applied.
-    pub fn visit_again(&mut self, path: RelPath, deep: bool) -> Result<(), Fault> {
+    /// Visits the directory at `path` once more, and as much below it as `depth` says, and waits until
+    /// all of it is applied.
+    pub fn visit_again(&mut self, path: RelPath, depth: Depth) -> Result<(), Fault> {
         self.visit(&Job {
             path,
             baseline: Baseline::Remembered,
-            deep,
+            deep: depth == Depth::AllBelow,
         })?;
         self.run()
     }
@@ -271,7 +272,7 @@ impl<'a> Visitor<'a> {
             // Whatever it is now is for the next pass.
             _ => return Ok(()),
         };
-        let meta = match read::meta(self.shared, &handle, path, &stat, true) {
+        let meta = match read::meta(self.shared, &Reach::of_handle(&handle), path, &stat) {
             Ok((meta, _)) => meta,
             Err(fault) => {
                 self.note(fault);
@@ -376,7 +377,12 @@ impl<'a> Visitor<'a> {
                     .leave_again(&visit.scope.path, left, stat.attributes);
                 (head.meta.clone(), left)
             }
-            _ => match read::meta(self.shared, &visit.dir, &visit.scope.path, stat, false) {
+            _ => match read::meta(
+                self.shared,
+                &Reach::of_open(&visit.dir),
+                &visit.scope.path,
+                stat,
+            ) {
                 Ok((meta, mut left)) => {
                     let (shared, path) = (self.shared, &visit.scope.path);
                     left.extend(sight::tell_directory(shared, &visit.dir, path, stat));

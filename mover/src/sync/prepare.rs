@@ -16,7 +16,7 @@ use crate::{
         mounts::{self, Mounts},
         resolve::{Resolved, Unresolved},
         rights,
-        volume::Volume,
+        volume::{RootOwner, Volume},
     },
     scratch::Scratch,
 };
@@ -77,12 +77,16 @@ pub fn prepare(options: &SyncOptions) -> Result<Prepared, SyncError> {
     let destination = take(destination, Use::Writing)?;
     // Who may write into it may not always set its time.
     let owner = destination.stat().identity.uid;
-    let is_foreign =
-        !rights::overrides_permissions() && owner != rustix::process::geteuid().as_raw();
+    let is_own = rights::overrides_permissions() || owner == rustix::process::geteuid().as_raw();
+    let owner = if is_own {
+        RootOwner::Own
+    } else {
+        RootOwner::Foreign
+    };
     Ok(Prepared {
         state,
-        source: source.with_foreign_root(is_foreign),
-        destination: destination.with_foreign_root(is_foreign),
+        source: source.with_root_of(owner),
+        destination: destination.with_root_of(owner),
     })
 }
 

@@ -189,7 +189,7 @@ impl Doorman {
         };
         (session.bundle.add(connection)).map_err(Refusal::of_session)?;
         let begins = hello.purpose == Purpose::Begin;
-        let arriving = pump(Arc::downgrade(&session), connection.clone(), begins);
+        let arriving = pump(Arc::downgrade(&session), connection.clone(), hello.purpose);
         tokio::spawn(arriving);
         if begins {
             let control = (SendStream::Quic(send), RecvStream::Quic(receive));

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use super::{
     bundle::Bundle,
+    hello::Purpose,
     stream::{RecvStream, SendStream},
     tcp::Sockets,
 };
@@ -110,8 +111,8 @@ impl<T> Arrivals<T> {
 
 /// Brings what arrives on one of a session's QUIC connections to it, until either is over. What of
 /// the session came by a connection that is lost is lost, so the session is too.
-pub(super) async fn pump(session: Weak<Arriving>, connection: quinn::Connection, begins: bool) {
-    let mut used = begins;
+pub(super) async fn pump(session: Weak<Arriving>, connection: quinn::Connection, purpose: Purpose) {
+    let mut used = purpose == Purpose::Begin;
     loop {
         let arrived = tokio::select! {
             lane = connection.accept_uni() => lane.map(Arrived::OneWay),

@@ -7,7 +7,7 @@ use livmig_mover::{
     destination::touched::Touch,
     source::{
         head::Head,
-        shift::{Old, Part, Search},
+        shift::{Old, Part, Search, Window},
     },
 };
 use livmig_proto::name::RelPath;
@@ -33,7 +33,7 @@ pub fn shift(data: &[u8]) {
         Ok::<_, Infallible>((first..first.saturating_add(count)).map(tag).collect())
     };
     let mut search = Search::new(old, [0; 32], &sums);
-    let Ok(decided) = search.window(content, true, BLOCK, known);
+    let Ok(decided) = search.window(content, Window::Last, BLOCK, known);
     let mut at = 0;
     for part in decided.parts {
         let (Part::Literal(range) | Part::Copy { at: range, .. }) = part;

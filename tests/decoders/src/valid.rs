@@ -16,7 +16,7 @@ use livmig_mover::{
 use livmig_proto::{
     control::{self, Listening, Request, Response},
     entry::{Meta, Node, Xattr},
-    frame::{ApartKind, FrameBuilder, Op, OpenMode, decode_frame},
+    frame::{ApartKind, FrameBuilder, Op, OpenMode, Reserve, decode_frame},
     identity::PrivateKey,
     lately::{Lately, Relative},
     name::{Name, RelPath},
@@ -155,7 +155,10 @@ fn frame() -> Vec<u8> {
         Op::Close {
             size: 9000,
             root: DIGEST,
-            reserved: (9000, 100),
+            reserved: Reserve {
+                start: 9000,
+                len: 100,
+            },
             meta: meta(),
         },
         Op::Node {
@@ -231,7 +234,10 @@ fn segment() -> Segment {
             capacity: 32,
             block_log2: 13,
         }),
-        reserved: Some((1 << 20, 4096)),
+        reserved: Some(Reserve {
+            start: 1 << 20,
+            len: 4096,
+        }),
     };
     Segment {
         path: RelPath::ROOT,

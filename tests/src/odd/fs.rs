@@ -66,7 +66,7 @@ impl Odd {
 
     pub(super) fn looked_at(&self, id: u64, node: &Node, stat: &Stat) -> FileAttr {
         let looks = self.looks.fetch_add(1, Ordering::Relaxed);
-        let number = shown::number(stat, INodeNo(id) == INodeNo::ROOT, self.oddity, looks);
+        let number = shown::number(stat, INodeNo(id), self.oddity, looks);
         FileAttr {
             ino: INodeNo(number),
             ..self.known(id, node, stat)

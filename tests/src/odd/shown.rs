@@ -52,13 +52,13 @@ pub(super) fn odd(mut attr: FileAttr, oddity: Oddity) -> FileAttr {
     attr
 }
 
-/// The inode number that is shown for an inode of the backing tree; `looks` is another number at
+/// The inode number that is shown for the inode `id` of the backing tree; `looks` is another number at
 /// each look.
-pub(super) fn number(stat: &Stat, is_root: bool, oddity: Oddity, looks: u64) -> u64 {
+pub(super) fn number(stat: &Stat, id: INodeNo, oddity: Oddity, looks: u64) -> u64 {
     let is_dir = kind(stat.st_mode) == FileType::Directory;
     match oddity {
         Oddity::InodesAnew if !is_dir => looks,
-        Oddity::AllInodesAnew if !is_root => looks,
+        Oddity::AllInodesAnew if id != INodeNo::ROOT => looks,
         Oddity::InodesCollide if !is_dir && stat.st_nlink > 1 => COLLISION,
         _ => stat.st_ino,
     }

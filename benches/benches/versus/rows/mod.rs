@@ -13,6 +13,7 @@ use crate::{measure::Cost, peers::Peer, table::Row};
 /// How much is copied, and how often.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scale {
+    pub(crate) name: &'static str,
     small_files: u64,
     large_file: u64,
     shifted_file: u64,
@@ -22,6 +23,7 @@ pub(crate) struct Scale {
 
 /// The sizes of the README's table.
 pub(crate) const FULL: Scale = Scale {
+    name: "full",
     small_files: 200_000,
     large_file: 4 << 30,
     shifted_file: 1 << 30,
@@ -31,6 +33,7 @@ pub(crate) const FULL: Scale = Scale {
 
 /// A run of a few minutes.
 pub(crate) const QUICK: Scale = Scale {
+    name: "quick",
     small_files: 20_000,
     large_file: 512 << 20,
     shifted_file: 256 << 20,

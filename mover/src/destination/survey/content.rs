@@ -95,7 +95,10 @@ impl Surveyor<'_> {
         // What takes all of its space is not asked for holes: one that a reservation makes up for reads as
         // the zeros that it is.
         let holes = self.destination.volume.has_true_holes() && stat.shows_holes();
-        let options = Options::new(stat.identity.size, holes);
+        let options = Options {
+            true_holes: holes,
+            ..Options::new(stat.identity.size)
+        };
         // Also before a direct read, which a file system may answer from its cache all the same.
         self.drop_cache(fd, stat.identity.size);
         if self.level != VerifyLevel::Wire && self.destination.volume.has_direct_reads() {

@@ -8,7 +8,12 @@ use livmig_proto::{
     session::Ready,
 };
 
-use super::{report, resume, rounds::disappeared, run::Run};
+use super::{
+    report,
+    resume::{self, Progress},
+    rounds::disappeared,
+    run::Run,
+};
 use crate::{
     fs::{attributes, other_end, volume::Volume},
     source::{
@@ -25,7 +30,7 @@ use crate::{
 pub(super) struct Attempt {
     pub(super) result: Result<(), Fault>,
     /// Whether the destination has applied anything of it.
-    pub(super) advanced: bool,
+    pub(super) progress: Progress,
     /// What went wrong, the first of it and how much in all.
     faults: Vec<Fault>,
     total: u64,
@@ -84,7 +89,11 @@ impl Run<'_> {
             carry,
             unseen: unseen(self.volume, ready),
             tag_key: lock(self.head).tag_key,
-            proof: Proof::new(self.volume.proves_unchanged(), !stepped, flush),
+            proof: Proof {
+                possible: self.volume.proves_unchanged() && flush.counts(),
+                remembered: !stepped,
+                flushed: flush.at,
+            },
             room: Room::default(),
             queue: Queue::default(),
             links: Mutex::new(LinkTable::default()),
@@ -113,7 +122,11 @@ impl Run<'_> {
         }
         Ok(Attempt {
             result,
-            advanced: link.acks().has_applied(),
+            progress: if link.acks().has_applied() {
+                Progress::Some
+            } else {
+                Progress::None
+            },
             faults,
             total: total + remote_total,
         })

@@ -14,7 +14,7 @@ use crate::{
     source::{
         links::{self, LinkSummary},
         listing,
-        queue::{Baseline, Job},
+        queue::{Baseline, Depth, Job},
         shared::{Shared, lock},
         visit::Visitor,
     },
@@ -189,12 +189,12 @@ impl Run<'_> {
             let mut visitor = Visitor::new(shared)?;
             for path in parents {
                 if is_reachable(shared, &path)? {
-                    visitor.visit_again(path, false)?;
+                    visitor.visit_again(path, Depth::NewBelow)?;
                 }
             }
             for path in vanished {
                 if is_reachable(shared, &path)? {
-                    visitor.visit_again(path, true)?;
+                    visitor.visit_again(path, Depth::AllBelow)?;
                 }
             }
         }

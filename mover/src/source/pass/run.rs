@@ -95,7 +95,7 @@ impl Run<'_> {
             let lost = attempt.result.as_ref().err().cloned();
             let lost = lost
                 .filter(|_| !self.counts.stop.is_asked())
-                .filter(|fault| losses.add(fault, attempt.others(), attempt.advanced));
+                .filter(|fault| losses.add(fault, attempt.others(), attempt.progress));
             let Some(lost) = lost else {
                 return attempt.conclude(report);
             };

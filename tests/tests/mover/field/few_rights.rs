@@ -10,9 +10,7 @@ use livmig_proto::control::Reason;
 use livmig_tests::{
     compare,
     mounts::{self, Mount},
-    require,
-    scratch::Scratch,
-    skip,
+    require, skip,
 };
 
 use super::{

@@ -15,19 +15,19 @@ use livmig_tests::{
 };
 
 /// Its number, and its primary group's.
-pub const USER: u32 = 1000;
+pub(super) const USER: u32 = 1000;
 /// Another group that it is in.
-pub const GROUP: u32 = 2000;
+pub(super) const GROUP: u32 = 2000;
 
 /// A user with a mover that it may run.
-pub struct User {
-    pub scratch: Scratch,
+pub(super) struct User {
+    pub(super) scratch: Scratch,
     program: PathBuf,
     work: PathBuf,
 }
 
 impl User {
-    pub fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         let scratch = Scratch::public()?;
         let program = scratch.path().join("livmig-mover");
         fs::copy(bins::path("livmig-mover")?, &program)?;
@@ -39,12 +39,17 @@ impl User {
         })
     }
 
-    pub fn dir(&self, name: &str) -> Result<PathBuf> {
+    pub(super) fn dir(&self, name: &str) -> Result<PathBuf> {
         owned(&self.scratch.dir(name)?)
     }
 
     /// Runs a command as the user.
-    pub fn run(&self, program: &Path, arguments: &[&str], ends: [&Path; 2]) -> Result<Finished> {
+    pub(super) fn run(
+        &self,
+        program: &Path,
+        arguments: &[&str],
+        ends: [&Path; 2],
+    ) -> Result<Finished> {
         let groups = GROUP.to_string();
         let user = USER.to_string();
         run(Command::new("setpriv")
@@ -56,13 +61,13 @@ impl User {
             .env("TMPDIR", &self.work))
     }
 
-    pub fn sync(&self, a: &Path, b: &Path, flags: &[&str]) -> Result<Finished> {
+    pub(super) fn sync(&self, a: &Path, b: &Path, flags: &[&str]) -> Result<Finished> {
         let arguments = [&["sync", "--json"], flags].concat();
         self.run(&self.program, &arguments, [a, b])
     }
 
     /// Runs a script of a shell as the user, `$1` and `$2` being the ends.
-    pub fn sh(&self, script: &str, a: &Path, b: &Path) -> Result<()> {
+    pub(super) fn sh(&self, script: &str, a: &Path, b: &Path) -> Result<()> {
         self.run(Path::new("sh"), &["-euc", script, "sh"], [a, b])?
             .expect(0)?;
         Ok(())
@@ -70,7 +75,7 @@ impl User {
 }
 
 /// Gives `path` to the user.
-pub fn owned(path: &Path) -> Result<PathBuf> {
+pub(super) fn owned(path: &Path) -> Result<PathBuf> {
     chown(path, Some(USER), Some(USER))?;
     Ok(path.to_owned())
 }

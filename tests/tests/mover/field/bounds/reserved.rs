@@ -17,7 +17,7 @@ use livmig_tests::{
 
 use super::{
     super::super::sync::sync,
-    space::{changed, expect_same_space, punch, reserve},
+    space::{Size, changed, expect_same_space, punch, reserve},
 };
 
 const KIB: u64 = 1 << 10;
@@ -31,31 +31,31 @@ const CHANGES: [(&str, Step, Step); 7] = [
     (
         "made",
         |file| Ok(file.set_len(2 * MIB)?),
-        |file| reserve(file, true, 2 * MIB, 4 * MIB),
+        |file| reserve(file, Size::Kept, 2 * MIB, 4 * MIB),
     ),
     (
         "given back",
-        |file| reserve(file, true, 0, 6 * MIB),
+        |file| reserve(file, Size::Kept, 0, 6 * MIB),
         |file| Ok(file.set_len(0)?),
     ),
     (
         "given back by a small one",
         |file| {
             file.write_all_at(b"small", 0)?;
-            reserve(file, true, 0, 4 * MIB)
+            reserve(file, Size::Kept, 0, 4 * MIB)
         },
         |file| Ok(file.set_len(5)?),
     ),
     (
         "made longer",
-        |file| reserve(file, true, 0, MIB),
-        |file| reserve(file, true, 0, 9 * MIB),
+        |file| reserve(file, Size::Kept, 0, MIB),
+        |file| reserve(file, Size::Kept, 0, 9 * MIB),
     ),
     (
         "grown over with a hole",
         |file| {
             file.write_all_at(&Rng::new(4).bytes(2 << 20), 0)?;
-            reserve(file, true, 2 * MIB, 4 * MIB)
+            reserve(file, Size::Kept, 2 * MIB, 4 * MIB)
         },
         |file| {
             file.set_len(2 * MIB)?;
@@ -65,7 +65,7 @@ const CHANGES: [(&str, Step, Step); 7] = [
     ),
     (
         "grown over and punched",
-        |file| reserve(file, true, 0, 2368 * KIB),
+        |file| reserve(file, Size::Kept, 0, 2368 * KIB),
         |file| {
             file.set_len(0)?;
             file.write_all_at(&Rng::new(5).bytes(2368 << 10), 0)?;
@@ -74,7 +74,7 @@ const CHANGES: [(&str, Step, Step); 7] = [
     ),
     (
         "replaced by a little content",
-        |file| reserve(file, true, 0, 2 * MIB),
+        |file| reserve(file, Size::Kept, 0, 2 * MIB),
         |file| {
             file.set_len(0)?;
             Ok(file.write_all_at(&[9; 50_000], 0)?)
@@ -160,7 +160,7 @@ fn a_hole_that_a_reservation_makes_up_for_stays_a_hole() -> Result<()> {
     let file = File::create_new(a.join("f"))?;
     file.write_all_at(&Rng::new(6).bytes(4 << 20), 0)?;
     file.set_len(8 * MIB)?;
-    reserve(&file, true, 8 * MIB, 4 * MIB)?;
+    reserve(&file, Size::Kept, 8 * MIB, 4 * MIB)?;
     let open = |dir: &Path| File::open(dir.join("f"));
     rustix::fs::syncfs(&file)?;
     for run in 0..2 {
@@ -198,7 +198,12 @@ fn a_hole_that_is_filled_or_reserved_is_so_at_the_destination() -> Result<()> {
             expect_same_space(&a, &b)?;
             fs::write(a.join("zeros"), vec![0; usize::try_from(size)?])?;
             let path = a.join("reserved and read");
-            reserve(&File::options().write(true).open(&path)?, false, 0, size)?;
+            reserve(
+                &File::options().write(true).open(&path)?,
+                Size::Grown,
+                0,
+                size,
+            )?;
             fs::read(&path)?;
             rustix::fs::syncfs(File::open(&a)?)?;
             sync(&a, &b, &state)?;
@@ -224,8 +229,8 @@ fn reservations_far_apart_are_not_one() -> Result<()> {
     fs::create_dir(&b)?;
     let file = File::create_new(a.join("f"))?;
     file.write_all_at(&[1; 5000], 0)?;
-    reserve(&file, true, 8 * KIB, 64 * KIB)?;
-    reserve(&file, true, 20 << 30, 64 * KIB)?;
+    reserve(&file, Size::Kept, 8 * KIB, 64 * KIB)?;
+    reserve(&file, Size::Kept, 20 << 30, 64 * KIB)?;
     rustix::fs::syncfs(&file)?;
     sync(&a, &b, &[])?;
     expect_same_space(&a, &b)?;

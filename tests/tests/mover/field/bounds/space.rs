@@ -24,11 +24,17 @@ use super::super::super::sync::{sync, try_sync};
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
-pub(super) fn reserve(file: &File, keep_size: bool, offset: u64, len: u64) -> Result<()> {
-    let flags = if keep_size {
-        FallocateFlags::KEEP_SIZE
-    } else {
-        FallocateFlags::empty()
+/// What a reservation makes of a file's size.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Size {
+    Kept,
+    Grown,
+}
+
+pub(super) fn reserve(file: &File, size: Size, offset: u64, len: u64) -> Result<()> {
+    let flags = match size {
+        Size::Kept => FallocateFlags::KEEP_SIZE,
+        Size::Grown => FallocateFlags::empty(),
     };
     Ok(fallocate(file, flags, offset, len)?)
 }
@@ -48,29 +54,29 @@ fn furnish(dir: &Path) -> Result<()> {
     file("small hole", 100_000)?;
     file("page", 4096)?;
     file("hole", 40 * MIB + 5)?;
-    reserve(&file("unwritten", 0)?, false, 0, 8 * MIB)?;
-    reserve(&file("small unwritten", 0)?, false, 0, 64 * KIB)?;
-    reserve(&file("nothing but reserved", 0)?, true, 0, 4 * MIB)?;
+    reserve(&file("unwritten", 0)?, Size::Grown, 0, 8 * MIB)?;
+    reserve(&file("small unwritten", 0)?, Size::Grown, 0, 64 * KIB)?;
+    reserve(&file("nothing but reserved", 0)?, Size::Kept, 0, 4 * MIB)?;
     let log = file("log", 0)?;
     log.write_all_at(&Rng::new(1).bytes(3000), 0)?;
-    reserve(&log, true, 0, 4 * MIB)?;
+    reserve(&log, Size::Kept, 0, 4 * MIB)?;
     let wal = file("wal", 0)?;
     wal.write_all_at(&Rng::new(2).bytes(1 << 20), 0)?;
-    reserve(&wal, true, 0, 16 * MIB)?;
+    reserve(&wal, Size::Kept, 0, 16 * MIB)?;
     let beyond = file("hole and beyond", 32 * MIB)?;
     beyond.write_all_at(b"tail", 32 * MIB - 4)?;
-    reserve(&beyond, true, 32 * MIB, 33 * MIB)?;
+    reserve(&beyond, Size::Kept, 32 * MIB, 33 * MIB)?;
     let mixed = file("mixed", 32 * MIB)?;
-    reserve(&mixed, false, 4 * MIB, 6 * MIB)?;
+    reserve(&mixed, Size::Grown, 4 * MIB, 6 * MIB)?;
     mixed.write_all_at(b"x", 20 * MIB)?;
-    reserve(&mixed, true, 32 * MIB, 2 * MIB)?;
+    reserve(&mixed, Size::Kept, 32 * MIB, 2 * MIB)?;
     let seeded = file("random", 16 * MIB)?;
     let mut rng = Rng::new(3);
     for _ in 0..24 {
         let (at, len) = (rng.below(1000) * 16 * KIB, (1 + rng.below(8)) * 16 * KIB);
         let len = len.min(16 * MIB - at);
         match rng.below(4) {
-            0 => reserve(&seeded, false, at, len)?,
+            0 => reserve(&seeded, Size::Grown, at, len)?,
             1 => punch(&seeded, at, len)?,
             2 => seeded.write_all_at(&vec![0; usize::try_from(len)?], at)?,
             _ => seeded.write_all_at(&rng.bytes(usize::try_from(len)?), at)?,
