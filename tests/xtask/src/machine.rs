@@ -10,13 +10,18 @@ use std::{
 pub(crate) type Program = (&'static str, &'static str, &'static str);
 
 /// Programs that tests compare with or make file systems with, and the Debian package of each.
-const PROGRAMS: [Program; 10] = [
+const PROGRAMS: [Program; 11] = [
     ("rsync", "rsync", "a second opinion on copied trees"),
     ("getfattr", "attr", "looking at attributes by hand"),
     ("setfacl", "acl", "looking at ACLs by hand"),
     ("mkfs.ext4", "e2fsprogs", "full and small file systems"),
     ("mkfs.xfs", "xfsprogs", "copies between unlike file systems"),
     ("mkfs.btrfs", "btrfs-progs", "subvolumes and snapshots"),
+    (
+        "bindfs",
+        "bindfs",
+        "a file system that shows several as one",
+    ),
     ("setpriv", "util-linux", "movers without root's rights"),
     (
         "containerd",

@@ -37,11 +37,7 @@ enum Command {
         only: String,
     },
     /// Build the container images and the air-gap bundle, below target/images
-    Images {
-        /// Build once more in another folder, and fail unless every archive is the same
-        #[arg(long)]
-        check_reproducible: bool,
-    },
+    Images(images::Options),
     /// A real Kubernetes cluster on this machine
     #[command(subcommand)]
     Cluster(cluster::Command),
@@ -52,7 +48,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Test(options) => test::run(&options),
         Command::Rules => test::run_rules(),
         Command::Mutations { only } => mutations::run(&only),
-        Command::Images { check_reproducible } => images::run(check_reproducible),
+        Command::Images(options) => images::run(&options),
         Command::Cluster(command) => cluster::run(&command),
     }
 }

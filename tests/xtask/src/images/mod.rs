@@ -52,8 +52,16 @@ pub(crate) struct Built {
     pub(crate) size: usize,
 }
 
+/// Flags of `cargo xtask images`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Build once more in another folder, and fail unless every archive is the same
+    #[arg(long)]
+    check_reproducible: bool,
+}
+
 /// Builds the images and says where they are.
-pub(crate) fn run(check_reproducible: bool) -> Result<ExitCode> {
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let root = root()?;
     let images = build(&root)?;
     for image in &images.built {
@@ -64,7 +72,7 @@ pub(crate) fn run(check_reproducible: bool) -> Result<ExitCode> {
     }
     println!("bundle     {}", images.bundle.display());
     println!("checksums  {}", images.sums.display());
-    if check_reproducible {
+    if options.check_reproducible {
         reproducible::check(&root, &images)?;
         println!("built again in another folder: the same digests");
     }

@@ -1,179 +1,186 @@
-//! No circular modules: what the top-level modules of a crate use of each other has a direction.
+//! No circular modules: in every folder of every crate, what its children use of each other has a
+//! direction. What lies below a child counts as the child's.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::workspace::Texts;
+use anyhow::{Context as _, Result};
 
-/// A module to the modules it uses.
-type Edges = BTreeMap<String, BTreeSet<String>>;
+use super::{
+    modules::{ModulePath, Modules},
+    workspace::Texts,
+};
 
-/// The cycles of every crate, one line each.
-pub(super) fn check(crates: &BTreeMap<String, Texts>) -> Vec<String> {
+/// A child of a folder to the children that it uses, each with the first import that says so.
+type Edges = BTreeMap<String, BTreeMap<String, String>>;
+
+/// The circles of every crate, one line each, with the imports that tie it.
+pub(super) fn check(crates: &BTreeMap<String, Texts>) -> Result<Vec<String>> {
     let mut problems = Vec::new();
-    for (owner, files) in crates {
-        if let Some(cycle) = cycle(&edges(files)) {
-            problems.push(format!("{owner}src: {}", cycle.join(" -> ")));
-        }
-    }
-    problems
-}
-
-fn edges(files: &Texts) -> Edges {
-    let modules: BTreeSet<String> = files.keys().filter_map(|file| module_of(file)).collect();
-    let mut edges = Edges::new();
-    for (file, text) in files {
-        let Some(module) = module_of(file) else {
-            continue;
-        };
-        let used = edges.entry(module.clone()).or_default();
-        let mut code = code_of(text);
-        if !file.contains('/') || file.ends_with("/mod.rs") && file.matches('/').count() == 1 {
-            // Here the parent is the crate. Indented, it would be that of an inner module.
-            code = code.replace("\nuse super::", "\nuse crate::");
-        }
-        for name in names_after_crate(&code) {
-            if name != module && modules.contains(&name) {
-                used.insert(name);
+    for (root, files) in crates {
+        let modules = Modules::read(files).with_context(|| format!("reading {root}"))?;
+        for (folder, edges) in edges(&modules) {
+            let place = [&[root.trim_end_matches('/').to_owned()][..], &folder]
+                .concat()
+                .join("/");
+            for circle in circles(&edges) {
+                problems.push(format!("{place}: {}", ties(&circle, &edges).join("; ")));
             }
         }
     }
-    edges
+    Ok(problems)
 }
 
-/// The top-level module that a file belongs to; none for the crate's roots.
-fn module_of(file: &str) -> Option<String> {
-    let first = file.split('/').next()?;
-    match first.strip_suffix(".rs") {
-        Some("lib" | "main") => None,
-        Some(module) => Some(module.to_owned()),
-        None if first == "bin" => None,
-        None => Some(first.to_owned()),
-    }
-}
-
-/// The text without comments, and without the tests at its end (a test may use anything).
-fn code_of(text: &str) -> String {
-    let mut code = String::new();
-    for line in text.lines() {
-        if line == "mod tests {" {
-            break;
-        }
-        code.push_str(line.split_once("//").map_or(line, |(before, _)| before));
-        code.push('\n');
-    }
-    code
-}
-
-/// Every first name after `crate::`, those of a group in braces each.
-fn names_after_crate(code: &str) -> Vec<String> {
-    let mut names = Vec::new();
-    for (at, found) in code.match_indices("crate::") {
-        let before = code.get(..at).and_then(|head| head.chars().next_back());
-        if before.is_some_and(|before| before.is_alphanumeric() || matches!(before, '_' | '$')) {
-            continue;
-        }
-        let rest = code.get(at + found.len()..).unwrap_or_default();
-        match rest.strip_prefix('{') {
-            Some(group) => names.extend(names_of_group(group)),
-            None => names.push(leading_name(rest)),
+/// The edges between the children of each folder.
+fn edges(modules: &Modules) -> BTreeMap<ModulePath, Edges> {
+    let mut folders: BTreeMap<ModulePath, Edges> = BTreeMap::new();
+    for (user, module) in &modules.0 {
+        for used in modules.uses(user) {
+            let common = user
+                .iter()
+                .zip(&used.of)
+                .take_while(|(a, b)| a == b)
+                .count();
+            // Where one is above the other there are no two children.
+            let (Some(from), Some(to)) = (user.get(common), used.of.get(common)) else {
+                continue;
+            };
+            let folder = user.iter().take(common).cloned().collect();
+            let edges = folders.entry(folder).or_default();
+            let import = || format!("{} in {}", used.path, module.file);
+            edges
+                .entry(from.clone())
+                .or_default()
+                .entry(to.clone())
+                .or_insert_with(import);
         }
     }
-    names
+    folders
 }
 
-/// The first names of a `{a::b, c::{d, e}}`, whose opening brace is gone.
-fn names_of_group(group: &str) -> Vec<String> {
-    let mut names = Vec::new();
-    let (mut depth, mut expecting) = (0_usize, true);
-    for (at, character) in group.char_indices() {
-        match character {
-            '{' => depth += 1,
-            '}' if depth == 0 => break,
-            '}' => depth -= 1,
-            ',' if depth == 0 => expecting = true,
-            character if expecting && !character.is_whitespace() => {
-                names.push(leading_name(group.get(at..).unwrap_or_default()));
-                expecting = false;
-            }
-            _ => {}
-        }
-    }
-    names
-}
-
-fn leading_name(text: &str) -> String {
-    text.chars()
-        .take_while(|character| character.is_alphanumeric() || *character == '_')
-        .collect()
-}
-
-/// One cycle, from a module back to itself, if there is any.
-fn cycle(edges: &Edges) -> Option<Vec<String>> {
-    let mut done = BTreeSet::new();
-    edges
+/// The sets of children that all use each other, directly or through others.
+fn circles(edges: &Edges) -> BTreeSet<BTreeSet<&str>> {
+    let reached: BTreeMap<&str, BTreeSet<&str>> = edges
         .keys()
-        .find_map(|start| visit(start, edges, &mut Vec::new(), &mut done))
+        .map(|start| (start.as_str(), reached_from(start, edges)))
+        .collect();
+    let reaches = |a: &str, b: &str| reached.get(a).is_some_and(|there| there.contains(b));
+    let circle_of = |start: &&str| -> BTreeSet<&str> {
+        let names = reached.keys().copied();
+        names
+            .filter(|other| reaches(start, other) && reaches(other, start))
+            .collect()
+    };
+    let found = reached.keys().map(circle_of);
+    found.filter(|circle| circle.len() > 1).collect()
 }
 
-fn visit(
-    module: &String,
-    edges: &Edges,
-    path: &mut Vec<String>,
-    done: &mut BTreeSet<String>,
-) -> Option<Vec<String>> {
-    if let Some(at) = path.iter().position(|visited| visited == module) {
-        let mut cycle = path.split_off(at);
-        cycle.push(module.clone());
-        return Some(cycle);
-    }
-    if done.contains(module) {
-        return None;
-    }
-    path.push(module.clone());
-    for next in edges.get(module).into_iter().flatten() {
-        if let Some(cycle) = visit(next, edges, path, done) {
-            return Some(cycle);
+fn reached_from<'e>(start: &'e str, edges: &'e Edges) -> BTreeSet<&'e str> {
+    let mut reached = BTreeSet::new();
+    let mut open = vec![start];
+    while let Some(module) = open.pop() {
+        for next in edges.get(module).into_iter().flat_map(BTreeMap::keys) {
+            if reached.insert(next.as_str()) {
+                open.push(next);
+            }
         }
     }
-    path.pop();
-    done.insert(module.clone());
-    None
+    reached
+}
+
+/// The edges within a circle.
+fn ties(circle: &BTreeSet<&str>, edges: &Edges) -> Vec<String> {
+    let from = edges
+        .iter()
+        .filter(|(from, _)| circle.contains(from.as_str()));
+    from.flat_map(|(from, to)| {
+        let within = to.iter().filter(|(to, _)| circle.contains(to.as_str()));
+        within.map(move |(to, import)| format!("{from} uses {to} ({import})"))
+    })
+    .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn files(list: &[(&str, &str)]) -> BTreeMap<String, Texts> {
+    fn problems(list: &[(&str, &str)]) -> Vec<String> {
         let files = list
             .iter()
             .map(|(file, text)| ((*file).to_owned(), (*text).to_owned()));
-        BTreeMap::from([("x/".to_owned(), files.collect())])
+        check(&BTreeMap::from([("x/src/".to_owned(), files.collect())])).unwrap()
     }
 
     #[test]
-    fn a_cycle_over_three_modules_and_a_group_is_named() {
-        let problems = check(&files(&[
-            ("lib.rs", "mod a; mod b; mod c; use crate::a;"),
+    fn a_circle_at_the_top_is_named_with_its_imports() {
+        let found = problems(&[
+            ("lib.rs", "mod a; mod b; mod c; use crate::a::X;"),
             ("a.rs", "use crate::{\n    d::X,\n    b::{Y, c},\n};"),
             ("b/deep.rs", "fn f() { crate::c::g() }"),
             ("b/mod.rs", "mod deep;"),
             ("c.rs", "//! Doc.\nuse super::a::X;"),
             ("d.rs", ""),
-        ]));
-        assert_eq!(problems, ["x/src: a -> b -> c -> a"]);
+        ]);
+        assert_eq!(
+            found,
+            [
+                "x/src: a uses b (crate::b::Y in a.rs); b uses c (crate::c::g in b/deep.rs); \
+              c uses a (super::a::X in c.rs)"
+            ]
+        );
     }
 
     #[test]
-    fn comments_tests_macros_and_a_module_itself_make_no_cycle() {
-        let problems = check(&files(&[
+    fn a_circle_deep_below_is_named() {
+        let found = problems(&[
+            ("lib.rs", "mod wing;"),
+            ("wing/mod.rs", "mod a; mod b;"),
+            ("wing/a.rs", "use super::b::inner::X;"),
+            ("wing/b/mod.rs", "pub mod inner;"),
+            ("wing/b/inner.rs", "use super::super::a;"),
+        ]);
+        assert_eq!(
+            found,
+            ["x/src/wing: a uses b (super::b::inner::X in wing/a.rs); \
+              b uses a (super::super::a in wing/b/inner.rs)"]
+        );
+    }
+
+    #[test]
+    fn what_is_lent_under_another_module_s_name_comes_from_its_maker() {
+        let found = problems(&[
+            ("lib.rs", "mod a; mod b; pub use self::a::X as Y;"),
+            ("a.rs", "pub struct X; use super::b::Z;"),
+            ("b.rs", "use crate::Y; pub struct Z;"),
+        ]);
+        assert_eq!(
+            found,
+            ["x/src: a uses b (super::b::Z in a.rs); b uses a (crate::Y in b.rs)"]
+        );
+    }
+
+    #[test]
+    fn a_path_in_a_macro_counts() {
+        let found = problems(&[
+            ("a.rs", "fn f() { println!(\"{}\", crate::b::NAME); }"),
+            ("b.rs", "use super::a;"),
+        ]);
+        assert_eq!(found.len(), 1, "{found:?}");
+    }
+
+    #[test]
+    fn comments_tests_foreign_macros_and_a_module_itself_make_no_circle() {
+        let found = problems(&[
+            ("lib.rs", "mod a; mod b; #[cfg(test)] mod made;"),
             ("a.rs", "use crate::b::X;\nuse crate::a::y;"),
-            ("b/deep.rs", "\nuse super::a;"),
+            ("b/deep.rs", "use super::Own;"),
             (
-                "b.rs",
-                "// crate::a\nm!($crate::a);\n#[cfg(test)]\nmod tests {\n    use crate::a;\n}",
+                "b/mod.rs",
+                "mod deep;\n// crate::a\nm!($crate::a);\n#[cfg(test)]\n#[path = \"b_tests.rs\"]\n\
+                 mod tests;\n#[cfg(test)] mod inner { use crate::a; }",
             ),
-        ]));
-        assert_eq!(problems, Vec::<String>::new());
+            ("b/b_tests.rs", "use crate::a;"),
+            ("made.rs", "use crate::a;"),
+        ]);
+        assert_eq!(found, Vec::<String>::new());
     }
 }

@@ -1,7 +1,9 @@
 //! The house rules that no other tool checks, each a pure function over what was read.
 
+mod booleans;
 mod cycles;
 mod licence;
+mod modules;
 mod purity;
 mod size;
 mod supply;
@@ -16,12 +18,15 @@ use self::workspace::Workspace;
 type Rule = fn(&Workspace) -> Result<Vec<String>>;
 
 /// Every rule and its name.
-pub(crate) const ALL: [(&str, Rule); 5] = [
+pub(crate) const ALL: [(&str, Rule); 6] = [
     ("house rule: small files", |workspace| {
         Ok(size::check(&workspace.sources, &workspace.design_notes))
     }),
     ("house rule: no circular modules", |workspace| {
-        Ok(cycles::check(&workspace.crates()))
+        cycles::check(&workspace.crates()?)
+    }),
+    ("house rule: no boolean parameters", |workspace| {
+        booleans::check(&workspace.crates()?)
     }),
     ("house rule: pure crates", |workspace| {
         purity::check(&workspace.metadata)

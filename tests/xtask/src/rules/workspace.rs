@@ -1,7 +1,7 @@
 //! The workspace as the rules see it, read once.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -51,16 +51,39 @@ impl Workspace {
         })
     }
 
-    /// The Rust files of each crate, with paths relative to its `src`.
-    pub(crate) fn crates(&self) -> BTreeMap<String, Texts> {
+    /// The Rust files of each crate with modules, by the folder of its root, and with paths relative to
+    /// that.
+    pub(crate) fn crates(&self) -> Result<BTreeMap<String, Texts>> {
         let mut crates: BTreeMap<String, Texts> = BTreeMap::new();
-        for (path, text) in &self.sources {
-            if let Some((owner, file)) = path.rsplit_once("src/") {
-                let owner = crates.entry(owner.to_owned()).or_default();
-                owner.insert(file.to_owned(), text.clone());
+        for root in self.roots()? {
+            let files = self.sources.iter().filter_map(|(path, text)| {
+                let file = path.strip_prefix(&root)?;
+                Some((file.to_owned(), text.clone()))
+            });
+            crates.insert(root.clone(), files.collect());
+        }
+        Ok(crates)
+    }
+
+    /// The folders with the root file of a library, a program, a test or a benchmark.
+    fn roots(&self) -> Result<BTreeSet<String>> {
+        let text = |value: &Value, name: &str| value.get(name)?.as_str().map(PathBuf::from);
+        let workspace = text(&self.metadata, "workspace_root").context("no workspace root")?;
+        let packages = self.metadata.get("packages").and_then(Value::as_array);
+        let mut roots = BTreeSet::new();
+        for package in packages.into_iter().flatten() {
+            let targets = package.get("targets").and_then(Value::as_array);
+            for target in targets.into_iter().flatten() {
+                let file = text(target, "src_path").context("a target without a source")?;
+                let is_folder_s = file.ends_with("lib.rs") || file.ends_with("main.rs");
+                if let (true, Ok(file)) = (is_folder_s, file.strip_prefix(&workspace))
+                    && let Some(folder) = file.parent()
+                {
+                    roots.insert(format!("{}/", folder.display()));
+                }
             }
         }
-        crates
+        Ok(roots)
     }
 }
 
