@@ -1,44 +1,21 @@
 //! The command line. Flags are parsed here; each command does its work in a file of its own.
 
-mod advice;
-mod amounts;
-mod cleanup;
-mod cluster_flags;
-mod confirm;
-mod demo;
-mod drive;
-mod events;
-mod find;
-mod findings;
-mod get;
+mod commands;
+mod flags;
 mod home;
-mod images;
-mod load_args;
-mod log;
-mod logs;
-mod migrate;
-mod migrate_dir;
-mod out;
-mod plan;
-mod progress;
-mod report;
-mod resume;
-mod set;
-mod status;
-// A function that runs before `main` is declared to the linker.
-#[allow(unsafe_code)]
-mod stdout;
-mod summary;
-mod table;
-mod values;
-mod wish_args;
+mod terminal;
+mod text;
 
 use std::{ffi::OsString, io::Write as _};
 
 use clap::{Parser, Subcommand};
 use livmig_engine::outcome::ExitCode;
 
-use self::report::Trouble;
+use self::{
+    commands::{cleanup, demo, get, images, logs, migrate, migrate_dir, plan, resume, set, status},
+    terminal::log,
+    text::trouble::Trouble,
+};
 
 /// Move a running stateful workload to other storage, with seconds of downtime and without losing
 /// one acknowledged write.

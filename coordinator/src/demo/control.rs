@@ -15,7 +15,7 @@ use std::{
 };
 
 use super::layout::Layout;
-use crate::process::ProcessIdentity;
+use crate::host::process::ProcessIdentity;
 
 /// How long the workload may take to finish its last write before it is killed.
 const STOP_GRACE: Duration = Duration::from_secs(30);

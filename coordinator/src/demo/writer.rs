@@ -19,7 +19,7 @@ use super::{
     layout::{self, Layout, Workload},
     script::{self, Operation, PAGE, Script},
 };
-use crate::process::ProcessIdentity;
+use crate::host::process::ProcessIdentity;
 
 /// A workload that its demonstration forgot ends by itself after so long.
 const LIFE_MAX: Duration = Duration::from_hours(1);

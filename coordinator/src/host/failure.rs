@@ -4,13 +4,13 @@
 use livmig_engine::result::StepFailure;
 
 use super::{
-    link::{LinkError, LinkState, VolumeLink},
     movers::MoverError,
     preflight::Refusal,
+    symlink::{LinkError, LinkState, VolumeLink},
     workload::{Action, WorkloadError},
     writers::Holder,
 };
-use crate::failure::{chain, control};
+use crate::movers::failure::{chain, control};
 
 /// Holders that an error names; more are counted.
 const NAMED_MAX: usize = 5;

@@ -3,15 +3,18 @@
 
 pub mod failure;
 mod held;
-pub mod link;
-pub mod load;
+pub mod limits;
 pub mod movers;
 pub mod old_volume;
 pub mod platform;
 pub mod preflight;
+pub mod process;
 pub mod proof;
+pub mod readiness;
 pub mod registration;
 pub mod settings;
+pub mod store;
+pub mod symlink;
 mod text;
 pub mod workload;
 pub mod writers;

@@ -19,21 +19,23 @@ use livmig_proto::{
     ids::PassNumber,
 };
 
+use super::store::file::sync_parent;
 use super::{
     failure,
-    link::{self, LinkState, VolumeLink},
-    load::FolderLoad,
+    limits::FolderLoad,
     movers::{Mover, MoverError, Movers, Setup},
     preflight::{self, Volumes},
     proof::{self, Held},
     settings::Settings,
+    symlink::{self, LinkState, VolumeLink},
     workload::{UserCommand, Workload, WorkloadError},
 };
 use crate::{
-    failure::control as control_failure,
-    pair::{CutOff, Pair, Terms},
+    movers::{
+        failure::control as control_failure,
+        pair::{CutOff, Pair, Terms},
+    },
     platform::{Context, Platform},
-    store::file::sync_parent,
 };
 
 /// One migration between two directories of this machine.
@@ -224,7 +226,7 @@ impl HostPlatform {
     fn swap(&self) -> Result<StepOutcome, StepFailure> {
         self.set_link(LinkState::Destination)?;
         let (path, destination) = (&self.target.path, &self.target.destination);
-        match link::same_directory(path, destination) {
+        match symlink::same_directory(path, destination) {
             Ok(true) => Ok(StepOutcome::Done),
             Ok(false) => Err(StepFailure::undecided(format!(
                 "PATH {} was swapped but does not lead to {}",
@@ -355,7 +357,7 @@ impl HostPlatform {
             return Ok(Probe::NotDone);
         }
         // Seen is not durable yet, and done means that a crash of the machine keeps it.
-        link::sync_folder(link::folder_of(&self.target.path)).map_err(|error| {
+        symlink::sync_folder(symlink::folder_of(&self.target.path)).map_err(|error| {
             StepFailure::transient(format!("Could not flush the folder of PATH: {error}"))
         })?;
         Ok(Probe::Done {

@@ -10,8 +10,8 @@ use std::{
 
 use livmig_engine::result::Proof;
 
+use super::process::ProcessIdentity;
 use super::writers::{Holder, Survey, survey};
-use crate::process::ProcessIdentity;
 
 /// How long processes that still hold the source get to go away: a stop command may return
 /// while the last of them is on its way out.

@@ -16,15 +16,15 @@ use livmig_engine::{
 use livmig_proto::ids::MigrationUid;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
+use super::store::{
+    folder::{Lock, MigrationFolder, StateRoot, StoreError, migration_name},
+    journal,
+};
 use super::{
     movers::{MoverError, find_program},
     old_volume::Identity,
     preflight::{self, Refusal},
     settings::Settings,
-};
-use crate::store::{
-    folder::{Lock, MigrationFolder, StateRoot, StoreError, migration_name},
-    journal,
 };
 
 /// What a user asks for.

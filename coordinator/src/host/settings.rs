@@ -10,7 +10,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::old_volume::Identity;
-use crate::store::file::replace_durably;
+use super::store::file::replace_durably;
 
 /// How this machine carries the migration out.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]

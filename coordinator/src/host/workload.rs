@@ -24,7 +24,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use crate::{process::ProcessIdentity, store::file::replace_durably};
+use super::{process::ProcessIdentity, store::file::replace_durably};
 
 /// How long a command that is told to end may take before it is killed.
 const END_GRACE: Duration = Duration::from_secs(5);

@@ -16,8 +16,8 @@ use std::{
 use livmig_proto::name::escape;
 use rustix::fs::OFlags;
 
+use super::process::is_gone;
 use super::{held, text::shown};
-use crate::process::is_gone;
 
 /// One process that holds the volume, by one of its files.
 #[derive(Clone, Debug, Eq, PartialEq)]

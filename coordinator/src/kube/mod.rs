@@ -1,42 +1,30 @@
-//! The Kubernetes platform: claims of a workload move to other storage classes, by movers that
-//! run as pods made for one migration. Nothing is installed in the cluster first.
+//! The Kubernetes platform: claims of a workload move to other storage classes, by movers that run as
+//! pods made for one migration. Nothing is installed in the cluster first.
+//!
+//! Each folder answers one question. What stands lower in this list does not use what stands higher.
+//!
+//! | Folder | Question |
+//! |---|---|
+//! | [`platform`] | How is each step of the plan done? |
+//! | [`preflight`] | Can this migration work? |
+//! | [`cleanup`] | What is left when it is over? |
+//! | [`movers`] | Where do the movers run, and how are they reached? |
+//! | [`volumes`] | Which volume does a claim lead to, and is that safe? |
+//! | [`workload`] | Is the workload down, is it up? |
+//! | [`writers`] | Who may still write? |
+//! | [`store`] | What does the namespace remember? |
+//! | [`objects`] | What does one object say, and how is one built? |
+//! | [`api`] | How is the API server asked, and how are others' objects changed? |
 
-pub mod amend;
-pub mod by_hand;
-pub mod check;
-pub mod claims;
-pub mod cluster;
-pub mod consumers;
-pub mod create;
-pub mod exec;
-pub mod fence;
-pub mod forget;
-pub mod guard;
-pub mod journal;
-pub mod lease;
-pub mod load;
-mod lost_nodes;
-pub mod mark;
-#[cfg(test)]
-mod memory;
-pub mod migrations;
-pub mod mover_pod;
+pub mod api;
+pub mod cleanup;
 pub mod movers;
-pub mod names;
-pub mod network;
-pub mod nodes;
-pub mod place;
-pub mod plan;
+pub mod objects;
 pub mod platform;
-pub mod pods;
-pub mod pre_image;
-pub mod provisioned;
-pub mod quantity;
-pub mod rebind;
-pub mod release;
-pub mod survey;
-pub mod template;
-pub mod trial;
+pub mod preflight;
+pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod volumes;
-pub mod watch;
 pub mod workload;
+pub mod writers;

@@ -5,7 +5,7 @@ use std::{io, path::PathBuf, time::Duration};
 use livmig_proto::control::Side;
 
 use super::keys::KeysError;
-use crate::control::ControlError;
+use crate::movers::control::ControlError;
 
 /// Why there is no mover to talk to.
 #[derive(Debug, thiserror::Error)]

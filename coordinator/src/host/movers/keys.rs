@@ -4,7 +4,7 @@ use std::{fs, io, path::Path};
 
 use livmig_proto::identity::IdentityError;
 
-use crate::{keys::Keys, store::file::replace_durably};
+use crate::{host::store::file::replace_durably, movers::keys::Keys};
 
 /// Why there are no keys.
 #[derive(Debug, thiserror::Error)]

@@ -33,11 +33,13 @@ use tokio::{
 };
 
 use self::keys::KeysError;
-use crate::{
-    control::{ControlClient, ControlError},
-    keys::Keys,
+use super::{
     process::{ProcessIdentity, with_argument},
     store::file::{create_folder, replace_durably},
+};
+use crate::movers::{
+    control::{ControlClient, ControlError},
+    keys::Keys,
 };
 
 /// How long a mover may take from its start until it listens.

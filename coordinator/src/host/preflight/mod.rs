@@ -19,7 +19,7 @@ use livmig_proto::control::Reason;
 use rustix::fs::{Access, access};
 
 pub(super) use self::mounts::mounts_below;
-use super::link;
+use super::symlink;
 
 /// A link and two directories that fit each other; every path is absolute and UTF-8.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -79,7 +79,7 @@ pub fn resolve(path: &Path, to: &Path) -> Result<Volumes, Refusal> {
                 });
             }
             in_canonical_folder(to)?
-                .ok_or_else(|| Refusal::NoParent(link::folder_of(to).to_owned()))?
+                .ok_or_else(|| Refusal::NoParent(symlink::folder_of(to).to_owned()))?
         }
         Err(source) => {
             return Err(Refusal::Io {
@@ -153,7 +153,7 @@ pub fn check(volumes: &Volumes, options: &Options, state: &Path) -> Result<(), R
     allowed("read", source, Access::READ_OK | Access::EXEC_OK)?;
     allowed(
         "change links in",
-        link::folder_of(path),
+        symlink::folder_of(path),
         Access::WRITE_OK | Access::EXEC_OK,
     )?;
     if destination.exists() {
@@ -170,7 +170,7 @@ pub fn check(volumes: &Volumes, options: &Options, state: &Path) -> Result<(), R
     } else {
         allowed(
             "create a directory in",
-            link::folder_of(destination),
+            symlink::folder_of(destination),
             Access::WRITE_OK | Access::EXEC_OK,
         )?;
     }
@@ -191,7 +191,7 @@ fn in_canonical_folder(path: &Path) -> Result<Option<PathBuf>, Refusal> {
     let Some(name) = plain.file_name() else {
         return Ok(Some(plain));
     };
-    match link::folder_of(&plain).canonicalize() {
+    match symlink::folder_of(&plain).canonicalize() {
         Ok(folder) => Ok(Some(folder.join(name))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(failed(source)),
@@ -411,7 +411,7 @@ mod tests {
     #[test]
     fn a_fenced_link_points_to_its_migration() {
         let (_folder, root) = world();
-        let fenced = format!("old{}12345678", link::FENCED_MARK);
+        let fenced = format!("old{}12345678", symlink::FENCED_MARK);
         symlink(fenced, root.join("fenced")).unwrap();
         let refusal = plan(&root.join("fenced"), &root.join("new"), false).unwrap_err();
         assert!(

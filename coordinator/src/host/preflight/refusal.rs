@@ -9,7 +9,7 @@ use std::{
 
 use livmig_proto::control::Reason;
 
-use crate::host::{link, text::listed};
+use crate::host::{symlink, text::listed};
 
 /// Why a migration cannot be made. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -141,14 +141,16 @@ pub enum Refusal {
 impl Refusal {
     /// What a person can do about it.
     pub fn hint(&self) -> String {
-        let shell = |path: &Path| link::quote(path.as_os_str());
+        let shell = |path: &Path| symlink::quote(path.as_os_str());
         match self {
             Self::NotALink { path, .. } => format!(
                 "stop the workload, then: mv {path} {volume} && ln -s {volume} {path}",
                 path = shell(path),
                 volume = shell(&with_suffix(path, ".volume")),
             ),
-            Self::Dangling { path, text } if text.to_string_lossy().contains(link::FENCED_MARK) => {
+            Self::Dangling { path, text }
+                if text.to_string_lossy().contains(symlink::FENCED_MARK) =>
+            {
                 format!(
                     "an unfinished migration fenced {}: find it with `livmig-coord get`, then \
                      `livmig-coord resume` or `livmig-coord rollback` it",

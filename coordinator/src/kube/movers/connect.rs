@@ -12,13 +12,14 @@ use livmig_proto::{
 };
 
 use crate::{
-    control::{ControlClient, ControlError, Peer},
-    failure::control as control_failure,
-    keys::Keys,
     kube::{
-        cluster::{Cluster, ClusterError},
-        mover_pod::CONTROL_PORT,
-        pods::PodFacts,
+        api::cluster::{Cluster, ClusterError},
+        objects::{mover_pod::CONTROL_PORT, pod::PodFacts},
+    },
+    movers::{
+        control::{ControlClient, ControlError, Peer},
+        failure::control as control_failure,
+        keys::Keys,
     },
 };
 
@@ -93,7 +94,7 @@ async fn once(who: &Who<'_>) -> Result<(ControlClient, Welcome), StepFailure> {
         let pods: Api<Pod> = who.cluster.api();
         let what = format!("forward a port to the pod {name}");
         let mut forwarder =
-            crate::kube::cluster::call(what.clone(), pods.portforward(name, &[CONTROL_PORT]))
+            crate::kube::api::cluster::call(what.clone(), pods.portforward(name, &[CONTROL_PORT]))
                 .await
                 .map_err(retriable)?;
         let Some(stream) = forwarder.take_stream(CONTROL_PORT) else {
@@ -112,7 +113,7 @@ async fn once(who: &Who<'_>) -> Result<(ControlClient, Welcome), StepFailure> {
 fn retriable(error: ClusterError) -> StepFailure {
     match error.code() {
         Some(401 | 403) => error.into(),
-        _ => StepFailure::transient(crate::failure::chain(&error)),
+        _ => StepFailure::transient(crate::movers::failure::chain(&error)),
     }
 }
 

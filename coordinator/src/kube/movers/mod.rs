@@ -1,12 +1,18 @@
 //! The movers of a migration: two pods for each claim, found again by a later coordinator.
 
 mod connect;
-mod ensure;
+mod connected;
+pub mod drain;
 mod network;
+pub mod placement;
+mod pods;
 mod staging;
-mod strand;
+mod stranded;
 
-pub use strand::Stranded;
+pub use self::{
+    connected::{Connected, Mover},
+    stranded::Stranded,
+};
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -25,64 +31,30 @@ use livmig_engine::{
     spec::{KubernetesTarget, MigrationSpec},
 };
 use livmig_proto::{
-    control::{FaultCode, Session, Side, Welcome},
+    control::{FaultCode, Session, Side},
     ids::Epoch,
 };
 use tokio::sync::{Mutex, OnceCell};
 
-use self::connect::{Who, connect};
+use self::{
+    connect::{Who, connect},
+    placement::Place,
+};
 use super::{
-    claims,
-    cluster::{Cluster, call},
-    create::{self, absent_is_fine, labels},
-    mover_pod::{DATA_PORT, MoverPod, SESSION},
-    names::{Names, mover_role},
-    pods::PodFacts,
-    pre_image::PreImage,
-    quantity::amount,
+    api::{
+        cluster::{Cluster, call},
+        create::{self, absent_is_fine, labels},
+        names::{Names, mover_role},
+    },
+    objects::{
+        claim,
+        mover_pod::{DATA_PORT, MoverPod, SESSION},
+        pod::PodFacts,
+        quantity::amount,
+    },
+    store::pre_image::PreImage,
 };
-use crate::{
-    control::{ControlClient, ControlError},
-    failure::control as control_failure,
-    keys::Keys,
-    pair::Pair,
-};
-
-/// A mover that runs, obeys this coordinator's epoch and is connected.
-#[derive(Debug)]
-pub struct Mover {
-    /// The connection.
-    pub client: ControlClient,
-    /// What it said of itself.
-    pub welcome: Welcome,
-    /// Its pod.
-    pub pod: PodFacts,
-    epoch: Epoch,
-}
-
-/// The two movers of one claim, connected.
-#[derive(Clone, Debug)]
-pub struct Connected {
-    /// The one that reads the workload's volume.
-    pub source: Arc<Mover>,
-    /// The one that writes the new volume.
-    pub destination: Arc<Mover>,
-    /// Where the destination listens for data.
-    pub data: SocketAddr,
-    /// The new volume's name.
-    pub volume: String,
-}
-
-impl Connected {
-    /// Both, to work together.
-    pub fn ends(&self) -> Pair<'_> {
-        Pair {
-            source: &self.source.client,
-            destination: &self.destination.client,
-            data: self.data,
-        }
-    }
-}
+use crate::movers::{control::ControlError, failure::control as control_failure, keys::Keys};
 
 /// What becomes of a destination mover's pod once its work is done.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -105,15 +77,6 @@ pub struct Movers {
     volumes: std::sync::Mutex<Vec<Option<String>>>,
 }
 
-/// Where a claim's movers belong.
-#[derive(Clone, Debug)]
-pub struct Place {
-    /// The node of the workload's pod that uses the claim; none when none does.
-    pub node: Option<String>,
-    /// Whether pods have addresses of version 6.
-    pub ipv6: bool,
-}
-
 impl Movers {
     /// The movers of the migration `spec` of `target`, none of them connected yet.
     pub fn new(cluster: Cluster, spec: &MigrationSpec, target: &KubernetesTarget) -> Self {
@@ -131,10 +94,7 @@ impl Movers {
     /// The pair of the claim at `index` as far as this coordinator is connected to both.
     pub async fn connected(&self, index: usize, epoch: Epoch) -> Option<Connected> {
         let pair = self.pairs.get(index)?.lock().await.clone()?;
-        let usable = [&pair.source, &pair.destination]
-            .into_iter()
-            .all(|mover| mover.client.is_open() && mover.epoch == epoch);
-        usable.then_some(pair)
+        pair.is_usable(epoch).then_some(pair)
     }
 
     /// Ensures the pair of the claim at `index`, with everything it needs, at `place`, and connects
@@ -171,10 +131,10 @@ impl Movers {
         }
         // Before another volume is made that nothing could be copied to.
         let source = self.names.mover(index, Side::Source);
-        ensure::startable(&self.cluster, &source, &claim.claim).await?;
+        pods::startable(&self.cluster, &source, &claim.claim).await?;
         let staging = self.names.staging(index);
         let claims_api = self.cluster.api::<PersistentVolumeClaim>();
-        let wanted = claims::staging(&staging, self.labels("staging"), original, &claim.to_class);
+        let wanted = claim::staging(&staging, self.labels("staging"), original, &claim.to_class);
         let made = create::object(&claims_api, "claim", &wanted).await?;
         let size = wanted
             .spec
@@ -230,7 +190,7 @@ impl Movers {
         drop(pair);
         let gone = async |side| {
             let name = self.names.mover(index, side);
-            ensure::no_pod(&self.cluster, &name, grace).await
+            pods::no_pod(&self.cluster, &name, grace).await
         };
         tokio::try_join!(gone(Side::Source), gone(Side::Destination)).map(|_| ())
     }
@@ -247,7 +207,7 @@ impl Movers {
         };
         let delete = async |mover: &Mover| {
             let PodFacts { name, uid, .. } = &mover.pod;
-            ensure::delete_pod(&self.cluster, name, Some(uid), 0).await
+            pods::delete_pod(&self.cluster, name, Some(uid), 0).await
         };
         let destination = async {
             match destination {
@@ -301,7 +261,7 @@ impl Movers {
     /// When its pod cannot be deleted.
     pub async fn yield_node(&self, index: usize) -> Result<(), StepFailure> {
         let name = self.names.mover(index, Side::Source);
-        ensure::no_pod(&self.cluster, &name, 0).await
+        pods::no_pod(&self.cluster, &name, 0).await
     }
 
     /// Deletes the keys and sessions.
@@ -377,10 +337,10 @@ impl Movers {
                 .as_ref()
                 .and_then(|status| status.phase.as_deref());
             if facts.deleting || misplaced || matches!(phase, Some("Failed" | "Succeeded")) {
-                ensure::no_pod(&self.cluster, &name, 10).await?;
+                pods::no_pod(&self.cluster, &name, 10).await?;
             }
         }
-        ensure::startable(&self.cluster, &name, claim).await?;
+        pods::startable(&self.cluster, &name, claim).await?;
         let run_as = self.target.mover.run_as;
         let session = Session {
             // What a driver makes belongs to root, and its fsGroup opens it to the workload.
@@ -407,7 +367,7 @@ impl Movers {
             extra: &self.target.mover.capabilities,
         };
         create::object(&pods, "pod", &pod.pod()).await?;
-        ensure::running(&self.cluster, &name).await
+        pods::running(&self.cluster, &name).await
     }
 
     async fn greet(

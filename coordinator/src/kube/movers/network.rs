@@ -10,10 +10,12 @@ use livmig_proto::control::Side;
 
 use super::Movers;
 use crate::kube::{
-    cluster::{ClusterError, call},
-    create::{self, absent_is_fine},
-    names::MIGRATION,
-    network::{self, Network},
+    api::{
+        cluster::{ClusterError, call},
+        create::{self, absent_is_fine},
+        names::MIGRATION,
+    },
+    objects::network_policy::{self, Network},
 };
 
 impl Movers {
@@ -32,7 +34,7 @@ impl Movers {
         let both = [Side::Source, Side::Destination].map(|side| async move {
             let name = self.names.network(side);
             let labels = self.labels("network");
-            let policy = network::policy(&name, side, uid, labels, owner.clone());
+            let policy = network_policy::policy(&name, side, uid, labels, owner.clone());
             create::object(api, "network policy", &policy).await
         });
         try_join_all(both).await.map(|_| ())

@@ -8,7 +8,11 @@ use livmig_engine::result::StepFailure;
 use livmig_proto::ids::Epoch;
 
 use super::{Movers, Stay};
-use crate::kube::{cluster::call, create::absent_is_fine, nodes, volumes, watch::await_object};
+use crate::kube::{
+    api::{cluster::call, create::absent_is_fine, watch::await_object},
+    objects::node,
+    volumes::reclaim,
+};
 
 /// The access mode that admits one pod at a time.
 const FOR_ONE_POD: &str = "ReadWriteOncePod";
@@ -30,7 +34,7 @@ impl Movers {
         })
         .await?;
         let api = self.cluster.cluster_api::<PersistentVolume>();
-        volumes::pin(&api, &volume, &self.spec.uid.to_string(), epoch).await?;
+        reclaim::pin(&api, &volume, &self.spec.uid.to_string(), epoch).await?;
         Ok(volume)
     }
 
@@ -48,7 +52,7 @@ impl Movers {
         };
         let bound_to = claim.spec.and_then(|spec| spec.volume_name);
         if let Some(volume) = bound_to.filter(|volume| !volume.is_empty()) {
-            volumes::ensure_kept(&self.cluster.cluster_api(), &volume).await?;
+            reclaim::ensure_kept(&self.cluster.cluster_api(), &volume).await?;
         }
         // A claim that is bound to a volume never leads to another: what was looked at goes.
         self.delete_staging(index, claim.metadata.uid).await
@@ -135,7 +139,7 @@ fn is_for_one_node(volume: &PersistentVolume, nodes: &[Node]) -> bool {
     let for_one_pod = modes.is_some_and(|modes| modes.iter().any(|mode| mode == FOR_ONE_POD));
     let reached = nodes
         .iter()
-        .filter(|node| nodes::volume_reaches(volume, node));
+        .filter(|node| node::volume_reaches(volume, node));
     !for_one_pod && reached.count() == 1
 }
 

@@ -1,13 +1,15 @@
 //! The steps of a migration on a cluster. Every step may be repeated and may be cut off anywhere;
 //! see [`crate::platform`] for the contract.
 
-mod back;
-mod charge;
+mod check;
+mod downtime;
+mod manual_recovery;
 mod passes;
-mod path;
-mod proof;
+mod reachability;
+mod rollback;
 mod settle;
-mod switch;
+mod swap;
+mod take_charge;
 
 use std::{
     collections::BTreeSet,
@@ -31,17 +33,13 @@ use livmig_proto::{
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
 use super::{
-    by_hand,
-    claims::ClaimClass,
-    cluster::Cluster,
-    consumers::Consumers,
-    guard::Guard,
-    mark::Mark,
-    movers::{Connected, Movers, Stay, Stranded},
-    names::Names,
-    pre_image::{self, PreImage},
-    trial::Trial,
+    api::{cluster::Cluster, mark::Mark, names::Names},
+    movers::{Connected, Movers, Stay, Stranded, drain::Guard},
+    objects::claim::ClaimClass,
+    store::pre_image::{self, PreImage},
+    volumes::dry_run::Trial,
     workload,
+    writers::watch::Consumers,
 };
 use crate::platform::{Context, Platform};
 
@@ -65,7 +63,7 @@ pub struct KubePlatform {
     former: Mutex<BTreeSet<String>>,
     last_final: Mutex<Vec<VolumePass>>,
     /// The ways between movers that something has come through.
-    paths: Mutex<path::Proven>,
+    paths: Mutex<reachability::Proven>,
 }
 
 impl KubePlatform {
@@ -136,7 +134,7 @@ impl KubePlatform {
     fn fence_mark(&self, epoch: Epoch) -> Mark {
         let (before, uid) = (self.names.pre_image(), self.spec.uid.to_string());
         Mark {
-            by_hand: by_hand::fence(&self.target, &before, &uid),
+            by_hand: manual_recovery::fence(&self.target, &before, &uid),
             ..self.mark(epoch)
         }
     }
@@ -291,20 +289,21 @@ impl KubePlatform {
         &self,
         claim: &ClaimTarget,
         consumers: &Consumers,
-    ) -> Result<super::movers::Place, StepFailure> {
+    ) -> Result<super::movers::placement::Place, StepFailure> {
         if self.stopping.load(Ordering::SeqCst) {
             // Its pods are going: the movers that are there stay where they are.
-            return Ok(super::place::anywhere(consumers));
+            return Ok(super::movers::placement::anywhere(consumers));
         }
         let migration = self.spec.uid.to_string();
-        super::place::find(&self.cluster, &self.target, claim, &migration, consumers).await
+        super::movers::placement::find(&self.cluster, &self.target, claim, &migration, consumers)
+            .await
     }
 }
 
 impl Platform for KubePlatform {
     async fn perform(&self, step: Step, context: &Context) -> Result<StepOutcome, StepFailure> {
         match step {
-            Step::Check => super::check::check(&self.cluster, &self.spec).await,
+            Step::Check => super::platform::check::check(&self.cluster, &self.spec).await,
             Step::StartMovers => self.start_movers(context).await,
             Step::Pass { number, kind } => self.pass(number, kind, context).await,
             Step::Quiesce => Box::pin(self.quiesce(context)).await,

@@ -14,12 +14,11 @@ use livmig_proto::{
 
 use super::{
     KubePlatform,
-    path::{self, Path},
+    reachability::{self, Path},
 };
 use crate::{
-    failure::control as control_failure,
-    kube::{load::ClusterLoad, movers::Connected},
-    pair::Terms,
+    kube::{movers::Connected, store::limits::ClusterLoad},
+    movers::{failure::control as control_failure, pair::Terms},
     platform::Context,
 };
 
@@ -82,14 +81,14 @@ impl KubePlatform {
             destination: &pair.destination.pod,
             data: pair.data,
         };
-        let silent = path::is_silent(&report.faults);
+        let silent = reachability::is_silent(&report.faults);
         // One that does not answer here either is gone, and the report's own words are right.
         if silent && pair.destination.client.hello().await.is_err() {
             return Ok(());
         }
         let mut paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
         if silent {
-            return Err(path::blocked(
+            return Err(reachability::blocked(
                 &path,
                 report.kind,
                 &paths,

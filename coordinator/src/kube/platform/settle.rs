@@ -5,8 +5,13 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use livmig_engine::result::{StepFailure, StepOutcome};
 
 use super::KubePlatform;
+use super::manual_recovery;
 use crate::{
-    kube::{by_hand, cluster::call, fence, template, volumes, workload},
+    kube::{
+        api::cluster::call,
+        volumes::{fence, reclaim},
+        workload::{self, claim_templates},
+    },
     platform::Context,
 };
 
@@ -38,10 +43,10 @@ impl KubePlatform {
                 .unwrap_or_default();
             let uid = found.metadata.uid.unwrap_or_default();
             if volume != claim.volume && !volume.is_empty() {
-                volumes::unpin_bound(api, &volume, &uid, &mark.uid, mark.epoch).await?;
+                reclaim::unpin_bound(api, &volume, &uid, &mark.uid, mark.epoch).await?;
             }
-            let left = by_hand::left(&self.target, &claim.claim);
-            volumes::note(api, &claim.volume, &left, &mark.uid, mark.epoch).await
+            let left = manual_recovery::left(&self.target, &claim.claim);
+            reclaim::note(api, &claim.volume, &left, &mark.uid, mark.epoch).await
         });
         try_join_all(each).await?;
         // Made anew, the workload has another UID: whoever comes here again is past this.
@@ -52,7 +57,7 @@ impl KubePlatform {
         let owner = self.movers.owner().await?;
         let (stored, labels) = (self.names.template(), self.movers.labels("template"));
         let (cluster, target, epoch) = (&self.cluster, &self.target, context.epoch);
-        template::update(cluster, target, &stored, labels, owner, epoch).await?;
+        claim_templates::update(cluster, target, &stored, labels, owner, epoch).await?;
         Ok(StepOutcome::Done)
     }
 
@@ -70,7 +75,7 @@ impl KubePlatform {
                 return Ok(());
             };
             let uid = found.metadata.uid.unwrap_or_default();
-            volumes::unpin_bound(api, &claim.volume, &uid, &mark.uid, mark.epoch).await
+            reclaim::unpin_bound(api, &claim.volume, &uid, &mark.uid, mark.epoch).await
         });
         try_join_all::<_>(each).await?;
         // One that was deleted or made anew carries nothing of ours.

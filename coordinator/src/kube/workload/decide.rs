@@ -15,7 +15,7 @@ use livmig_engine::{result::StepFailure, spec::WorkloadRef};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::kube::{
+use crate::kube::api::{
     mark::{Mark, annotation, is_marked},
     names::{BY_HAND, EPOCH, MIGRATION, REPLICAS, STARTED, WATCHED_FROM},
 };

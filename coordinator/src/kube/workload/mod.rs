@@ -3,7 +3,9 @@
 //! The number it had is stored on the workload itself, by the same call that sets it to 0: there
 //! is no moment at which it is stopped and nobody knows what it was.
 
+pub mod claim_templates;
 mod decide;
+pub mod pre_stop;
 
 pub use decide::Stopped;
 
@@ -22,7 +24,7 @@ use livmig_proto::ids::Epoch;
 use serde_json::Value;
 
 use self::decide::Scaled;
-use super::{
+use super::api::{
     amend::amend,
     cluster::{Cluster, call},
     mark::{Mark, is_marked, refuse_if_stale},
@@ -337,7 +339,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::kube::memory::{Course, MemoryServer, NAMESPACE};
+    use crate::kube::testing::server::{Course, MemoryServer, NAMESPACE};
 
     #[tokio::test]
     async fn a_stop_that_comes_late_finds_the_workload_started() {

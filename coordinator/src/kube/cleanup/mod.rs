@@ -1,0 +1,4 @@
+//! What is left when a migration is over?
+
+pub mod forget;
+pub mod release;

@@ -1,0 +1,83 @@
+//! How a person undoes by kubectl alone what a migration leaves in an unusual state.
+
+use std::fmt::Write as _;
+
+use livmig_engine::spec::KubernetesTarget;
+
+use crate::kube::api::names::{FENCE, MIGRATION, REPLICAS};
+
+/// How the fence on the claims is lifted and the old volumes are bound again, before the COMMIT:
+/// `before` names the `ConfigMap` of the objects as they were, `migration` is the migration's UID.
+///
+/// The order is that of livmig's own way back: the old volume is reserved for the claim's name
+/// before that name is freed, and the fence goes only when nothing else holds the claim.
+pub(super) fn fence(target: &KubernetesTarget, before: &str, migration: &str) -> String {
+    let namespace = &target.namespace;
+    let mut text = format!(
+        "each claim is held by a finalizer on purpose while its data moves; with livmig: livmig-coord \
+         rollback. Without it, once no livmig-coord runs, in this order; a command that is refused \
+         may be repeated:\n\
+         kubectl -n {namespace} delete pod -l {MIGRATION}={migration}\n"
+    );
+    for (index, claim) in target.claims.iter().enumerate() {
+        let (volume, claim) = (&claim.volume, &claim.claim);
+        let _ = write!(
+            text,
+            "kubectl patch pv {volume} --type=merge -p \
+             '{{\"metadata\":{{\"annotations\":{{\"pv.kubernetes.io/bound-by-controller\":null}}}},\
+             \"spec\":{{\"claimRef\":{{\"namespace\":\"{namespace}\",\"name\":\"{claim}\",\
+             \"uid\":null,\"resourceVersion\":null}}}}}}'\n\
+             kubectl -n {namespace} patch pvc {claim} --type=json -p \
+             '[{{\"op\":\"test\",\"path\":\"/metadata/finalizers\",\"value\":[\"{FENCE}\"]}},\
+             {{\"op\":\"remove\",\"path\":\"/metadata/finalizers\"}}]'\n\
+             kubectl -n {namespace} get configmap {before} -o jsonpath='{{.data.remake-{index}}}' | \
+             kubectl create -f -\n"
+        );
+    }
+    let _ = write!(
+        text,
+        "kubectl -n {namespace} scale {} --replicas=N (its annotation {REPLICAS} says how many)",
+        target.workload
+    );
+    text
+}
+
+/// What the old volume of a completed migration is for.
+pub(super) fn left(target: &KubernetesTarget, claim: &str) -> String {
+    format!(
+        "held the claim {claim} of {} in {} until a migration; kept until livmig-coord cleanup",
+        target.workload, target.namespace
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_claim_is_reserved_for_then_freed_then_made_anew_and_the_workload_comes_last() {
+        let target: KubernetesTarget = serde_json::from_value(json!({
+            "cluster": "", "namespace": "shop",
+            "workload": {"kind": "StatefulSet", "name": "app", "uid": "s"},
+            "claims": [{"claim": "data-app-0", "claimUid": "c", "volume": "pv-a",
+                "volumeUid": "v", "fromClass": "old", "toClass": "new"}],
+            "mover": {"image": "i"},
+        }))
+        .unwrap();
+        let text = fence(&target, "m-before", "feed");
+        let steps = [
+            "delete pod -l livmig.io/migration=feed",
+            "patch pv pv-a",
+            r#""name":"data-app-0","uid":null"#,
+            "patch pvc data-app-0 --type=json",
+            r#""value":["livmig.io/fence"]"#,
+            "get configmap m-before -o jsonpath='{.data.remake-0}' | kubectl create -f -",
+            "scale statefulset/app",
+        ];
+        let found: Vec<_> = steps.iter().map(|step| text.find(step)).collect();
+        assert!(found.iter().all(Option::is_some), "{text}");
+        assert!(found.is_sorted(), "{text}");
+    }
+}

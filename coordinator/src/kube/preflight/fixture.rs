@@ -1,0 +1,257 @@
+//! Made views for tests: a sound workload, which each test spoils in one place.
+
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use livmig_engine::spec::Options;
+use livmig_proto::ids::MigrationUid;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::{
+    checks::Check,
+    context::Case,
+    finding::Finding,
+    request::Wish,
+    select::{Move, select},
+    snapshot::{View, Workload},
+};
+use crate::images::DEFAULT_MOVER_IMAGE;
+
+/// An object of the API from its JSON.
+pub(crate) fn object<K: DeserializeOwned>(value: Value) -> K {
+    serde_json::from_value(value).unwrap()
+}
+
+/// Move `statefulset/db` to class `new`.
+pub(crate) fn wish() -> Wish {
+    Wish {
+        uid: MigrationUid([0xab; 16]),
+        workload: "sts/db".parse().unwrap(),
+        to: "new".parse().unwrap(),
+        from_class: None,
+        claims: Vec::new(),
+        update_template: false,
+        keep_claim_spec: false,
+        pre_stop: None,
+        mover_image: DEFAULT_MOVER_IMAGE.to_owned(),
+        pull_secret: None,
+        capabilities: std::collections::BTreeSet::new(),
+        options: Options::default(),
+    }
+}
+
+/// `statefulset/db` with two pods on `node-a` and `node-b`, and their claims of class `old`.
+pub(crate) fn view() -> View {
+    View {
+        namespace: "shop".to_owned(),
+        workload: Some(set(json!({}))),
+        claims: vec![claim("data-db-0", "pv-0"), claim("data-db-1", "pv-1")],
+        pods: vec![
+            own_pod("db-0", "node-a", "data-db-0"),
+            own_pod("db-1", "node-b", "data-db-1"),
+        ],
+        replica_sets: Some(Vec::new()),
+        volumes: Some(vec![
+            volume("pv-0", "data-db-0"),
+            volume("pv-1", "data-db-1"),
+        ]),
+        classes: Some(vec![class("old"), class("new")]),
+        drivers: Some(["old.csi", "new.csi"].map(driver).to_vec()),
+        nodes: Some(["node-a", "node-b"].map(node).to_vec()),
+        quotas: Some(Vec::new()),
+        limits: Some(Vec::new()),
+        namespace_object: Some(object(json!({"metadata": {"name": "shop"}}))),
+        autoscalers: Some(Vec::new()),
+        cron_jobs: Some(Vec::new()),
+        csi_nodes: None,
+        network_policies: Some(Vec::new()),
+        attachments: Some(Vec::new()),
+        usage: std::collections::BTreeMap::new(),
+        lacking: Some(Vec::new()),
+        unread: Vec::new(),
+    }
+}
+
+/// `statefulset/db` with the fields of `spec` over its own.
+pub(crate) fn set(spec: Value) -> Workload {
+    let mut whole = json!({
+        "replicas": 2,
+        "serviceName": "db",
+        "selector": {"matchLabels": {"app": "db"}},
+        "template": {
+            "metadata": {"labels": {"app": "db"}},
+            "spec": {"containers": [{"name": "db"}], "terminationGracePeriodSeconds": 10},
+        },
+        "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {}}],
+    });
+    merge(&mut whole, spec);
+    Workload::StatefulSet(object(json!({
+        "metadata": {"name": "db", "uid": "uid-db"},
+        "spec": whole,
+        "status": {"replicas": 2, "readyReplicas": 2},
+    })))
+}
+
+/// A view with a Deployment `web` and its claim `www`, and the wish to move it.
+pub(crate) fn deployment() -> (View, Wish) {
+    let mut view = view();
+    view.workload = Some(Workload::Deployment(object(json!({
+        "metadata": {"name": "web", "uid": "uid-web"},
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {"spec": {"containers": [{"name": "web"}], "volumes": [
+                {"name": "content", "persistentVolumeClaim": {"claimName": "www"}},
+            ]}},
+        },
+        "status": {"replicas": 1, "readyReplicas": 1},
+    }))));
+    view.claims = vec![claim("www", "pv-w")];
+    view.volumes = Some(vec![volume("pv-w", "www")]);
+    view.replica_sets = Some(vec![object(json!({"metadata": {
+        "name": "web-abc", "uid": "uid-rs",
+        "ownerReferences": [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web",
+                             "uid": "uid-web", "controller": true}],
+    }}))]);
+    view.pods = vec![pod(
+        "web-abc-x",
+        "node-a",
+        "www",
+        ("ReplicaSet", "web-abc", "uid-rs"),
+    )];
+    let mut wish = wish();
+    wish.workload = "deploy/web".parse().unwrap();
+    (view, wish)
+}
+
+/// A Bound claim of class `old`.
+pub(crate) fn claim(name: &str, volume: &str) -> PersistentVolumeClaim {
+    object(json!({
+        "metadata": {"name": name, "uid": format!("uid-{name}"),
+                     "finalizers": ["kubernetes.io/pvc-protection"]},
+        "spec": {"storageClassName": "old", "volumeName": volume, "volumeMode": "Filesystem",
+                 "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+        "status": {"phase": "Bound", "capacity": {"storage": "1Gi"}},
+    }))
+}
+
+/// The volume bound to `claim`.
+pub(crate) fn volume(name: &str, claim: &str) -> PersistentVolume {
+    object(json!({
+        "metadata": {"name": name, "uid": format!("uid-{name}")},
+        "spec": {"storageClassName": "old", "capacity": {"storage": "1Gi"},
+                 "accessModes": ["ReadWriteOnce"], "persistentVolumeReclaimPolicy": "Retain",
+                 "csi": {"driver": "old.csi", "volumeHandle": format!("handle-{name}")},
+                 "claimRef": {"namespace": "shop", "name": claim, "uid": format!("uid-{claim}")}},
+        "status": {"phase": "Bound"},
+    }))
+}
+
+/// A class with a driver of its own.
+pub(crate) fn class(name: &str) -> k8s_openapi::api::storage::v1::StorageClass {
+    object(json!({
+        "metadata": {"name": name},
+        "provisioner": format!("{name}.csi"),
+        "reclaimPolicy": "Delete",
+        "volumeBindingMode": "WaitForFirstConsumer",
+    }))
+}
+
+fn driver(name: &str) -> k8s_openapi::api::storage::v1::CSIDriver {
+    object(json!({"metadata": {"name": name}, "spec": {}}))
+}
+
+/// A ready node that has the movers' image.
+pub(crate) fn node(name: &str) -> k8s_openapi::api::core::v1::Node {
+    object(json!({
+        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, "zone": name}},
+        "status": {"conditions": [{"type": "Ready", "status": "True"}],
+                   "images": [{"names": [DEFAULT_MOVER_IMAGE]}]},
+    }))
+}
+
+/// A pod of `statefulset/db`.
+pub(crate) fn own_pod(name: &str, node: &str, claim: &str) -> Pod {
+    pod(name, node, claim, ("StatefulSet", "db", "uid-db"))
+}
+
+/// A running pod that names `claim`, of the owner (kind, name, UID).
+pub(crate) fn pod(name: &str, node: &str, claim: &str, owner: (&str, &str, &str)) -> Pod {
+    object(json!({
+        "metadata": {"name": name, "uid": format!("uid-{name}"), "ownerReferences": [
+            {"apiVersion": "apps/v1", "kind": owner.0, "name": owner.1, "uid": owner.2,
+             "controller": true},
+        ]},
+        "spec": {"nodeName": node, "containers": [{"name": "main"}], "volumes": [
+            {"name": "v", "persistentVolumeClaim": {"claimName": claim}},
+        ]},
+        "status": {"phase": "Running"},
+    }))
+}
+
+/// `object` with the fields of `patch` over its own.
+pub(crate) fn with<K: DeserializeOwned + serde::Serialize>(object: &K, patch: Value) -> K {
+    let mut value = serde_json::to_value(object).unwrap();
+    merge(&mut value, patch);
+    serde_json::from_value(value).unwrap()
+}
+
+/// The workload of `view` with the fields of `patch` over its own.
+pub(crate) fn patch_workload(view: &mut View, patch: Value) {
+    view.workload = view.workload.take().map(|workload| match workload {
+        Workload::StatefulSet(set) => Workload::StatefulSet(Box::new(with(&*set, patch))),
+        Workload::Deployment(one) => Workload::Deployment(Box::new(with(&*one, patch))),
+    });
+}
+
+/// The first claim of `view` with the fields of `patch` over its own.
+pub(crate) fn patch_claim(view: &mut View, patch: Value) {
+    view.claims[0] = with(&view.claims[0], patch);
+}
+
+/// The first volume of `view` with the fields of `patch` over its own.
+pub(crate) fn patch_volume(view: &mut View, patch: Value) {
+    let volumes = view.volumes.as_mut().unwrap();
+    volumes[0] = with(&volumes[0], patch);
+}
+
+fn merge(into: &mut Value, patch: Value) {
+    match (into, patch) {
+        (Value::Object(into), Value::Object(patch)) => {
+            for (key, value) in patch {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, patch) => *into = patch,
+    }
+}
+
+/// What moves.
+pub(crate) fn selected<'a>(view: &'a View, wish: &Wish) -> (Vec<Move<'a>>, Vec<Finding>) {
+    select(view, view.workload.as_ref().unwrap(), wish)
+}
+
+/// What `check` finds.
+pub(crate) fn found(check: Check, view: &View, wish: &Wish) -> Vec<Finding> {
+    check(&Case {
+        view,
+        wish,
+        workload: view.workload.as_ref().unwrap(),
+        moves: selected(view, wish).0,
+    })
+}
+
+/// What `check` finds in `view`, which must be one thing, of `severity`, saying `words`.
+#[track_caller]
+pub(crate) fn finds(
+    check: Check,
+    view: &View,
+    severity: super::finding::Severity,
+    words: &str,
+) -> Finding {
+    let mut findings = found(check, view, &wish());
+    assert_eq!(findings.len(), 1, "{findings:#?}");
+    let finding = findings.remove(0);
+    assert_eq!(finding.severity, severity, "{finding:?}");
+    assert!(finding.message.contains(words), "{finding:?}");
+    finding
+}

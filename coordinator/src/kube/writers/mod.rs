@@ -1,0 +1,4 @@
+//! Who may still write?
+
+pub mod lost_nodes;
+pub mod watch;
