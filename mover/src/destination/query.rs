@@ -17,7 +17,11 @@ use livmig_proto::{
 use rustix::io::Errno;
 
 use super::{
-    links::Proven, make, metadata, state::Destination, survey::file_digest, touched::ByName,
+    links::Proven,
+    read_back::survey::file_digest,
+    state::Destination,
+    touched::ByName,
+    write::{create, metadata},
 };
 use crate::{
     catalog::{
@@ -50,7 +54,7 @@ impl Destination {
     fn dir_of_owner(&self, path: &RelPath, way: &mut Way) -> Result<OwnedFd, Errno> {
         match (way.open(self.volume.root(), path), path.split()) {
             (Err(Errno::ACCESS), Some((parent, name))) => {
-                make::let_owner_in(&self.volume.dir(&parent)?, &name)?;
+                create::let_owner_in(&self.volume.dir(&parent)?, &name)?;
                 self.volume.dir(path)
             }
             (opened, _) => opened,
@@ -104,7 +108,7 @@ impl Destination {
         let ours = stat.identity.uid == user.as_raw();
         // Its owner may list it but not look at what is in it.
         if ours && !rights::overrides_permissions() && stat.identity.mode & 0o100 == 0 {
-            make::allow_owner(&dir, path)?;
+            create::allow_owner(&dir, path)?;
             stat = look()?;
         }
         let names = dir::list_at_most(dir.as_fd(), DIRECTORY_ENTRIES_MAX)

@@ -13,14 +13,14 @@ use livmig_proto::{
 use tokio::{io::AsyncReadExt as _, sync::mpsc, task::JoinSet};
 
 use super::{
+    admission::{Before, Sessions, may_leave_read_back},
     answers::Answering,
-    apply::{Applier, Failure},
     early::When,
     flush::Flusher,
     idle::Idle,
-    reading::Reading,
+    read_back::threads::Reading,
     state::Destination,
-    turn::{Before, Sessions, may_leave_read_back},
+    write::apply::{Applier, Failure},
 };
 use crate::{
     fault,

@@ -1,38 +1,35 @@
 //! The source: finds what may have changed, reads it once, sends what did.
 //!
-//! One pass ([`pass`]) runs in steps: flush the source's dirty pages; *visit* every directory
-//! and [`entry`] in it ([`visit`]), several threads at once, each with its own [`lane`] to the
-//! destination; then what needs the whole picture: hard links ([`links`]) and the metadata of
-//! directories; then the destination settles. In a final pass a [`recheck`] meanwhile proves that
-//! nobody wrote. Where the destination runs out of room, [`room`] says how the pass goes on.
+//! One pass runs in steps. It flushes the source's dirty pages. It *visits* every directory and every entry
+//! in it, on several threads, each with its own [`lane`] to the destination. Then comes what needs the whole
+//! picture: hard links, and the metadata of directories. Last, the destination settles. In a final pass a
+//! [`recheck`] meanwhile proves that nobody wrote.
 //!
-//! What a visit compares with is a [`segment`](crate::catalog::segment), remembered from an
-//! earlier pass or asked of the destination ([`remote`]). What of it is believed without reading is
-//! decided by [`mod@proof`]. How fast and how politely a live pass goes is up to [`load`].
+//! What a visit compares with is a [`segment`](crate::catalog::segment), remembered from an earlier pass or
+//! asked of the destination.
+//!
+//! | Folder | Question |
+//! |---|---|
+//! | [`pass`] | How does a pass go, from the flush to the report? |
+//! | [`links`] | Which names are links of one inode, at both ends? |
+//! | [`walk`] | What does the source hold, and what of it may have changed? |
+//! | [`files`] | What of a file must be sent? |
+//! | [`throttle`] | How fast may a live pass go? |
+//! | [`mod@proof`] | What may be believed without reading it? |
+//! | [`space`] | What becomes of a pass whose destination runs out of space? |
+//! | [`shared`], [`queue`], [`link_table`] | What do the threads of a pass share? |
+//! | [`persistent`] | What does a source remember of itself? |
 
-pub mod apart;
-pub mod content;
-pub mod delta;
-pub mod entry;
-pub mod file;
-pub mod head;
-pub mod join;
+pub mod files;
 pub mod lane;
-mod large;
 pub mod link_table;
 pub mod links;
-mod listing;
-pub mod load;
-pub mod pace;
 pub mod pass;
+pub mod persistent;
 pub mod proof;
 pub mod queue;
-pub mod read;
 pub mod recheck;
-pub mod remote;
-pub mod room;
 pub mod shared;
-pub mod shift;
-mod sight;
-mod verdict;
-pub mod visit;
+pub mod space;
+pub mod throttle;
+pub mod walk;

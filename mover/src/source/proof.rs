@@ -2,7 +2,7 @@
 
 use livmig_proto::{control::Reasons, entry::Time};
 
-use super::head;
+use super::persistent;
 use crate::{
     catalog::segment::Seen,
     fs::{stat::Identity, volume},
@@ -26,7 +26,7 @@ impl Flush {
     /// One that begins now.
     pub fn begin() -> Self {
         // First: a step in between shows.
-        let clock_offset = head::clock_offset();
+        let clock_offset = persistent::clock_offset();
         Self {
             at: volume::now(),
             clock_offset,
@@ -36,7 +36,7 @@ impl Flush {
     /// Whether times before and after its beginning can still be told apart. Once the clock was
     /// stepped back, what is stamped now looks older than the flush.
     pub fn counts(&self) -> bool {
-        !head::is_step(self.clock_offset, head::clock_offset())
+        !persistent::is_step(self.clock_offset, persistent::clock_offset())
     }
 }
 

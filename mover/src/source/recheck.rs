@@ -10,10 +10,10 @@ use livmig_proto::{
 use rustix::io::Errno;
 
 use super::{
-    apart::Standing,
     links::LinkStates,
     queue::{Baseline, Job, Queue},
     shared::{Faults, Shared},
+    walk::apart::Standing,
 };
 use crate::{
     catalog::{

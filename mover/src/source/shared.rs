@@ -16,7 +16,9 @@ use livmig_proto::{
     name::RelPath,
 };
 
-use super::{link_table::LinkTable, load::Limiter, proof::Proof, queue::Queue, room::Room};
+use super::{
+    link_table::LinkTable, proof::Proof, queue::Queue, space::Room, throttle::limiter::Limiter,
+};
 use crate::{
     catalog::{store::Store, tags::TagsRef},
     fault,

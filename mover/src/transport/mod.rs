@@ -7,14 +7,14 @@
 //! on any byte stream.
 
 pub mod accept;
+mod accepted;
 pub mod acks;
-mod bundle;
 pub mod dial;
 mod hello;
-mod incoming;
 pub mod link;
 pub mod messages;
 pub mod quic;
+mod quic_connections;
 mod quic_dial;
 mod refusal;
 pub mod shortage;

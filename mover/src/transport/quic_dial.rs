@@ -28,9 +28,9 @@ use quinn::{ClientConfig, Connecting, Connection, Endpoint};
 use tokio::{io::AsyncWriteExt as _, task::JoinSet, time::timeout};
 
 use super::{
-    bundle::Bundle,
     hello::{Hello, Purpose, Token},
     quic::{self, HANDSHAKE, QuicError},
+    quic_connections::Bundle,
     stream::{RecvStream, SendStream},
 };
 use crate::random::random;

@@ -6,7 +6,7 @@ use livmig_proto::name::RelPath;
 
 use super::{
     agree::{Settled, Single},
-    common::Common,
+    kept::Common,
 };
 use crate::{
     catalog::segment::Kept,

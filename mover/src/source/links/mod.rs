@@ -7,10 +7,10 @@
 //! is in the wrong group is removed, and only when that is applied is anything written.
 
 mod agree;
-mod common;
+mod kept;
+mod make;
 mod matching;
 mod send;
-mod work;
 
 use std::{collections::HashSet, os::fd::OwnedFd};
 
@@ -21,15 +21,15 @@ use livmig_proto::{
 
 use self::{
     agree::settle,
-    common::Common,
+    kept::Common,
+    make::{Grouped, Work},
     matching::{GroupStore, Matched, matched},
-    work::{Grouped, Work},
 };
-pub use self::{matching::LinkStates, work::LinkSummary};
+pub use self::{make::LinkSummary, matching::LinkStates};
 use super::{
     link_table::{LinkTable, REMOTE},
     shared::{Shared, lock},
-    visit::Visitor,
+    walk::visit::Visitor,
 };
 use crate::{
     fs::{stat::Stat, volume::Volume},

@@ -10,22 +10,24 @@ use livmig_proto::{
 };
 
 use super::{
-    common::Common,
+    kept::Common,
+    make::{Content, Work},
     matching::{Alone, Match},
-    work::{Content, Work},
 };
 use crate::{
     catalog::segment::{Entry, Kept},
     fault,
     fs::stat::{Kind, Stat},
     source::{
-        file::Transfer,
-        join::Look,
-        listing,
-        read::{self, Attempt, OpenFile, Special},
-        room::{self, Need},
+        files::file::Transfer,
         shared::{Counts, Shared},
-        visit::Scope,
+        space::{self, Need},
+        walk::{
+            join::Look,
+            listing,
+            read::{self, Attempt, OpenFile, Special},
+            visit::Scope,
+        },
     },
 };
 
@@ -283,7 +285,7 @@ impl Work<'_, '_> {
     /// While there is no room, what needs some waits for another round.
     fn is_deferred(&self, path: &RelPath, kept: Option<&Kept>, size: u64) -> bool {
         let shared = self.visitor.shared;
-        let deferred = shared.link.acks().is_short() && room::need(kept, size) != Need::None;
+        let deferred = shared.link.acks().is_short() && space::need(kept, size) != Need::None;
         if deferred {
             shared.room.defer(path);
             if !shared.room.is_tight() {

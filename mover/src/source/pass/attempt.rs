@@ -20,8 +20,8 @@ use crate::{
         link_table::LinkTable,
         proof::{Flush, Proof},
         queue::Queue,
-        room::Room,
         shared::{Faults, Shared, lock},
+        space::Room,
     },
     transport::link::Link,
 };

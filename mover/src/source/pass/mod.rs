@@ -20,9 +20,9 @@ use tokio::runtime::Handle;
 pub use self::run::Identity;
 use self::run::Run;
 use super::{
-    head::Head,
-    load::Limiter,
+    persistent::Head,
     shared::{Counts, Shared, lock},
+    throttle::limiter::Limiter,
 };
 use crate::{catalog::store::Store, fs::volume::Volume};
 

@@ -13,10 +13,9 @@ use crate::{
     fault,
     source::{
         links::{self, LinkSummary},
-        listing,
         queue::{Baseline, Depth, Job},
         shared::{Shared, lock},
-        visit::Visitor,
+        walk::{listing, visit::Visitor},
     },
 };
 

@@ -24,14 +24,14 @@ use crate::{
     fs::{attributes, volume::Volume},
     random::random,
     source::{
-        head::Head,
         links::LinkSummary,
-        load::Limiter,
+        persistent::Head,
         proof::Flush,
         queue::Baseline,
         recheck,
         shared::{Counts, Shared, lock},
-        visit::Visitor,
+        throttle::limiter::Limiter,
+        walk::visit::Visitor,
     },
 };
 

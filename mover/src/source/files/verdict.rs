@@ -1,0 +1,102 @@
+//! What becomes of a block of a file, decided from what it is and what the destination has.
+
+use crate::{catalog::tags::Tag, fs::reserved::Zeros};
+
+/// What is to be done with a run of blocks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Verdict {
+    /// They are as they should be.
+    Same,
+    /// They become a hole.
+    Zero,
+    /// They become zeros that take space.
+    Reserve,
+    /// They are sent.
+    Data,
+}
+
+impl Verdict {
+    /// What a block that is found to be zero becomes.
+    pub(crate) fn zeros(self) -> Zeros {
+        if self == Self::Reserve {
+            Zeros::Reserved
+        } else {
+            Zeros::Hole
+        }
+    }
+}
+
+/// What the destination has where a block is to be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Old {
+    /// A block with this tag.
+    Tagged(Tag),
+    /// Nothing: the file ends before.
+    Nothing,
+    /// Something that nobody has looked at.
+    Unknown,
+}
+
+/// What is to be done with a block of zeros where the destination has `old`.
+pub(crate) fn of_zeros(old: Old, zeros: Zeros) -> Verdict {
+    let is_so = match (old, zeros) {
+        (Old::Tagged(tag), Zeros::Reserved) => tag == Tag::RESERVED,
+        (Old::Tagged(tag), Zeros::Hole) => tag == Tag::default(),
+        // Already zero, perhaps to be reserved.
+        (Old::Nothing, _) => zeros == Zeros::Hole,
+        (Old::Unknown, _) => false,
+    };
+    match (is_so, zeros) {
+        (true, _) => Verdict::Same,
+        (false, Zeros::Reserved) => Verdict::Reserve,
+        (false, Zeros::Hole) => Verdict::Zero,
+    }
+}
+
+/// Consecutive equal verdicts, with the blocks they cover.
+pub(crate) fn runs(
+    verdicts: impl Iterator<Item = Verdict>,
+) -> impl Iterator<Item = (Verdict, std::ops::Range<usize>)> {
+    let mut verdicts = verdicts.enumerate().peekable();
+    std::iter::from_fn(move || {
+        let (start, verdict) = verdicts.next()?;
+        let mut end = start + 1;
+        while verdicts.next_if(|(_, next)| *next == verdict).is_some() {
+            end += 1;
+        }
+        Some((verdict, start..end))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the block is after the verdict; none where nobody knows.
+    fn afterwards(old: Old, verdict: Verdict) -> Option<Tag> {
+        match (verdict, old) {
+            // Beyond the end of what was there is a hole.
+            (Verdict::Zero, _) | (Verdict::Same, Old::Nothing) => Some(Tag::default()),
+            (Verdict::Reserve, _) => Some(Tag::RESERVED),
+            (Verdict::Same, Old::Tagged(tag)) => Some(tag),
+            (Verdict::Same, Old::Unknown) | (Verdict::Data, _) => None,
+        }
+    }
+
+    #[test]
+    fn a_hole_is_a_hole_and_a_reservation_one_whatever_was_there() {
+        let tags = [Tag::default(), Tag::RESERVED, Tag([7; 16])];
+        let others = [Old::Nothing, Old::Unknown];
+        for old in tags.map(Old::Tagged).into_iter().chain(others) {
+            for (zeros, wanted) in [
+                (Zeros::Hole, Tag::default()),
+                (Zeros::Reserved, Tag::RESERVED),
+            ] {
+                let is = afterwards(old, of_zeros(old, zeros));
+                assert_eq!(is, Some(wanted), "{old:?} {zeros:?}");
+                // And it is not said again.
+                assert_eq!(of_zeros(Old::Tagged(wanted), zeros), Verdict::Same);
+            }
+        }
+    }
+}
