@@ -15,7 +15,7 @@ use livmig_mover::{
     },
     fs::{dir, stat::Stat},
     hash::{self, rolling::Rolling},
-    source::shift::{Old, Search, Window},
+    source::files::rolling_match::{Old, Search, Window},
 };
 use livmig_proto::{
     entry::{Meta, Time},

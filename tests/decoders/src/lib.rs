@@ -1,5 +1,5 @@
-//! Every decoder of bytes that somebody else wrote, one function each. A fuzzer (`fuzz/` at the
-//! root of the repository) and a bounded test (`bounded`) call the same functions.
+//! Every decoder of bytes that somebody else wrote, one function each. A fuzzer (`tests/fuzz`) and
+//! a bounded test (`bounded`) call the same functions.
 //!
 //! A function panics when a promise is broken: what was decoded must survive its own encoding, and
 //! lengths must stay within their bounds. Bytes that are refused are fine.
@@ -25,7 +25,7 @@ pub use self::{
 /// A decoder as it is called, by its name.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All of them; `fuzz/fuzz_targets` holds a file for each.
+/// All of them; `tests/fuzz/fuzz_targets` holds a file for each.
 pub const TARGETS: [Target; 16] = [
     ("control", control),
     ("frame", frame),

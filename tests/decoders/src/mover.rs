@@ -6,8 +6,8 @@ use livmig_mover::{
     catalog::{log::Log, segment::Segment, store::Store, tags::Tag},
     destination::touched::Touch,
     source::{
-        head::Head,
-        shift::{Old, Part, Search, Window},
+        files::rolling_match::{Old, Part, Search, Window},
+        persistent::Head,
     },
 };
 use livmig_proto::name::RelPath;

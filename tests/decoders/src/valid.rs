@@ -11,7 +11,7 @@ use livmig_mover::{
     },
     destination::touched::{Content, Range, Touch, Written},
     hash::rolling::Rolling,
-    source::head::Head,
+    source::persistent::Head,
 };
 use livmig_proto::{
     control::{self, Listening, Request, Response},

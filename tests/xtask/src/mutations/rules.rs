@@ -28,7 +28,7 @@ pub(super) const RULES: &[Mutation] = &[
     },
     Mutation {
         name: "mounts: the empty mount point is carried",
-        file: "mover/src/destination/apply/apart.rs",
+        file: "mover/src/destination/write/apply/apart.rs",
         text: "Err(Errno::NOENT) => make(dir, name, kind).map(|()| true),",
         without: "Err(Errno::NOENT) => return Ok(()),",
     },
@@ -40,13 +40,13 @@ pub(super) const RULES: &[Mutation] = &[
     },
     Mutation {
         name: "lost+found: one that holds something is told where it cannot be carried",
-        file: "mover/src/source/apart.rs",
+        file: "mover/src/source/walk/apart.rs",
         text: "(Some(LostFound::Holding), true) => Standing::Apart(Reason::LostFound),",
         without: "(Some(LostFound::Holding), true) => Standing::Nobodys,",
     },
     Mutation {
         name: "lost+found: one that holds something is carried where the name is free",
-        file: "mover/src/source/apart.rs",
+        file: "mover/src/source/walk/apart.rs",
         text: "(Some(LostFound::Holding), false) | (None, _) => Standing::Content,",
         without: "(Some(LostFound::Holding), false) => Standing::Nobodys, (None, _) => Standing::Content,",
     },
@@ -76,19 +76,19 @@ pub(super) const RULES: &[Mutation] = &[
     },
     Mutation {
         name: "links: an inode with names elsewhere is not written in place",
-        file: "mover/src/destination/file.rs",
+        file: "mover/src/destination/write/file.rs",
         text: "OpenMode::InPlace | OpenMode::Shared if here()?.identity.nlink > names => {",
         without: "OpenMode::InPlace if here()?.identity.nlink > names => {",
     },
     Mutation {
         name: "gone: a listing may miss a name, so it is looked for",
-        file: "mover/src/source/join.rs",
+        file: "mover/src/source/walk/join.rs",
         text: "if Stat::of_entry(&visit.dir, &before.name).err() == Some(Errno::NOENT) {",
         without: "if true {",
     },
     Mutation {
         name: "gone: a name that is listed and not found is looked for in a later listing",
-        file: "mover/src/source/join.rs",
+        file: "mover/src/source/walk/join.rs",
         text: "if names.binary_search(&name).is_ok() {",
         without: "if false {",
     },

@@ -2,6 +2,7 @@
 
 mod booleans;
 mod cycles;
+mod layout;
 mod licence;
 mod modules;
 mod purity;
@@ -18,7 +19,7 @@ use self::workspace::Workspace;
 type Rule = fn(&Workspace) -> Result<Vec<String>>;
 
 /// Every rule and its name.
-pub(crate) const ALL: [(&str, Rule); 6] = [
+pub(crate) const ALL: [(&str, Rule); 7] = [
     ("house rule: small files", |workspace| {
         Ok(size::check(&workspace.sources, &workspace.design_notes))
     }),
@@ -27,6 +28,9 @@ pub(crate) const ALL: [(&str, Rule); 6] = [
     }),
     ("house rule: no boolean parameters", |workspace| {
         booleans::check(&workspace.crates()?)
+    }),
+    ("house rule: one layout", |workspace| {
+        Ok(layout::check(&workspace.sources))
     }),
     ("house rule: pure crates", |workspace| {
         purity::check(&workspace.metadata)
