@@ -13,9 +13,10 @@ use livmig_mover::{
         segment::{Entry, Kept, KeptFile, Segment},
         tags::{self, Tag},
     },
-    fs::{dir, stat::Stat},
+    dir,
     hash::{self, rolling::Rolling},
-    source::files::rolling_match::{Old, Search, Window},
+    rolling_match::{Old, Search, Window},
+    stat::Stat,
 };
 use livmig_proto::{
     entry::{Meta, Time},

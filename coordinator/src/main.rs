@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ExitCode::from(livmig_coord::cli::run(std::env::args_os()).code())
+    ExitCode::from(livmig_coord::run(std::env::args_os()).code())
 }

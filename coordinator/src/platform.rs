@@ -12,7 +12,7 @@
 //!   that is still running when the workload is restarted would stop it again.
 //! * **True.** `Ok` means done and, where a crash of the machine could undo it, durable.
 
-use std::{fmt, future::Future, sync::Arc, time::Duration};
+use std::{fmt, future::Future, sync::Arc};
 
 use livmig_engine::{
     result::{Probe, StepFailure, StepOutcome},
@@ -57,10 +57,6 @@ pub trait Platform: Send + Sync {
 pub struct Context {
     /// The epoch that every mutation must carry.
     pub epoch: Epoch,
-    /// How much of the downtime's budget is left for this call; none outside the downtime and
-    /// after COMMIT. The driver cuts the call off when it is used up; the platform may pass it on
-    /// to what it waits for.
-    pub budget: Option<Duration>,
     /// Where a pass or verification reports how far it is.
     pub progress: ProgressSink,
 }
@@ -75,11 +71,6 @@ impl ProgressSink {
         Self(Arc::new(take))
     }
 
-    /// A sink that forgets.
-    pub fn none() -> Self {
-        Self::new(|_| ())
-    }
-
     /// Hands over how far a step is.
     pub fn report(&self, progress: Progress) {
         (self.0)(progress);
@@ -90,7 +81,6 @@ impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Context")
             .field("epoch", &self.epoch)
-            .field("budget", &self.budget)
             .finish_non_exhaustive()
     }
 }

@@ -189,9 +189,13 @@ pub struct VerifyDocument {
 /// # Errors
 /// When the records are no migration's.
 pub fn document(records: &[Record], now: Timestamp) -> Result<Document, Illegal> {
-    let machine = Machine::replay(records)?;
+    Ok(document_of(&Machine::replay(records)?, records, now))
+}
+
+/// The document of the `machine` that `records` make, at `now`.
+pub fn document_of(machine: &Machine, records: &[Record], now: Timestamp) -> Document {
     let spec = machine.spec();
-    Ok(Document {
+    Document {
         api_version: API_VERSION,
         kind: "Migration",
         metadata: Metadata {
@@ -204,8 +208,8 @@ pub fn document(records: &[Record], now: Timestamp) -> Result<Document, Illegal>
                 .unwrap_or_default(),
         },
         spec: spec.clone(),
-        status: status(&machine, records, now),
-    })
+        status: status(machine, records, now),
+    }
 }
 
 fn status(machine: &Machine, records: &[Record], now: Timestamp) -> DocumentStatus {

@@ -5,10 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use livmig_proto::{
-    control::Reason,
-    ids::{Epoch, MigrationUid},
-};
+use livmig_proto::{control::Reason, ids::Epoch};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -244,11 +241,6 @@ pub fn spec_of(records: &[Record]) -> Option<&MigrationSpec> {
         Event::Planned { spec } => Some(spec),
         _ => None,
     }
-}
-
-/// The identity of the migration a journal belongs to.
-pub fn uid_of(records: &[Record]) -> Option<MigrationUid> {
-    spec_of(records).map(|spec| spec.uid)
 }
 
 #[cfg(test)]

@@ -234,7 +234,6 @@ impl<'a, P: Platform, J: Journal, C: Clock> Drive<'a, P, J, C> {
         let status = self.status.clone();
         Context {
             epoch: self.machine.epoch(),
-            budget: self.machine.budget_left(self.now()),
             progress: ProgressSink::new(move |progress| {
                 status.send_modify(|status| status.progress = Some(progress));
             }),

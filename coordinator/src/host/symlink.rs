@@ -92,11 +92,6 @@ impl VolumeLink {
         }
     }
 
-    /// PATH.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// What PATH holds while it leads nowhere: a name beside the source that says whose it is.
     pub fn fenced_text(&self) -> PathBuf {
         let mut text = self.source.clone().into_os_string();
@@ -312,12 +307,12 @@ mod tests {
                 link.ensure(to).unwrap();
                 link.ensure(to).unwrap();
                 assert_eq!(link.state().unwrap(), to);
-                assert_eq!(link.path().exists(), to != LinkState::Fenced);
+                assert_eq!(link.path.exists(), to != LinkState::Fenced);
             }
         }
         // The original text comes back to the letter, relative as it was.
         link.ensure(LinkState::Source).unwrap();
-        assert_eq!(read(link.path()).unwrap(), PathBuf::from("old"));
+        assert_eq!(read(&link.path).unwrap(), PathBuf::from("old"));
     }
 
     #[test]
@@ -333,11 +328,11 @@ mod tests {
     #[test]
     fn a_link_that_somebody_else_changed_is_left_alone() {
         let (folder, link) = world();
-        fs::remove_file(link.path()).unwrap();
-        symlink("theirs", link.path()).unwrap();
+        fs::remove_file(&link.path).unwrap();
+        symlink("theirs", &link.path).unwrap();
         let error = link.ensure(LinkState::Destination).unwrap_err();
         assert!(matches!(error, LinkError::Foreign { .. }), "{error}");
-        assert_eq!(read(link.path()).unwrap(), PathBuf::from("theirs"));
+        assert_eq!(read(&link.path).unwrap(), PathBuf::from("theirs"));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use livmig_coord::sim::{Sim, world::Nature};
+use crate::simulation::{Sim, world::Nature};
 use livmig_engine::{
     outcome::Outcome,
     record::{Cause, Event},

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use livmig_coord::sim::{
+use crate::simulation::{
     Life, Sim,
     faults::{Effect, Fault},
     world::Nature,

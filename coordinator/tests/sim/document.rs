@@ -1,13 +1,11 @@
 //! The document of a simulated migration has the shape that scripts rely on.
 
-use livmig_coord::{
-    driver::Clock as _,
-    sim::{
-        Sim,
-        faults::{Effect, Fault},
-        world::Nature,
-    },
+use crate::simulation::{
+    Sim,
+    faults::{Effect, Fault},
+    world::Nature,
 };
+use livmig_coord::driver::Clock as _;
 use livmig_engine::{
     document::{List, document},
     result::FailureKind,

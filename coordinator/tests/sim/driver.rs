@@ -2,14 +2,12 @@
 
 use std::{error::Error, time::Duration};
 
-use livmig_coord::{
-    driver::Clock as _,
-    sim::{
-        Life, Sim,
-        faults::{Effect, Fault},
-        world::{End, Nature},
-    },
+use crate::simulation::{
+    Life, Sim,
+    faults::{Effect, Fault},
+    world::{End, Nature},
 };
+use livmig_coord::driver::Clock as _;
 use livmig_engine::{
     document::document,
     machine::Whereabouts,

@@ -16,16 +16,15 @@ mod driver;
 mod matrix;
 mod random;
 mod requests;
+mod simulation;
 
 use std::time::Duration;
 
-use livmig_coord::{
-    driver::Start,
-    sim::{
-        Life, Sim,
-        world::{End, Nature},
-    },
+use self::simulation::{
+    Life, Sim,
+    world::{End, Nature},
 };
+use livmig_coord::driver::Start;
 use livmig_engine::{
     outcome::Outcome,
     spec::{OnOverrun, Options},

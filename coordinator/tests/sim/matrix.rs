@@ -1,6 +1,6 @@
 //! Every step × {crash before, crash after, error, run twice, undo twice}, then resume.
 
-use livmig_coord::sim::{
+use crate::simulation::{
     Sim,
     faults::{Effect, Fault},
     world::Nature,
@@ -170,7 +170,7 @@ fn a_step_that_never_succeeds_ends_in_its_own_way() {
     let first_end = |step, kind| {
         let sim = Sim::new(Nature::default(), vec![always(step, kind)]);
         match sim.live(start(Options::default()), |_| false) {
-            livmig_coord::sim::Life::Ended(Ok(outcome)) => {
+            crate::simulation::Life::Ended(Ok(outcome)) => {
                 let left = sim.world().violations.clone();
                 assert_eq!(left, Vec::<String>::new(), "{step}");
                 outcome.exit_code().code()

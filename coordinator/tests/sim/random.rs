@@ -1,13 +1,11 @@
 //! Random histories: several faults, deaths and requests at random instants.
 
-use livmig_coord::{
-    driver::Start,
-    sim::{
-        Life, Sim,
-        faults::{Effect, Fault},
-        world::Nature,
-    },
+use crate::simulation::{
+    Life, Sim,
+    faults::{Effect, Fault},
+    world::Nature,
 };
+use livmig_coord::driver::Start;
 use livmig_engine::{request::Request, result::FailureKind, spec::Options};
 use livmig_proto::{control::Reason, ids::PassNumber};
 use proptest::{collection::vec, prelude::*, sample::select};

@@ -6,14 +6,12 @@ use std::{
     time::Duration,
 };
 
-use livmig_coord::{
-    driver::{Handle, RequestError, Start},
-    sim::{
-        Life, Sim,
-        faults::{Effect, Fault},
-        world::{End, Nature},
-    },
+use crate::simulation::{
+    Life, Sim,
+    faults::{Effect, Fault},
+    world::{End, Nature},
 };
+use livmig_coord::driver::{Handle, RequestError, Start};
 use livmig_engine::{
     machine::Refusal,
     outcome::Outcome,

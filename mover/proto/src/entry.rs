@@ -180,11 +180,6 @@ impl Node {
             _ => return Err(DecodeError::Invalid("entry kind")),
         })
     }
-
-    /// Whether two nodes are of one kind, whatever they hold.
-    pub fn same_kind(&self, other: &Self) -> bool {
-        std::mem::discriminant(self) == std::mem::discriminant(other)
-    }
 }
 
 /// The digest of everything that is carried of one entry, its name aside.

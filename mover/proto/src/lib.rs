@@ -2,7 +2,7 @@
 //!
 //! Two protocols share this crate. *Control* is spoken between the coordinator and a mover: JSON
 //! messages in length-prefixed frames over TLS 1.3 ([`control`]). *Data* is spoken between the two
-//! movers: binary frames over QUIC ([`frame`]). Both authenticate by public keys made for one
+//! movers: binary frames over QUIC or TLS ([`frame`]). Both authenticate by public keys made for one
 //! migration and pinned on every connection ([`identity`], feature `tls`).
 //!
 //! The crate also owns what both ends must compute alike: names ([`name`]), the metadata of an

@@ -181,11 +181,6 @@ impl Destination {
         &self.volume
     }
 
-    /// The migration it serves.
-    pub fn migration(&self) -> MigrationUid {
-        self.migration
-    }
-
     /// Takes note of an epoch; refuses one that is lower than a coordinator already had.
     pub fn see_epoch(&self, epoch: Epoch) -> Result<(), Fault> {
         let highest = self.epoch.fetch_max(epoch.0, Ordering::SeqCst);

@@ -12,11 +12,11 @@ use super::{stat::Stat, sys};
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Told {
     /// By its extents.
-    ByExtents,
+    Extents,
     /// By its extents, and by a flag whether what is beyond the end is the owner's wish.
-    ByExtentsAndFlag,
+    ExtentsAndFlag,
     /// By the pages that it has, of a file in memory.
-    ByPages,
+    Pages,
 }
 
 /// What bytes that are zero are.
@@ -40,7 +40,7 @@ const PAGE: u64 = 4096;
 /// `OPNOTSUPP` and the like where the file system does not tell.
 pub fn within(fd: BorrowedFd<'_>, hole: Range<u64>, told: Told) -> Result<Vec<Range<u64>>, Errno> {
     let mut found = Vec::new();
-    if told == Told::ByPages {
+    if told == Told::Pages {
         pages(fd, hole, &mut found)?;
         return Ok(found);
     }
@@ -67,9 +67,9 @@ pub fn beyond(fd: BorrowedFd<'_>, stat: &Stat, told: Told) -> Reserve {
     }
     let end = stat.identity.size.next_multiple_of(PAGE);
     let found = match told {
-        Told::ByPages => beyond_pages(fd, stat, end),
-        Told::ByExtentsAndFlag if !sys::has_asked_for_space(fd) => None,
-        Told::ByExtents | Told::ByExtentsAndFlag => beyond_extents(fd, end),
+        Told::Pages => beyond_pages(fd, stat, end),
+        Told::ExtentsAndFlag if !sys::has_asked_for_space(fd) => None,
+        Told::Extents | Told::ExtentsAndFlag => beyond_extents(fd, end),
     };
     let most = i64::MAX.unsigned_abs();
     found.map_or(Reserve::NONE, |found| Reserve {
@@ -202,8 +202,8 @@ mod tests {
         let here = tempfile::tempfile().unwrap();
         let in_memory = tempfile::tempfile_in("/dev/shm").ok();
         let told = [
-            told_of(&here, Told::ByExtents),
-            in_memory.and_then(|file| told_of(&file, Told::ByPages)),
+            told_of(&here, Told::Extents),
+            in_memory.and_then(|file| told_of(&file, Told::Pages)),
         ];
         for told in told {
             let Some((within, beyond)) = told else {

@@ -261,9 +261,9 @@ impl Volume {
     /// How to learn which space is reserved.
     pub fn reservations(&self) -> Told {
         match self.magic {
-            TMPFS => Told::ByPages,
-            XFS => Told::ByExtentsAndFlag,
-            _ => Told::ByExtents,
+            TMPFS => Told::Pages,
+            XFS => Told::ExtentsAndFlag,
+            _ => Told::Extents,
         }
     }
 

@@ -2,7 +2,7 @@
 
 mod prepare;
 
-pub use prepare::{Prepared, State, prepare};
+pub use prepare::{Prepared, prepare};
 
 use std::{
     collections::BTreeSet,

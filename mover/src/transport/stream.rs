@@ -82,7 +82,10 @@ pub enum SendStream {
     /// A stream of a QUIC connection.
     Quic(quinn::SendStream),
     /// Half of a TLS connection of its own.
-    Tcp(WriteHalf<Tls>, Arc<OwnedFd>),
+    Tcp(
+        WriteHalf<Tls>,
+        #[expect(dead_code, reason = "held: the socket is open as long as a half is")] Arc<OwnedFd>,
+    ),
 }
 
 /// The reading end of a stream.
@@ -91,7 +94,10 @@ pub enum RecvStream {
     /// A stream of a QUIC connection.
     Quic(quinn::RecvStream),
     /// Half of a TLS connection of its own.
-    Tcp(ReadHalf<Tls>, Arc<OwnedFd>),
+    Tcp(
+        ReadHalf<Tls>,
+        #[expect(dead_code, reason = "held: the socket is open as long as a half is")] Arc<OwnedFd>,
+    ),
 }
 
 /// Both ends of a TLS connection. It is closed when neither is left.

@@ -3,7 +3,7 @@
 use std::fs;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use livmig_coord::{host::store::journal as journals, kube::objects::quantity as quantities};
+use livmig_coord::{file_journal as journals, quantity as quantities};
 use livmig_engine::record::Record;
 
 /// One line of a journal, from a file or a `ConfigMap`.

@@ -4,11 +4,9 @@ use std::{convert::Infallible, fs, io::Write as _};
 
 use livmig_mover::{
     catalog::{log::Log, segment::Segment, store::Store, tags::Tag},
-    destination::touched::Touch,
-    source::{
-        files::rolling_match::{Old, Part, Search, Window},
-        persistent::Head,
-    },
+    persistent::Head,
+    rolling_match::{Old, Part, Search, Window},
+    touched::Touch,
 };
 use livmig_proto::name::RelPath;
 

@@ -9,9 +9,9 @@ use livmig_mover::{
         store::{Change, Store},
         tags::TagsRef,
     },
-    destination::touched::{Content, Range, Touch, Written},
     hash::rolling::Rolling,
-    source::persistent::Head,
+    persistent::Head,
+    touched::{Content, Range, Touch, Written},
 };
 use livmig_proto::{
     control::{self, Listening, Request, Response},

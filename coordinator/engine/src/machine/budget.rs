@@ -20,11 +20,6 @@ impl Machine {
         Some(end.before(self.rest()))
     }
 
-    /// What is left of the budget for a step that starts `now`.
-    pub fn budget_left(&self, now: Timestamp) -> Option<Duration> {
-        self.limit().map(|limit| limit.since(now))
-    }
-
     /// The budget in force: what was asked for, and where a longer downtime was accepted, twice
     /// what was predicted, so that nothing waits for ever.
     pub fn budget(&self) -> Duration {

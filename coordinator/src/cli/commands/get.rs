@@ -7,8 +7,7 @@ use livmig_engine::{
 
 use crate::cli::{
     flags::{cluster::ClusterFlags, values::Listing},
-    home::Home,
-    terminal::drive::{load, told},
+    home::{History, Home, MigrationHome as _},
     text::{output, summary, table::aligned, trouble::Trouble},
 };
 use crate::{host::store::folder::StateRoot, kube::store::migrations};
@@ -29,7 +28,11 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: &Args) -> Result<ExitCode, Trouble> {
     let root = StateRoot::from_environment()?;
     if let Some(name) = &args.migration {
-        let document = Home::find(&root, name, &args.cluster).await?.document()?;
+        let history = match Home::find(&root, name, &args.cluster).await? {
+            Home::Folder(home) => home.history().await?,
+            Home::Cluster(home) => home.history().await?,
+        };
+        let document = history.document();
         match args.output {
             Listing::Json => output::json(&document)?,
             Listing::Wide => output::text(&summary::text(&document))?,
@@ -40,8 +43,8 @@ pub(crate) async fn run(args: &Args) -> Result<ExitCode, Trouble> {
     let mut documents = Vec::new();
     let mut unreadable = None;
     for folder in root.migrations()? {
-        match load(&folder) {
-            Ok(document) => documents.push(document),
+        match folder.history().await {
+            Ok(history) => documents.push(history.document()),
             // The others are shown all the same.
             Err(trouble) => unreadable = Some(trouble),
         }
@@ -67,8 +70,8 @@ async fn of_cluster(flags: &ClusterFlags) -> Result<Vec<Document>, Trouble> {
         .await
         .map_err(|error| Trouble::because(ExitCode::Failed, &error))?;
     stored
-        .iter()
-        .map(|stored| told(&stored.name, &stored.records))
+        .into_iter()
+        .map(|stored| Ok(History::of(&stored.name, stored.records)?.document()))
         .collect()
 }
 

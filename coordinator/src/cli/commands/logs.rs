@@ -1,27 +1,19 @@
 //! `logs`: everything that was written down about a migration.
 
-use std::{fmt::Write as _, fs, io};
+use std::fmt::Write as _;
 
-use ::kube::api::LogParams;
-use k8s_openapi::api::core::v1::Pod;
 use livmig_engine::{
     outcome::ExitCode,
-    record::{Decision, Event, Record, spec_of},
+    record::{Decision, Event, Record},
 };
-use livmig_proto::control::Side;
 
-use crate::cli::{
-    flags::cluster::ClusterFlags,
-    home::{Home, InCluster},
-    terminal::log,
-    text::{output, trouble::Trouble},
-};
 use crate::{
-    host::store::{
-        folder::{MigrationFolder, StateRoot},
-        journal,
+    cli::{
+        flags::cluster::ClusterFlags,
+        home::{Home, MigrationHome, Section},
+        text::{output, trouble::Trouble},
     },
-    kube::api::{cluster::call, names::Names},
+    host::store::folder::StateRoot,
 };
 
 /// Print everything that was logged for a migration
@@ -33,99 +25,46 @@ pub(crate) struct Args {
     cluster: ClusterFlags,
 }
 
-/// Files below a migration's folder, each with what it holds.
-const FILES: [(&str, &str); 4] = [
-    (log::NAME, "coordinator"),
-    ("commands.log", "stop and start commands"),
-    ("source/log", "source mover"),
-    ("destination/log", "destination mover"),
-];
-
 /// Runs the command.
 pub(crate) async fn run(args: &Args) -> Result<ExitCode, Trouble> {
     let root = StateRoot::from_environment()?;
     match Home::find(&root, &args.migration, &args.cluster).await? {
-        Home::Folder(folder) => on_host(&folder),
-        Home::Cluster(found) => in_cluster(&root, &found).await,
+        Home::Folder(home) => print(&home).await,
+        Home::Cluster(home) => print(&*home).await,
     }
 }
 
-/// The journal, what coordinators on this machine have logged, and what the movers that are there
-/// still say.
-async fn in_cluster(root: &StateRoot, found: &InCluster) -> Result<ExitCode, Trouble> {
-    let mut text = String::from("==> journal\n");
-    for record in &found.records {
-        let _ = writeln!(text, "{}", line(record));
-    }
-    let own = root
-        .path()
-        .join("clusters")
-        .join(found.name.as_str())
-        .join(log::NAME);
-    if let Ok(bytes) = fs::read(&own) {
-        let _ = write!(
-            text,
-            "\n==> coordinator ({})\n{}",
-            own.display(),
-            String::from_utf8_lossy(&bytes)
-        );
-    }
-    let volumes = spec_of(&found.records).map_or(0, |spec| spec.target.volumes().len());
-    let names = Names::new(&found.name);
-    let pods = found.cluster.api::<Pod>();
-    for index in 0..volumes {
-        for side in [Side::Source, Side::Destination] {
-            let pod = names.mover(index, side);
-            // A mover that is gone says nothing any more.
-            if let Ok(said) = call(
-                format!("read the log of {pod}"),
-                pods.logs(&pod, &LogParams::default()),
-            )
-            .await
-            {
-                let _ = write!(text, "\n==> {side} mover (pod {pod})\n{said}");
-            }
-        }
-    }
-    output::text(&text)?;
+async fn print(home: &impl MigrationHome) -> Result<ExitCode, Trouble> {
+    let sections = home.logs().await?;
+    let texts: Vec<String> = sections.iter().map(section).collect();
+    output::text(&texts.join("\n"))?;
     Ok(ExitCode::Done)
 }
 
-fn on_host(folder: &MigrationFolder) -> Result<ExitCode, Trouble> {
-    let loaded = journal::read(&folder.journal())?;
-    let mut text = format!("==> journal ({})\n", folder.journal().display());
-    for record in &loaded.records {
-        let _ = writeln!(text, "{}", line(record));
-    }
-    if loaded.torn > 0 {
-        let _ = writeln!(
-            text,
-            "(the last line was cut off by a crash and is left out)"
-        );
-    }
-    for (name, what) in FILES {
-        let path = folder.path().join(name);
-        match fs::read(&path) {
-            Ok(bytes) if bytes.is_empty() => {}
-            Ok(bytes) => {
-                let _ = write!(
+fn section(section: &Section) -> String {
+    match section {
+        Section::Text { title, text } => format!("==> {title}\n{text}"),
+        Section::Journal {
+            place,
+            records,
+            torn,
+        } => {
+            let place = place
+                .as_ref()
+                .map_or_else(String::new, |place| format!(" ({})", place.display()));
+            let mut text = format!("==> journal{place}\n");
+            for record in records {
+                let _ = writeln!(text, "{}", line(record));
+            }
+            if *torn {
+                let _ = writeln!(
                     text,
-                    "\n==> {what} ({})\n{}",
-                    path.display(),
-                    String::from_utf8_lossy(&bytes)
+                    "(the last line was cut off by a crash and is left out)"
                 );
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                return Err(Trouble::new(
-                    ExitCode::Failed,
-                    format!("Could not read {}: {error}", path.display()),
-                ));
-            }
+            text
         }
     }
-    output::text(&text)?;
-    Ok(ExitCode::Done)
 }
 
 /// A record for people.

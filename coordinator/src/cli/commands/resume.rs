@@ -1,17 +1,15 @@
 //! `resume` and `rollback`: taking a migration over.
 
 use livmig_engine::{
-    machine::Machine,
     outcome::{ExitCode, Outcome},
-    record::spec_of,
     request::Request,
 };
 
 use super::migrate;
 use crate::cli::{
     flags::{cluster::ClusterFlags, values::Output},
-    home::{Home, InCluster, find::host_target},
-    terminal::drive::{Drive, Driven, conclude, drive, load, told},
+    home::{History, Home, InCluster, MigrationHome as _, find::host_target},
+    terminal::drive::{Drive, Driven, conclude, drive},
     text::{advice::MadeBy, trouble::Trouble},
 };
 use crate::{
@@ -99,17 +97,15 @@ async fn take_over(
 }
 
 async fn in_cluster(found: InCluster, request: Option<Request>) -> Result<Driven, Trouble> {
-    let document = told(&found.name, &found.records)?;
-    let machine = Machine::replay(&found.records)
-        .map_err(|error| Trouble::because(ExitCode::Failed, &error))?;
-    if let Some(outcome) = machine.outcome().filter(Outcome::is_final) {
+    let history = found.history().await?;
+    if let Some(outcome) = history.machine().outcome().filter(Outcome::is_final) {
         return Ok(Driven {
             outcome,
-            document,
+            document: history.document(),
             made_by: MadeBy::Migrate,
         });
     }
-    migrate::take_over(&found.cluster, machine.spec(), request).await
+    migrate::take_over(&found.cluster, history.machine().spec(), request).await
 }
 
 async fn on_host(
@@ -119,7 +115,7 @@ async fn on_host(
 ) -> Result<Driven, Trouble> {
     let lock = folder.lock()?;
     let loaded = journal::read(&folder.journal())?;
-    let Some(spec) = spec_of(&loaded.records) else {
+    if loaded.records.is_empty() {
         return Err(Trouble::new(
             ExitCode::Failed,
             format!(
@@ -130,17 +126,16 @@ async fn on_host(
         )
         .with_state("nothing was changed; the workload runs as before")
         .with_next("begin again with livmig-coord migrate-dir"));
-    };
-    let document = load(&folder)?;
-    let machine = Machine::replay(&loaded.records)
-        .map_err(|error| Trouble::because(ExitCode::Failed, &error))?;
-    if let Some(outcome) = machine.outcome().filter(Outcome::is_final) {
+    }
+    let history = History::of(folder.name(), loaded.records)?;
+    if let Some(outcome) = history.machine().outcome().filter(Outcome::is_final) {
         return Ok(Driven {
             outcome,
-            document,
+            document: history.document(),
             made_by: MadeBy::MigrateDir,
         });
     }
+    let spec = history.machine().spec();
     let unusable = |error| {
         let path = Settings::path(folder.path());
         Trouble::new(

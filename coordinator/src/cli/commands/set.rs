@@ -1,23 +1,15 @@
 //! `set`: changes the limits of a migration, also of one that runs.
 
-use livmig_engine::{machine::Machine, outcome::ExitCode, record::Record, spec::MigrationSpec};
+use livmig_engine::{machine::Machine, outcome::ExitCode};
 use livmig_proto::control::{IoPriority, Load};
 
-use crate::cli::{
-    flags::{
-        cluster::{ClusterFlags, of_cluster},
-        limits::Limit,
-    },
-    home::Home,
-    text::{output, trouble::Trouble},
-};
 use crate::{
-    host::{
-        self,
-        store::folder::{MigrationFolder, StateRoot},
+    cli::{
+        flags::{cluster::ClusterFlags, limits::Limit},
+        home::{Home, MigrationHome},
+        text::{output, trouble::Trouble},
     },
-    kube::{self, api::names::Names, store::limits::ClusterLoad},
-    movers::limits::Wanted as _,
+    host::store::folder::StateRoot,
 };
 
 /// Change the limits of a migration's live passes, also of the one under way
@@ -38,28 +30,24 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) async fn run(args: &Args) -> Result<ExitCode, Trouble> {
     let root = StateRoot::from_environment()?;
-    let home = Home::find(&root, &args.migration, &args.cluster).await?;
-    let spec = running(&home.records()?, &args.migration)?;
-    let load = match home {
-        Home::Folder(folder) => on_host(&folder, args, spec.options.load)?,
-        Home::Cluster(found) => {
-            let wanted = ClusterLoad {
-                cluster: found.cluster,
-                names: Names::new(&spec.name),
-                planned: spec.options.load,
-            };
-            let before = wanted.stored().await.map_err(|error| unread(&error))?;
-            let load = args.over(before.unwrap_or(spec.options.load));
-            kube::store::limits::store(&wanted.cluster, &spec, load)
-                .await
-                .map_err(|error| of_cluster(&error))?;
-            load
-        }
-    };
+    match Home::find(&root, &args.migration, &args.cluster).await? {
+        Home::Folder(home) => set(&home, args).await,
+        Home::Cluster(home) => set(&*home, args).await,
+    }
+}
+
+async fn set(home: &impl MigrationHome, args: &Args) -> Result<ExitCode, Trouble> {
+    let history = home.history().await?;
+    let machine = history.machine();
+    refuse_ended(machine, &args.migration)?;
+    let planned = machine.spec().options.load;
+    let before = home.limits(machine).await.map_err(|why| unread(&why))?;
+    let load = args.over(before.unwrap_or(planned));
+    home.set_limits(machine, load).await?;
     output::text(&format!(
         "{}: live passes send {}, and read with priority {}\na coordinator that runs heeds it \
          within seconds; the final pass is not limited\n",
-        spec.name,
+        home.name(),
         Limit(load.bandwidth),
         load.io_priority,
     ))?;
@@ -76,21 +64,6 @@ impl Args {
     }
 }
 
-fn on_host(folder: &MigrationFolder, args: &Args, planned: Load) -> Result<Load, Trouble> {
-    let place = host::limits::path(folder.path());
-    let before = host::limits::read(folder.path())
-        .map_err(|error| unread(&format!("{}: {error}", place.display())))?;
-    let load = args.over(before.unwrap_or(planned));
-    host::limits::store(folder.path(), load).map_err(|error| {
-        Trouble::new(
-            ExitCode::Failed,
-            format!("Could not write {}: {error}", place.display()),
-        )
-        .with_state("the limits are as before")
-    })?;
-    Ok(load)
-}
-
 fn unread(why: &str) -> Trouble {
     Trouble::new(
         ExitCode::Failed,
@@ -99,10 +72,8 @@ fn unread(why: &str) -> Trouble {
     .with_state("the limits are as before")
 }
 
-/// What was planned, of a migration that has passes to come.
-fn running(records: &[Record], asked: &str) -> Result<MigrationSpec, Trouble> {
-    let machine =
-        Machine::replay(records).map_err(|error| Trouble::because(ExitCode::Failed, &error))?;
+/// Fails where no pass will run any more.
+fn refuse_ended(machine: &Machine, asked: &str) -> Result<(), Trouble> {
     if machine.outcome().is_some_and(|outcome| outcome.is_final()) {
         return Err(Trouble::new(
             ExitCode::Refused,
@@ -111,5 +82,5 @@ fn running(records: &[Record], asked: &str) -> Result<MigrationSpec, Trouble> {
         .with_state("nothing was changed")
         .with_next(format!("livmig-coord status {asked}")));
     }
-    Ok(machine.spec().clone())
+    Ok(())
 }

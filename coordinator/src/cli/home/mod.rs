@@ -1,20 +1,25 @@
-//! Where a migration is at home: in a folder of this machine, or in a namespace of a cluster.
+//! Where a migration is at home: in a folder of this machine, or in a namespace of a cluster. What a command
+//! does with a migration it does by [`MigrationHome`], the same way for both.
 
 pub(super) mod find;
+mod folder;
+pub(super) mod history;
+mod namespace;
+
+use std::path::PathBuf;
 
 use livmig_engine::{
-    document::Document,
+    machine::Machine,
     outcome::ExitCode,
     record::{Record, spec_of},
     spec::MigrationName,
 };
+use livmig_proto::control::Load;
 
-use super::{flags::cluster::ClusterFlags, terminal::drive::told, text::trouble::Trouble};
+pub(super) use self::{history::History, namespace::InCluster};
+use super::{flags::cluster::ClusterFlags, text::trouble::Trouble};
 use crate::{
-    host::store::{
-        folder::{MigrationFolder, StateRoot, StoreError},
-        journal,
-    },
+    host::store::folder::{MigrationFolder, StateRoot, StoreError},
     kube::{
         api::cluster::Cluster,
         preflight::request::WorkloadName,
@@ -22,22 +27,79 @@ use crate::{
     },
 };
 
+/// The file below a migration's folder that its coordinators log to.
+pub(super) const COORDINATOR_LOG: &str = "coordinator.log";
+
+/// What is asked of a migration, wherever it is at home.
+pub(super) trait MigrationHome {
+    /// What wakes whoever waits for its journal to grow.
+    type Watch;
+
+    /// What people call it.
+    fn name(&self) -> &MigrationName;
+
+    /// What its journal tells now.
+    async fn history(&self) -> Result<History, Trouble>;
+
+    /// Watches its journal: what is written from now on is not missed.
+    async fn watch(&self) -> Result<Self::Watch, Trouble>;
+
+    /// Returns once its journal may tell more than what was `seen`.
+    async fn changed(&self, watch: &Self::Watch, seen: &History) -> Result<(), Trouble>;
+
+    /// Who drives it.
+    fn driver(&self) -> Driver;
+
+    /// How a person without livmig would let the workload at its volume again, where it is kept away.
+    fn by_hand(&self, machine: &Machine) -> Option<String>;
+
+    /// The limits that were set since it was planned; an error says why they cannot be read.
+    async fn limits(&self, machine: &Machine) -> Result<Option<Load>, String>;
+
+    /// Sets them.
+    async fn set_limits(&self, machine: &Machine, load: Load) -> Result<(), Trouble>;
+
+    /// Everything that was written down about it.
+    async fn logs(&self) -> Result<Vec<Section>, Trouble>;
+}
+
+/// Who drives a migration.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Driver {
+    /// This process of this machine.
+    Process(u32),
+    /// Nobody.
+    Nobody,
+    /// A coordinator may, on any machine.
+    Unknown,
+}
+
+/// A part of what was written down.
+pub(super) enum Section {
+    /// The journal.
+    Journal {
+        /// The file, if it is one.
+        place: Option<PathBuf>,
+        /// What it holds.
+        records: Vec<Record>,
+        /// Whether its last line was cut off.
+        torn: bool,
+    },
+    /// A log.
+    Text {
+        /// Whose.
+        title: String,
+        /// All of it.
+        text: String,
+    },
+}
+
 /// A migration and where it is at home.
 pub(super) enum Home {
     /// A folder of this machine.
     Folder(MigrationFolder),
     /// A namespace of a cluster.
     Cluster(Box<InCluster>),
-}
-
-/// A migration of a cluster.
-pub(super) struct InCluster {
-    /// The cluster and namespace.
-    pub(super) cluster: Cluster,
-    /// Its name.
-    pub(super) name: MigrationName,
-    /// Its journal when it was found.
-    pub(super) records: Vec<Record>,
 }
 
 impl Home {
@@ -76,27 +138,6 @@ impl Home {
             (Err(trouble), None) => Err(trouble),
         }
     }
-
-    /// What people call it.
-    pub(super) fn name(&self) -> &MigrationName {
-        match self {
-            Self::Folder(folder) => folder.name(),
-            Self::Cluster(found) => &found.name,
-        }
-    }
-
-    /// What its journal holds.
-    pub(super) fn records(&self) -> Result<Vec<Record>, Trouble> {
-        Ok(match self {
-            Self::Folder(folder) => journal::read(&folder.journal())?.records,
-            Self::Cluster(found) => found.records.clone(),
-        })
-    }
-
-    /// All that is known about it.
-    pub(super) fn document(&self) -> Result<Document, Trouble> {
-        told(self.name(), &self.records()?)
-    }
 }
 
 async fn named(cluster: &Cluster, text: &str) -> Result<Option<InCluster>, Trouble> {
@@ -107,7 +148,6 @@ async fn named(cluster: &Cluster, text: &str) -> Result<Option<InCluster>, Troub
     Ok((!records.is_empty()).then(|| InCluster {
         cluster: cluster.clone(),
         name,
-        records,
     }))
 }
 
@@ -152,7 +192,6 @@ async fn of_workload(
             Home::Cluster(Box::new(InCluster {
                 cluster: cluster.clone(),
                 name: stored.name,
-                records: stored.records,
             }))
         })
         .ok_or_else(|| Trouble::new(ExitCode::Usage, format!("No migration is of {text}")))

@@ -10,10 +10,9 @@ use std::{
 };
 
 use livmig_engine::{
-    document::{Document, document},
+    document::Document,
     machine::{Machine, Question},
     outcome::{ExitCode, Outcome},
-    record::Record,
     request::Request,
     spec::MigrationName,
 };
@@ -25,6 +24,7 @@ use tokio::{
 use super::{log, progress::Printer};
 use crate::cli::{
     flags::values::Output,
+    home::{History, history::ways_on},
     text::{
         advice::MadeBy,
         output, summary,
@@ -32,11 +32,8 @@ use crate::cli::{
     },
 };
 use crate::{
-    driver::{Clock as _, Driver, Handle, RequestError, Start, Status, SystemClock},
-    host::store::{
-        folder::{Lock, MigrationFolder},
-        journal,
-    },
+    driver::{Driver, Handle, RequestError, Start, Status, SystemClock},
+    host::store::folder::Lock,
     journal::{Journal, Recorded},
     movers::failure::chain,
     platform::Platform,
@@ -116,10 +113,11 @@ where
         })?
         .map_err(|error| {
             tracing::error!(error = %chain(&error), "driver stopped");
-            trouble::of_driver(&error, &ways_on(&name, &records))
+            let machine = Machine::replay(&records).ok();
+            trouble::of_driver(&error, &ways_on(&name, machine.as_ref()))
         })?;
     Ok(Driven {
-        document: told(&name, &records)?,
+        document: History::of(&name, records.clone())?.document(),
         outcome,
         made_by,
     })
@@ -151,35 +149,6 @@ pub(crate) fn conclude(driven: &Driven, output: Output) -> Result<ExitCode, Trou
             .with_state("the migration is done; only its report is lost")
             .with_next(format!("livmig-coord status {name}"))
     })
-}
-
-/// The document that the records of the migration `name` make now.
-pub(crate) fn told(name: &MigrationName, records: &[Record]) -> Result<Document, Trouble> {
-    document(records, SystemClock::new().now()).map_err(|error| {
-        Trouble::because(ExitCode::Failed, &error)
-            .with_next(format!("look at it: livmig-coord logs {name}"))
-    })
-}
-
-/// The document of a migration of this machine as its journal tells it now.
-pub(crate) fn load(folder: &MigrationFolder) -> Result<Document, Trouble> {
-    told(folder.name(), &journal::read(&folder.journal())?.records)
-}
-
-/// The commands with which a migration that has not ended goes on.
-pub(crate) fn ways_on(name: &MigrationName, records: &[Record]) -> String {
-    let machine = Machine::replay(records).ok();
-    let past_return = machine.as_ref().is_some_and(Machine::is_past_return);
-    let on_host = machine
-        .as_ref()
-        .is_some_and(|machine| machine.spec().target.host().is_some());
-    match (past_return, on_host) {
-        (true, true) => {
-            format!("livmig-coord resume {name}, if need be with another --start-cmd")
-        }
-        (true, false) => format!("livmig-coord resume {name}"),
-        (false, _) => format!("livmig-coord resume {name}, or livmig-coord rollback {name}"),
-    }
 }
 
 /// The person or script in front of it.

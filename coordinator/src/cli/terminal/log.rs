@@ -8,10 +8,9 @@ use std::{
     sync::OnceLock,
 };
 
-static LOG: OnceLock<File> = OnceLock::new();
+use crate::cli::home::COORDINATOR_LOG;
 
-/// The log's file below a migration's folder.
-pub(crate) const NAME: &str = "coordinator.log";
+static LOG: OnceLock<File> = OnceLock::new();
 
 /// Sends what is logged to the file, as soon as [`open`] has named one.
 pub(crate) fn init() {
@@ -31,7 +30,7 @@ pub(crate) fn open(folder: &Path) -> io::Result<()> {
         .create(true)
         .append(true)
         .mode(0o600)
-        .open(folder.join(NAME))?;
+        .open(folder.join(COORDINATOR_LOG))?;
     // One program drives one migration; the first file stays.
     let _ = LOG.set(file);
     Ok(())

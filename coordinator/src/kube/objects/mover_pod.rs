@@ -23,7 +23,7 @@ use livmig_proto::control::Side;
 
 /// Where a mover listens for its coordinator (TCP).
 pub const CONTROL_PORT: u16 = 7400;
-/// Where a destination listens for data (UDP).
+/// Where a destination listens for data (UDP and TCP).
 pub const DATA_PORT: u16 = 7401;
 /// The key of the session in its Secret, and its file name.
 pub const SESSION: &str = "session.json";

@@ -401,12 +401,18 @@ mod tests {
     async fn a_mover_that_cannot_say_what_it_leaves_out_is_not_used() {
         for (version, used) in [(control::VERSION, true), (1, false)] {
             let client = connected(move |_| {
-                let welcome = crate::sim::world::World::new(crate::sim::world::Nature::default())
-                    .welcome(Side::Source, Epoch(3));
-                vec![ResponseBody::Welcome(Box::new(Welcome {
-                    version,
-                    ..welcome
-                }))]
+                let welcome = serde_json::json!({
+                    "version": version, "program": "0.1.0", "migration": "07".repeat(16),
+                    "side": "source", "pid": 1, "bootId": "b", "data": null,
+                    "root": {
+                        "filesystem": "ext4", "provesUnchanged": true, "empty": false,
+                        "bytesTotal": 1, "bytesAvailable": 1,
+                        "inodesTotal": 0, "inodesAvailable": 0,
+                    },
+                    "confinement": "none", "running": null, "reported": null,
+                });
+                let welcome: Welcome = serde_json::from_value(welcome).unwrap();
+                vec![ResponseBody::Welcome(Box::new(welcome))]
             })
             .await;
             let greeted = client.hello().await;

@@ -45,7 +45,7 @@ pub enum FaultCode {
     /// The connection to the other mover was lost; a new pass goes on from what was applied.
     Disconnected,
     /// Nothing has come back from the other mover's data address: it is gone, or something on the
-    /// way drops UDP.
+    /// way drops UDP or TCP.
     Unreachable,
     /// The mover may not read or write an entry.
     Permission,

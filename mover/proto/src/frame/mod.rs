@@ -1,6 +1,6 @@
 //! Data frames: what the source tells the destination to do.
 //!
-//! A *lane* is one QUIC stream from the source. It carries frames in order, and the destination
+//! A *lane* is one stream from the source. It carries frames in order, and the destination
 //! applies them in order on one thread:
 //!
 //! ```text

@@ -7,8 +7,7 @@ use livmig_proto::ids::Epoch;
 
 use super::{Args, refuse_unfinished};
 use crate::cli::{
-    home::InCluster,
-    terminal::drive::{told, ways_on},
+    home::{InCluster, MigrationHome as _},
     text::{output, trouble::Trouble},
 };
 use crate::kube::{
@@ -23,8 +22,9 @@ use crate::kube::{
 /// Forgets the migration; on request, lets the volumes go that the workload has left.
 pub(crate) async fn run(found: &InCluster, args: &Args) -> Result<ExitCode, Trouble> {
     let delete = args.delete_old_volumes;
-    let document = told(&found.name, &found.records)?;
-    refuse_unfinished(&document, &ways_on(&found.name, &found.records))?;
+    let history = found.history().await?;
+    let document = history.document();
+    refuse_unfinished(&history, &document)?;
     let Some(target) = document.spec.target.kubernetes() else {
         return Err(Trouble::new(
             ExitCode::Failed,

@@ -13,8 +13,7 @@ use livmig_engine::{
 
 use crate::cli::{
     flags::cluster::ClusterFlags,
-    home::{Home, find::host_target},
-    terminal::drive::{told, ways_on},
+    home::{History, Home, MigrationHome as _, find::host_target},
     text::{output, trouble::Trouble},
 };
 use crate::host::{
@@ -46,7 +45,10 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: &Args) -> Result<ExitCode, Trouble> {
     let root = StateRoot::from_environment()?;
     let home = Home::find(&root, &args.migration, &args.cluster).await?;
-    let name = home.name().to_string();
+    let name = match &home {
+        Home::Folder(home) => home.name().to_string(),
+        Home::Cluster(home) => home.name().to_string(),
+    };
     if args.delete_old_volumes && args.confirm.as_ref() != Some(&name) {
         return Err(Trouble::new(
             ExitCode::Usage,
@@ -63,8 +65,9 @@ pub(crate) async fn run(args: &Args) -> Result<ExitCode, Trouble> {
 fn on_host(folder: MigrationFolder, delete: bool) -> Result<ExitCode, Trouble> {
     let lock = folder.lock()?;
     let loaded = journal::read(&folder.journal())?;
-    let document = told(folder.name(), &loaded.records)?;
-    refuse_unfinished(&document, &ways_on(folder.name(), &loaded.records))?;
+    let history = History::of(folder.name(), loaded.records)?;
+    let document = history.document();
+    refuse_unfinished(&history, &document)?;
     let name = folder.name().clone();
     let target = host_target(&document.spec)?;
     let told = if delete {
@@ -87,14 +90,14 @@ fn on_host(folder: MigrationFolder, delete: bool) -> Result<ExitCode, Trouble> {
 }
 
 /// Fails while the migration has not ended.
-fn refuse_unfinished(document: &Document, ways_on: &str) -> Result<(), Trouble> {
+fn refuse_unfinished(history: &History, document: &Document) -> Result<(), Trouble> {
     if !document.status.outcome.is_final() {
         return Err(Trouble::new(
             ExitCode::Refused,
             format!("The migration {} has not ended", document.metadata.name),
         )
         .with_state(format!("nothing was removed; {}", document.status.workload))
-        .with_next(ways_on));
+        .with_next(history.ways_on()));
     }
     Ok(())
 }

@@ -14,11 +14,11 @@ use livmig_proto::{
 };
 
 use super::{clock::SimClock, pass::Pass};
-use crate::driver::Clock;
+use livmig_coord::driver::Clock;
 
 /// One of the two volumes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum End {
+pub(crate) enum End {
     /// The volume the workload runs on at first.
     Source,
     /// The other one.
@@ -27,42 +27,42 @@ pub enum End {
 
 /// What a world is like.
 #[derive(Clone, Copy, Debug)]
-pub struct Nature {
+pub(crate) struct Nature {
     /// How long the workload takes to stop.
-    pub stop_time: Duration,
+    pub(crate) stop_time: Duration,
     /// How long it takes to start.
-    pub start_time: Duration,
+    pub(crate) start_time: Duration,
     /// Time between two writes of the workload.
-    pub write_every: Duration,
+    pub(crate) write_every: Duration,
     /// Time the movers take for one write.
-    pub copy_time: Duration,
+    pub(crate) copy_time: Duration,
     /// Whether probes know what was done; else they always answer "not done".
-    pub probes_know: bool,
+    pub(crate) probes_know: bool,
 }
 
 /// Everything outside the coordinator.
 #[derive(Debug)]
-pub struct World {
+pub(crate) struct World {
     /// What is on the source: the writes that were not deleted.
-    pub source: BTreeSet<u64>,
+    pub(crate) source: BTreeSet<u64>,
     /// What is on the destination.
-    pub destination: BTreeSet<u64>,
+    pub(crate) destination: BTreeSet<u64>,
     /// What the workload was told is stored.
-    pub acknowledged: BTreeSet<u64>,
+    pub(crate) acknowledged: BTreeSet<u64>,
     /// Which volume a workload that starts will find.
-    pub binding: End,
+    pub(crate) binding: End,
     /// Which volume the workload runs on.
-    pub workload: Option<End>,
+    pub(crate) workload: Option<End>,
     /// Whether a workload may start on the source.
-    pub fenced: bool,
+    pub(crate) fenced: bool,
     /// Whether movers run, and whom they obey.
-    pub movers: Option<Epoch>,
+    pub(crate) movers: Option<Epoch>,
     /// How fast everything is.
-    pub nature: Nature,
+    pub(crate) nature: Nature,
     /// What passes leave out, each from a certain pass on.
-    pub left_out: Vec<(Reason, PassNumber)>,
+    pub(crate) left_out: Vec<(Reason, PassNumber)>,
     /// What went wrong, in words; must stay empty.
-    pub violations: Vec<String>,
+    pub(crate) violations: Vec<String>,
     pub(super) pass: Option<Pass>,
     pub(super) proof: Option<Standing>,
     /// The proof that stood when the last complete final pass began.
@@ -96,7 +96,7 @@ impl Default for Nature {
 
 impl World {
     /// A world in which the workload runs on the source, which holds some writes.
-    pub fn new(nature: Nature) -> Self {
+    pub(crate) fn new(nature: Nature) -> Self {
         let content: BTreeSet<u64> = (0..50).collect();
         Self {
             source: content.clone(),
@@ -124,7 +124,7 @@ impl World {
 
 impl World {
     /// The workload starts on whatever it finds, as a person's command or a step would start it.
-    pub fn start_workload(&mut self) {
+    pub(crate) fn start_workload(&mut self) {
         if self.workload.is_some() {
             return;
         }
@@ -151,7 +151,7 @@ impl World {
     }
 
     /// The workload stops.
-    pub fn stop_workload(&mut self) {
+    pub(crate) fn stop_workload(&mut self) {
         if self.workload.is_some() && self.machine.is_none() {
             self.violate("I9: the workload is stopped before anything is on record");
         }

@@ -4,12 +4,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use livmig_engine::record::Record;
 
-use super::{clock::yield_once, world::World};
-use crate::journal::{Journal, JournalError, MemoryJournal};
+use livmig_coord::journal::{Journal, JournalError};
+
+use super::{clock::yield_once, memory::MemoryJournal, world::World};
 
 /// A journal in memory that the world watches.
 #[derive(Clone, Debug)]
-pub struct SimJournal {
+pub(crate) struct SimJournal {
     memory: MemoryJournal,
     world: Arc<Mutex<World>>,
     /// Appends left until one fails; none never does.
@@ -26,7 +27,7 @@ impl SimJournal {
     }
 
     /// Lets the append after `appends` more fail, and all that follow.
-    pub fn fail_after(&self, appends: Option<u32>) {
+    pub(crate) fn fail_after(&self, appends: Option<u32>) {
         *self
             .failing_after
             .lock()

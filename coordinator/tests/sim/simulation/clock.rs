@@ -15,11 +15,11 @@ use std::{
 
 use livmig_engine::time::Timestamp;
 
-use crate::driver::Clock;
+use livmig_coord::driver::Clock;
 
 /// A clock that stands still until nothing else moves.
 #[derive(Clone, Debug)]
-pub struct SimClock {
+pub(crate) struct SimClock {
     inner: Arc<Mutex<Inner>>,
 }
 
@@ -46,7 +46,7 @@ impl SimClock {
     }
 
     /// Lets `duration` pass with nobody there, as between two coordinators.
-    pub fn skip(&self, duration: Duration) {
+    pub(crate) fn skip(&self, duration: Duration) {
         let mut inner = self.lock();
         inner.now = inner.now.after(duration);
     }

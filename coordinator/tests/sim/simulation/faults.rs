@@ -9,20 +9,20 @@ use livmig_engine::{
 
 /// One fault.
 #[derive(Clone, Copy, Debug)]
-pub struct Fault {
+pub(crate) struct Fault {
     /// The kind of step it strikes, as [`Step::word`] says.
-    pub step: &'static str,
+    pub(crate) step: &'static str,
     /// Which performance of that kind, counted from 0; counted over all coordinators.
-    pub occurrence: u32,
+    pub(crate) occurrence: u32,
     /// How many performances in a row it strikes.
-    pub times: u32,
+    pub(crate) times: u32,
     /// What happens.
-    pub effect: Effect,
+    pub(crate) effect: Effect,
 }
 
 /// What a fault does.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Effect {
+pub(crate) enum Effect {
     /// The coordinator dies after the intent, before the step has done anything.
     CrashBefore,
     /// The coordinator dies after the step was done, before its outcome is stored.

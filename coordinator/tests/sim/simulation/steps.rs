@@ -13,7 +13,7 @@ use livmig_proto::{
 };
 
 use super::{Sim, clock::yield_once, world::End};
-use crate::{driver::Clock, platform::Context};
+use livmig_coord::{driver::Clock, platform::Context};
 
 /// What every check warns of.
 const WARNING: &str = "nothing of this is real";

@@ -6,13 +6,14 @@
 //! its journal, [`SimClock`] its time. A crash is a dropped driver; the next one
 //! gets the same world.
 
-pub mod clock;
-pub mod faults;
-pub mod journal;
+pub(crate) mod clock;
+pub(crate) mod faults;
+pub(crate) mod journal;
+mod memory;
 mod mover;
 mod pass;
 mod steps;
-pub mod world;
+pub(crate) mod world;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -31,14 +32,14 @@ use self::{
     journal::SimJournal,
     world::{Nature, World},
 };
-use crate::{
+use livmig_coord::{
     driver::{Clock as _, Driver, DriverError, Handle, Start},
     platform::{Context, Platform},
 };
 
 /// A world with its clock, journal and faults: everything that outlives a coordinator.
 #[derive(Clone, Debug)]
-pub struct Sim {
+pub(crate) struct Sim {
     world: Arc<Mutex<World>>,
     clock: SimClock,
     journal: SimJournal,
@@ -47,7 +48,7 @@ pub struct Sim {
 
 /// How one coordinator's life ended.
 #[derive(Debug)]
-pub enum Life {
+pub(crate) enum Life {
     /// It came to an end by itself.
     Ended(Result<Outcome, DriverError>),
     /// It was cut off.
@@ -58,7 +59,7 @@ pub enum Life {
 
 impl Sim {
     /// A fresh world with a running workload.
-    pub fn new(nature: Nature, script: Vec<Fault>) -> Self {
+    pub(crate) fn new(nature: Nature, script: Vec<Fault>) -> Self {
         let clock = SimClock::new();
         let world = Arc::new(Mutex::new(World::new(nature)));
         Self {
@@ -70,7 +71,7 @@ impl Sim {
     }
 
     /// A spec for it.
-    pub fn spec(options: Options) -> Result<MigrationSpec, livmig_engine::spec::BadName> {
+    pub(crate) fn spec(options: Options) -> Result<MigrationSpec, livmig_engine::spec::BadName> {
         Ok(MigrationSpec {
             name: MigrationName::try_from("sim".to_owned())?,
             uid: MigrationUid([7; 16]),
@@ -86,35 +87,35 @@ impl Sim {
     }
 
     /// The world as it is now.
-    pub fn world(&self) -> MutexGuard<'_, World> {
+    pub(crate) fn world(&self) -> MutexGuard<'_, World> {
         let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
         world.pass_time(&self.clock);
         world
     }
 
     /// The journal.
-    pub fn journal(&self) -> &SimJournal {
+    pub(crate) fn journal(&self) -> &SimJournal {
         &self.journal
     }
 
     /// The clock.
-    pub fn clock(&self) -> &SimClock {
+    pub(crate) fn clock(&self) -> &SimClock {
         &self.clock
     }
 
     /// The stored records.
-    pub fn records(&self) -> Vec<Record> {
+    pub(crate) fn records(&self) -> Vec<Record> {
         self.journal.records()
     }
 
     /// Forgets every fault that has not struck yet.
-    pub fn disarm(&self) {
+    pub(crate) fn disarm(&self) {
         *self.script.lock().unwrap_or_else(PoisonError::into_inner) = Script::new(Vec::new());
     }
 
     /// One coordinator's life: from `start` until it ends, crashes by script, or `stop` says so.
     /// `stop` is asked after every poll, with the driver's handle.
-    pub fn live(&self, start: Start, mut stop: impl FnMut(&Handle) -> bool) -> Life {
+    pub(crate) fn live(&self, start: Start, mut stop: impl FnMut(&Handle) -> bool) -> Life {
         let platform = SimPlatform { sim: self.clone() };
         let (driver, handle) = Driver::new(platform, self.journal.clone(), self.clock.clone());
         let crashed = || {
@@ -138,7 +139,7 @@ impl Sim {
 
 /// One coordinator's access to the world.
 #[derive(Debug)]
-pub struct SimPlatform {
+pub(crate) struct SimPlatform {
     sim: Sim,
 }
 
