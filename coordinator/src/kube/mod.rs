@@ -12,12 +12,14 @@
 //! | [`volumes`] | Which volume does a claim lead to, and is that safe? |
 //! | [`workload`] | Is the workload down, is it up? |
 //! | [`writers`] | Who may still write? |
+//! | [`migration`] | What does one migration move, and what is it called? |
 //! | [`store`] | What does the namespace remember? |
 //! | [`objects`] | What does one object say, and how is one built? |
 //! | [`api`] | How is the API server asked, and how are others' objects changed? |
 
 pub mod api;
 pub mod cleanup;
+pub mod migration;
 pub mod movers;
 pub mod objects;
 pub mod platform;

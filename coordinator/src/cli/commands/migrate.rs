@@ -22,6 +22,7 @@ use crate::{
     host::store::{file::create_folder, folder::StateRoot},
     kube::{
         api::{cluster::Cluster, names::Names},
+        migration::Migration,
         platform::KubePlatform,
         preflight::{check, finding::Report, read::survey},
         store::{journal::ConfigMapJournal, lease},
@@ -82,14 +83,10 @@ pub(crate) async fn take_over(
 
 /// Takes the lease and drives.
 async fn start(cluster: &Cluster, spec: &MigrationSpec, start: Start) -> Result<Driven, Trouble> {
-    let Some(target) = spec.target.kubernetes() else {
-        return Err(Trouble::new(
-            ExitCode::Failed,
-            format!("The migration {} is not one of a cluster", spec.name),
-        )
-        .with_state("nothing was changed by this command"));
-    };
-    let cluster = cluster.in_namespace(&target.namespace);
+    let migration = Migration::of(spec).map_err(|error| {
+        Trouble::because(ExitCode::Failed, &error).with_state("nothing was changed by this command")
+    })?;
+    let cluster = cluster.in_namespace(&migration.target.namespace);
     // Only what is told of this run lies here; what decides lies in the cluster.
     let root = StateRoot::from_environment()?;
     let folder = root.path().join("clusters").join(spec.name.as_str());
@@ -113,7 +110,7 @@ async fn start(cluster: &Cluster, spec: &MigrationSpec, start: Start) -> Result<
         folder,
         journal: ConfigMapJournal::new(cluster.clone(), names),
         registration: None,
-        platform: KubePlatform::new(&cluster, spec, target),
+        platform: KubePlatform::new(&cluster, migration),
         start,
         made_by: MadeBy::Migrate,
     })

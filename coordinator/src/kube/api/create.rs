@@ -7,12 +7,13 @@ use ::kube::{
     api::{PostParams, Resource},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use livmig_engine::result::StepFailure;
+use livmig_engine::{result::StepFailure, spec::MigrationSpec};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     cluster::{ClusterError, call},
     names::{FIELD_MANAGER, MIGRATION, NAME, ROLE},
+    uid::Uid,
 };
 
 /// The object `object`, made unless one of the same name is there; that one must be the
@@ -57,8 +58,8 @@ fn migration(metadata: &ObjectMeta) -> Option<&String> {
 }
 
 /// The labels of everything the migration `uid`, called `name`, makes for `role`.
-pub fn labels(uid: &str, name: &str, role: &str) -> BTreeMap<String, String> {
-    [(MIGRATION, uid), (NAME, name), (ROLE, role)]
+pub fn labels(uid: &Uid<MigrationSpec>, name: &str, role: &str) -> BTreeMap<String, String> {
+    [(MIGRATION, uid.as_str()), (NAME, name), (ROLE, role)]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into()
 }

@@ -2,16 +2,19 @@
 //! coordinators. The epoch is a fencing token: who finds a later one on an object leaves it alone.
 
 use ::kube::api::Resource;
-use livmig_engine::result::StepFailure;
+use livmig_engine::{result::StepFailure, spec::MigrationSpec};
 use livmig_proto::ids::Epoch;
 
-use super::names::{EPOCH, MIGRATION};
+use super::{
+    names::{EPOCH, MIGRATION},
+    uid::Uid,
+};
 
 /// What an object carries that a migration has in hand.
 #[derive(Clone, Debug)]
 pub struct Mark {
     /// The migration.
-    pub uid: String,
+    pub uid: Uid<MigrationSpec>,
     /// The epoch of the coordinator in charge.
     pub epoch: Epoch,
     /// How a person lifts the fence without livmig.
@@ -47,9 +50,9 @@ pub fn refuse_if_foreign<K: Resource>(
     object: &K,
     kind: &str,
     name: &str,
-    uid: &str,
+    uid: &Uid<MigrationSpec>,
 ) -> Result<(), StepFailure> {
-    if annotation(object, MIGRATION).is_some_and(|other| other != uid) {
+    if annotation(object, MIGRATION).is_some_and(|other| other != uid.as_str()) {
         return Err(StepFailure::permanent(format!(
             "Another migration is at work on the {kind} {name}"
         ))
@@ -60,8 +63,8 @@ pub fn refuse_if_foreign<K: Resource>(
 
 /// Whether `object` carries the mark of the migration `uid` as the coordinator of `epoch` made it.
 /// It does not once another one has come, nor after that one has given everything back.
-pub fn is_marked<K: Resource>(object: &K, uid: &str, epoch: Epoch) -> bool {
-    annotation(object, MIGRATION) == Some(uid)
+pub fn is_marked<K: Resource>(object: &K, uid: &Uid<MigrationSpec>, epoch: Epoch) -> bool {
+    uid.is(annotation(object, MIGRATION))
         && annotation(object, EPOCH).and_then(|text| text.parse().ok()) == Some(epoch.0)
 }
 
@@ -83,7 +86,8 @@ mod tests {
         let marked = |marks: Value| -> PersistentVolume {
             serde_json::from_value(json!({"metadata": {"annotations": marks}})).unwrap()
         };
-        let refused = |marks| refuse_if_foreign(&marked(marks), "volume", "pv-a", "m").is_err();
+        let refused =
+            |marks| refuse_if_foreign(&marked(marks), "volume", "pv-a", &Uid::new("m")).is_err();
         assert!(!refused(json!({})));
         assert!(!refused(json!({MIGRATION: "m", EPOCH: "1"})));
         for epoch in ["1", "9"] {

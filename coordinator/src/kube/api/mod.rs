@@ -5,4 +5,5 @@ pub mod cluster;
 pub mod create;
 pub mod mark;
 pub mod names;
+pub mod uid;
 pub mod watch;

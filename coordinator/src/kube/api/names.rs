@@ -98,13 +98,13 @@ impl Names {
         format!("{}-keys", self.base)
     }
 
-    /// The pod of a mover and the Secret with its session, for the volume at `index`.
-    pub fn mover(&self, index: usize, side: Side) -> String {
+    /// The pod of a mover and the Secret with its session, for the claim at `place` in the spec.
+    pub fn mover(&self, place: usize, side: Side) -> String {
         let side = match side {
             Side::Source => "src",
             Side::Destination => "dst",
         };
-        format!("{}-{index}-{side}", self.base)
+        format!("{}-{place}-{side}", self.base)
     }
 
     /// The network policy of all movers of one end.
@@ -112,9 +112,9 @@ impl Names {
         format!("{}-{}", self.base, mover_role(side))
     }
 
-    /// The claim under which the volume at `index` is provisioned before the swap.
-    pub fn staging(&self, index: usize) -> String {
-        format!("{}-{index}", self.base)
+    /// The claim under which the volume of the claim at `place` is provisioned before the swap.
+    pub(in crate::kube) fn staging(&self, place: usize) -> String {
+        format!("{}-{place}", self.base)
     }
 
     /// The `ConfigMap` with a `StatefulSet` that is made anew.
@@ -122,9 +122,9 @@ impl Names {
         format!("{}-template", self.base)
     }
 
-    /// A name under which the final claim at `index` is tried without being made.
-    pub fn trial(&self, index: usize) -> String {
-        format!("{}-{index}-try", self.base)
+    /// A name under which the final claim at `place` is tried without being made.
+    pub(in crate::kube) fn dry_run(&self, place: usize) -> String {
+        format!("{}-{place}-try", self.base)
     }
 }
 
@@ -146,7 +146,7 @@ mod tests {
                 names.mover(999, Side::Destination),
                 names.network(Side::Destination),
                 names.staging(999),
-                names.trial(999),
+                names.dry_run(999),
             ] {
                 assert!(made.len() <= 63, "{made}");
             }

@@ -5,10 +5,7 @@ use k8s_openapi::{
     api::coordination::v1::Lease,
     api::core::v1::{ConfigMap, PersistentVolumeClaim},
 };
-use livmig_engine::{
-    result::StepFailure,
-    spec::{KubernetesTarget, MigrationSpec},
-};
+use livmig_engine::result::StepFailure;
 use livmig_proto::ids::Epoch;
 
 use super::release::{self, Left, Whose};
@@ -16,8 +13,9 @@ use crate::kube::{
     api::{
         cluster::{Cluster, call},
         create::absent_is_fine,
-        names::{MIGRATION, Names},
+        names::MIGRATION,
     },
+    migration::Migration,
     volumes::provisioned,
 };
 
@@ -49,23 +47,21 @@ pub enum Leftover {
 /// When something cannot be read, deleted or changed.
 pub async fn forget(
     cluster: &Cluster,
-    spec: &MigrationSpec,
-    target: &KubernetesTarget,
+    migration: &Migration,
     epoch: Epoch,
     leftover: Leftover,
 ) -> Result<Removed, StepFailure> {
-    let names = Names::new(&spec.name);
-    let uid = spec.uid.to_string();
+    let Migration { spec, names, .. } = migration;
     let at_once = DeleteParams::default();
     let mut removed = Removed::default();
-    for (index, claim) in target.claims.iter().enumerate() {
-        let copy = provisioned::volume(cluster, spec, index, claim).await?;
-        let staging = names.staging(index);
+    for claim in &migration.claims {
+        let copy = provisioned::volume(cluster, migration, claim).await?;
+        let staging = &claim.staging;
         let left = |volume, whose| Left {
             migration: spec.name.as_str(),
-            uid: &uid,
+            uid: &migration.uid,
             volume,
-            staging: &staging,
+            staging,
             whose,
         };
         match leftover {
@@ -87,7 +83,7 @@ pub async fn forget(
         let claims = cluster.api::<PersistentVolumeClaim>();
         let gone = call(
             format!("delete the claim {staging}"),
-            claims.delete(&staging, &at_once),
+            claims.delete(staging, &at_once),
         );
         absent_is_fine(gone.await.map(|_| ()))?;
     }

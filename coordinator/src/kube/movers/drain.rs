@@ -9,35 +9,41 @@ use std::sync::{
 use tokio::task::AbortHandle;
 
 use super::Movers;
-use crate::kube::writers::watch::{Consumers, Seen};
+use crate::kube::{
+    migration::{Claim, Migration},
+    writers::watch::{Consumers, Seen},
+};
 
 /// The watch over one migration's movers, until it is dropped.
 #[derive(Debug)]
 pub struct Guard(AbortHandle);
 
 impl Guard {
-    /// Watches over `movers` of `claims`, while the workload is not `stopping` by our own wish.
+    /// Watches over the `movers` of `migration`, while the workload is not `stopping` by our own wish.
     pub fn new(
         consumers: Arc<Consumers>,
         movers: Arc<Movers>,
-        claims: Vec<String>,
-        migration: String,
+        migration: Arc<Migration>,
         stopping: Arc<AtomicBool>,
     ) -> Self {
         let watch = async move {
-            let mut known = Vec::new();
+            let mut known: Vec<String> = Vec::new();
             loop {
                 let disturbed = consumers
                     .wait(|seen| {
-                        let now = disturbed(seen, &claims, &migration);
+                        let now = disturbed(seen, &migration);
                         (now != known).then_some(now)
                     })
                     .await;
                 let Some(now) = disturbed else { return };
                 if !stopping.load(Ordering::SeqCst) {
-                    for index in now.iter().filter(|index| !known.contains(*index)) {
-                        tracing::info!(claim = ?claims.get(*index), "mover leaves its node");
-                        if let Err(failure) = movers.yield_node(*index).await {
+                    let claims = migration.claims.iter();
+                    let newly = |claim: &&Claim| {
+                        now.contains(&claim.claim) && !known.contains(&claim.claim)
+                    };
+                    for claim in claims.filter(newly) {
+                        tracing::info!(claim = claim.claim, "mover leaves its node");
+                        if let Err(failure) = movers.yield_node(claim).await {
                             tracing::warn!(%failure, "mover could not be taken off its node");
                         }
                     }
@@ -55,16 +61,13 @@ impl Drop for Guard {
     }
 }
 
-/// The claims, by index, of which a user leaves its node or waits for one.
-fn disturbed(seen: &Seen, claims: &[String], migration: &str) -> Vec<usize> {
+/// The names of the claims of which a user leaves its node or waits for one.
+fn disturbed(seen: &Seen, migration: &Migration) -> Vec<String> {
+    let mut claims = migration.claim_names();
+    claims.retain(|claim| {
+        seen.consumers(std::slice::from_ref(claim), &migration.uid)
+            .iter()
+            .any(|pod| pod.deleting || pod.node.is_none())
+    });
     claims
-        .iter()
-        .enumerate()
-        .filter(|(_, claim)| {
-            seen.consumers(std::slice::from_ref(claim), migration)
-                .iter()
-                .any(|pod| pod.deleting || pod.node.is_none())
-        })
-        .map(|(index, _)| index)
-        .collect()
 }

@@ -15,6 +15,7 @@ pub use self::{
 };
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -26,10 +27,7 @@ use k8s_openapi::{
     api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
-use livmig_engine::{
-    result::StepFailure,
-    spec::{KubernetesTarget, MigrationSpec},
-};
+use livmig_engine::result::StepFailure;
 use livmig_proto::{
     control::{FaultCode, Session, Side},
     ids::Epoch,
@@ -43,9 +41,10 @@ use self::{
 use super::{
     api::{
         cluster::{Cluster, call},
-        create::{self, absent_is_fine, labels},
-        names::{Names, mover_role},
+        create::{self, absent_is_fine},
+        names::mover_role,
     },
+    migration::{Claim, Migration},
     objects::{
         claim,
         mover_pod::{DATA_PORT, MoverPod, SESSION},
@@ -68,73 +67,82 @@ pub enum Stay {
 /// The movers of one migration.
 pub struct Movers {
     cluster: Cluster,
-    spec: MigrationSpec,
-    target: KubernetesTarget,
-    names: Names,
-    keys: OnceCell<Vec<Keys>>,
-    pairs: Vec<Mutex<Option<Connected>>>,
-    /// The new volumes, as far as they are known.
-    volumes: std::sync::Mutex<Vec<Option<String>>>,
+    migration: Arc<Migration>,
+    /// Of each claim.
+    keys: OnceCell<BTreeMap<String, Keys>>,
+    /// Of each claim.
+    pairs: BTreeMap<String, Pair>,
+}
+
+/// What is known of a claim's movers.
+#[derive(Default)]
+struct Pair {
+    connected: Mutex<Option<Connected>>,
+    /// The new volume's name.
+    volume: std::sync::Mutex<Option<String>>,
 }
 
 impl Movers {
-    /// The movers of the migration `spec` of `target`, none of them connected yet.
-    pub fn new(cluster: Cluster, spec: &MigrationSpec, target: &KubernetesTarget) -> Self {
+    /// The movers of `migration`, none of them connected yet.
+    pub fn new(cluster: Cluster, migration: Arc<Migration>) -> Self {
+        let claims = migration.claim_names().into_iter();
         Self {
-            names: Names::new(&spec.name),
-            pairs: target.claims.iter().map(|_| Mutex::new(None)).collect(),
-            volumes: std::sync::Mutex::new(vec![None; target.claims.len()]),
+            pairs: claims.map(|claim| (claim, Pair::default())).collect(),
             keys: OnceCell::new(),
-            spec: spec.clone(),
-            target: target.clone(),
+            migration,
             cluster,
         }
     }
 
-    /// The pair of the claim at `index` as far as this coordinator is connected to both.
-    pub async fn connected(&self, index: usize, epoch: Epoch) -> Option<Connected> {
-        let pair = self.pairs.get(index)?.lock().await.clone()?;
-        pair.is_usable(epoch).then_some(pair)
+    /// What is known of the movers of `claim`.
+    fn pair(&self, claim: &Claim) -> Result<&Pair, StepFailure> {
+        self.pairs
+            .get(&claim.claim)
+            .ok_or_else(|| no_such_claim(&claim.claim))
     }
 
-    /// Ensures the pair of the claim at `index`, with everything it needs, at `place`, and connects
-    /// to it anew.
+    /// The movers of `claim` as far as this coordinator is connected to both.
+    pub async fn connected(&self, claim: &Claim, epoch: Epoch) -> Option<Connected> {
+        let pair = self.pairs.get(&claim.claim)?;
+        let connected = pair.connected.lock().await.clone()?;
+        connected.is_usable(epoch).then_some(connected)
+    }
+
+    /// Ensures the movers of `claim`, with everything they need, at `place`, and connects to them anew.
     ///
     /// # Errors
     /// When something cannot be made, does not run, or does not answer.
     pub async fn ensure(
         &self,
-        index: usize,
+        claim: &Claim,
         before: &PreImage,
         place: &Place,
         owner: &OwnerReference,
         epoch: Epoch,
     ) -> Result<Connected, StepFailure> {
-        let (Some(slot), Some(claim), Some(original)) = (
-            self.pairs.get(index),
-            self.target.claims.get(index),
-            before.claims.get(index),
-        ) else {
-            return Err(StepFailure::permanent("The migration has no such claim"));
-        };
-        let mut slot = slot.lock().await;
+        let original = before.of(claim)?;
+        let mut slot = self.pair(claim)?.connected.lock().await;
         let keys = self.keys(owner).await?;
         let keys = keys
-            .get(index)
-            .ok_or_else(|| StepFailure::permanent("The migration has no keys for the claim"))?;
+            .get(&claim.claim)
+            .ok_or_else(|| no_such_claim(&claim.claim))?;
         // Where a pod runs, the workload does, on its old volume.
         if place.node.is_some()
-            && let Some(stranded) = self.stranded(index, &before.template).await?
+            && let Some(stranded) = self.stranded(claim, &before.template).await?
         {
-            self.note_volume(index, None);
-            self.give_up(index, &stranded, epoch).await?;
+            self.note_volume(claim, None);
+            self.give_up(claim, &stranded, epoch).await?;
         }
         // Before another volume is made that nothing could be copied to.
-        let source = self.names.mover(index, Side::Source);
-        pods::startable(&self.cluster, &source, &claim.claim).await?;
-        let staging = self.names.staging(index);
+        pods::startable(&self.cluster, claim.mover(Side::Source), &claim.claim).await?;
+        let staging = &claim.staging;
         let claims_api = self.cluster.api::<PersistentVolumeClaim>();
-        let wanted = claim::staging(&staging, self.labels("staging"), original, &claim.to_class);
+        let wanted = claim::staging(
+            staging,
+            self.labels("staging"),
+            &original.claim,
+            &claim.to_class,
+        );
         let made = create::object(&claims_api, "claim", &wanted).await?;
         let size = wanted
             .spec
@@ -146,17 +154,21 @@ impl Movers {
             .unwrap_or(0);
         drop(made);
         let pod = |side| {
-            let claim = match side {
-                Side::Source => claim.claim.as_str(),
-                Side::Destination => staging.as_str(),
-            };
-            self.pod(index, side, claim, size, before, place, owner, keys)
+            self.pod(Wanted {
+                claim,
+                side,
+                size,
+                before,
+                place,
+                owner,
+                keys,
+            })
         };
         let (source, destination) = tokio::try_join!(pod(Side::Source), pod(Side::Destination))?;
         let both = tokio::try_join!(
             self.greet(Side::Source, &source, keys, epoch),
             self.greet(Side::Destination, &destination, keys, epoch),
-            self.pin_staging(&staging, epoch),
+            self.pin_staging(staging, epoch),
         )?;
         let (source, destination, volume) = both;
         let address: IpAddr = destination
@@ -176,34 +188,31 @@ impl Movers {
             data: SocketAddr::new(address, DATA_PORT),
             volume,
         };
-        self.note_volume(index, Some(pair.volume.clone()));
+        self.note_volume(claim, Some(pair.volume.clone()));
         *slot = Some(pair.clone());
         Ok(pair)
     }
 
-    /// Ends the movers of the claim at `index`, and waits until their pods are gone.
+    /// Ends the movers of `claim`, and waits until their pods are gone.
     ///
     /// # Errors
     /// When a pod cannot be deleted.
-    pub async fn remove(&self, index: usize) -> Result<(), StepFailure> {
-        let (pair, grace) = self.close(index, Stay::Ends).await?;
+    pub async fn remove(&self, claim: &Claim) -> Result<(), StepFailure> {
+        let (pair, grace) = self.close(claim, Stay::Ends).await?;
         drop(pair);
-        let gone = async |side| {
-            let name = self.names.mover(index, side);
-            pods::no_pod(&self.cluster, &name, grace).await
-        };
+        let gone = async |side| pods::no_pod(&self.cluster, claim.mover(side), grace).await;
         tokio::try_join!(gone(Side::Source), gone(Side::Destination)).map(|_| ())
     }
 
-    /// Ends the movers of the claim at `index` and has their pods deleted, without waiting for those
+    /// Ends the movers of `claim` and has their pods deleted, without waiting for those
     /// to be gone when both movers say that everything is closed. The destination's pod may be to
     /// stay as it is, with nothing in it that does anything.
     ///
     /// # Errors
     /// When a pod cannot be deleted.
-    pub async fn dismiss(&self, index: usize, destination: Stay) -> Result<(), StepFailure> {
-        let (Some(pair), 0) = self.close(index, destination).await? else {
-            return self.remove(index).await;
+    pub async fn dismiss(&self, claim: &Claim, destination: Stay) -> Result<(), StepFailure> {
+        let (Some(pair), 0) = self.close(claim, destination).await? else {
+            return self.remove(claim).await;
         };
         let delete = async |mover: &Mover| {
             let PodFacts { name, uid, .. } = &mover.pod;
@@ -218,18 +227,15 @@ impl Movers {
         tokio::try_join!(delete(&pair.source), destination).map(|_| ())
     }
 
-    /// Ends the movers of the claim at `index` as far as this coordinator is connected to them. How
+    /// Ends the movers of `claim` as far as this coordinator is connected to them. How
     /// many seconds their pods need to end: none when both say that everything is closed and
     /// durable.
     async fn close(
         &self,
-        index: usize,
+        claim: &Claim,
         destination: Stay,
     ) -> Result<(Option<Connected>, u32), StepFailure> {
-        let pair = match self.pairs.get(index) {
-            Some(slot) => slot.lock().await.take(),
-            None => None,
-        };
+        let pair = self.pair(claim)?.connected.lock().await.take();
         let closed = match &pair {
             Some(pair) => {
                 let (source, destination) = tokio::join!(pair.source.client.shutdown(), async {
@@ -254,14 +260,13 @@ impl Movers {
         Ok((pair, if closed { 0 } else { 10 }))
     }
 
-    /// Takes the source mover of the claim at `index` off its node at once: it only reads, and
+    /// Takes the source mover of `claim` off its node at once: it only reads, and
     /// stands in the workload's way.
     ///
     /// # Errors
     /// When its pod cannot be deleted.
-    pub async fn yield_node(&self, index: usize) -> Result<(), StepFailure> {
-        let name = self.names.mover(index, Side::Source);
-        pods::no_pod(&self.cluster, &name, 0).await
+    pub async fn yield_node(&self, claim: &Claim) -> Result<(), StepFailure> {
+        pods::no_pod(&self.cluster, claim.mover(Side::Source), 0).await
     }
 
     /// Deletes the keys and sessions.
@@ -270,11 +275,10 @@ impl Movers {
     /// When one of them cannot be deleted.
     pub async fn remove_secrets(&self) -> Result<(), StepFailure> {
         let secrets = self.cluster.api::<Secret>();
-        let mut names = vec![self.names.keys()];
-        for index in 0..self.pairs.len() {
-            names.extend(
-                [Side::Source, Side::Destination].map(|side| self.names.mover(index, side)),
-            );
+        let mut names = vec![self.migration.names.keys()];
+        for claim in &self.migration.claims {
+            names
+                .extend([Side::Source, Side::Destination].map(|side| claim.mover(side).to_owned()));
         }
         let parameters = DeleteParams::default();
         let (secrets, parameters) = (&secrets, &parameters);
@@ -295,7 +299,7 @@ impl Movers {
     /// # Errors
     /// When it cannot be read.
     pub async fn owner(&self) -> Result<OwnerReference, StepFailure> {
-        let name = self.names.journal(0);
+        let name = self.migration.names.journal(0);
         let api = self.cluster.api::<ConfigMap>();
         let object = call(format!("read the journal {name}"), api.get(&name)).await?;
         Ok(OwnerReference {
@@ -310,25 +314,27 @@ impl Movers {
     }
 
     /// The labels of what is made for `role`.
-    pub fn labels(&self, role: &str) -> std::collections::BTreeMap<String, String> {
-        labels(&self.spec.uid.to_string(), self.spec.name.as_str(), role)
+    pub fn labels(&self, role: &str) -> BTreeMap<String, String> {
+        self.migration.labels(role)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one call, of what it is made of")]
-    async fn pod(
-        &self,
-        index: usize,
-        side: Side,
-        claim: &str,
-        size: u64,
-        before: &PreImage,
-        place: &Place,
-        owner: &OwnerReference,
-        keys: &Keys,
-    ) -> Result<PodFacts, StepFailure> {
-        let name = self.names.mover(index, side);
+    async fn pod(&self, wanted: Wanted<'_>) -> Result<PodFacts, StepFailure> {
+        let Wanted {
+            claim,
+            side,
+            size,
+            before,
+            place,
+            owner,
+            keys,
+        } = wanted;
+        let name = claim.mover(side);
+        let mounted = match side {
+            Side::Source => claim.claim.as_str(),
+            Side::Destination => claim.staging.as_str(),
+        };
         let pods = self.cluster.api::<Pod>();
-        if let Some(found) = call(format!("read the pod {name}"), pods.get_opt(&name)).await? {
+        if let Some(found) = call(format!("read the pod {name}"), pods.get_opt(name)).await? {
             let facts = PodFacts::of(&found);
             let misplaced =
                 side == Side::Source && place.node.is_some() && facts.node != place.node;
@@ -337,37 +343,37 @@ impl Movers {
                 .as_ref()
                 .and_then(|status| status.phase.as_deref());
             if facts.deleting || misplaced || matches!(phase, Some("Failed" | "Succeeded")) {
-                pods::no_pod(&self.cluster, &name, 10).await?;
+                pods::no_pod(&self.cluster, name, 10).await?;
             }
         }
-        pods::startable(&self.cluster, &name, claim).await?;
-        let run_as = self.target.mover.run_as;
+        pods::startable(&self.cluster, name, mounted).await?;
+        let run_as = self.migration.target.mover.run_as;
         let session = Session {
             // What a driver makes belongs to root, and its fsGroup opens it to the workload.
             foreign_root: run_as.is_some(),
             ..keys
-                .session(self.spec.uid, side)
+                .session(self.migration.spec.uid, side)
                 .map_err(|error| StepFailure::permanent(error.to_string()))?
         };
-        let secret = secret(&name, self.labels("session"), owner.clone(), &session)?;
+        let secret = secret(name, self.labels("session"), owner.clone(), &session)?;
         create::object(&self.cluster.api::<Secret>(), "secret", &secret).await?;
         let pod = MoverPod {
-            name: &name,
+            name,
             side,
-            claim,
+            claim: mounted,
             size,
             node: place.node.as_deref(),
             template: &before.template,
             labels: self.labels(mover_role(side)),
             owner: owner.clone(),
-            image: &self.target.mover.image,
-            pull_secret: self.target.mover.pull_secret.as_deref(),
+            image: &self.migration.target.mover.image,
+            pull_secret: self.migration.target.mover.pull_secret.as_deref(),
             ipv6: place.ipv6,
             run_as,
-            extra: &self.target.mover.capabilities,
+            extra: &self.migration.target.mover.capabilities,
         };
         create::object(&pods, "pod", &pod.pod()).await?;
-        pods::running(&self.cluster, &name).await
+        pods::running(&self.cluster, name).await
     }
 
     async fn greet(
@@ -382,7 +388,7 @@ impl Movers {
             pod,
             side,
             keys,
-            migration: self.spec.uid,
+            migration: self.migration.spec.uid,
             epoch,
         })
         .await?;
@@ -395,18 +401,18 @@ impl Movers {
     }
 
     /// The keys of every pair; made and stored when there are none yet.
-    async fn keys(&self, owner: &OwnerReference) -> Result<&Vec<Keys>, StepFailure> {
+    async fn keys(&self, owner: &OwnerReference) -> Result<&BTreeMap<String, Keys>, StepFailure> {
         self.keys
             .get_or_try_init(|| async {
-                let name = self.names.keys();
+                let name = self.migration.names.keys();
                 let bad = |_| StepFailure::permanent("The migration's keys could not be made");
-                let mut data = std::collections::BTreeMap::new();
-                for index in 0..self.pairs.len() {
+                let mut data = BTreeMap::new();
+                for claim in &self.migration.claims {
                     let keys = Keys::generate().map_err(bad)?;
                     let bytes = keys
                         .encode()
                         .map_err(|_| StepFailure::permanent("The keys could not be encoded"))?;
-                    data.insert(index.to_string(), ByteString(bytes));
+                    data.insert(claim.key.clone(), ByteString(bytes));
                 }
                 let secret = Secret {
                     metadata: ObjectMeta {
@@ -421,26 +427,40 @@ impl Movers {
                 };
                 let stored =
                     create::object(&self.cluster.api::<Secret>(), "secret", &secret).await?;
-                (0..self.pairs.len())
-                    .map(|index| {
-                        stored
-                            .data
-                            .as_ref()
-                            .and_then(|data| data.get(&index.to_string()))
-                            .and_then(|bytes| Keys::decode(&bytes.0).ok())
-                            .ok_or_else(|| {
-                                StepFailure::permanent(format!("The secret {name} is damaged"))
-                            })
-                    })
-                    .collect()
+                let data = stored.data.unwrap_or_default();
+                let each = self.migration.claims.iter().map(|claim| {
+                    let stored = data.get(&claim.key);
+                    let keys = stored.and_then(|bytes| Keys::decode(&bytes.0).ok());
+                    let keys = keys.ok_or_else(|| {
+                        StepFailure::permanent(format!("The secret {name} is damaged"))
+                    })?;
+                    Ok((claim.claim.clone(), keys))
+                });
+                each.collect()
             })
             .await
     }
 }
 
+/// What a mover's pod is made of.
+struct Wanted<'a> {
+    claim: &'a Claim,
+    side: Side,
+    /// Of the new volume, in bytes.
+    size: u64,
+    before: &'a PreImage,
+    place: &'a Place,
+    owner: &'a OwnerReference,
+    keys: &'a Keys,
+}
+
+fn no_such_claim(name: &str) -> StepFailure {
+    StepFailure::permanent(format!("The migration moves no claim {name}"))
+}
+
 fn secret(
     name: &str,
-    labels: std::collections::BTreeMap<String, String>,
+    labels: BTreeMap<String, String>,
     owner: OwnerReference,
     session: &Session,
 ) -> Result<Secret, StepFailure> {

@@ -29,10 +29,9 @@ impl Movers {
             return Ok(());
         }
         let api = self.cluster.api::<NetworkPolicy>();
-        let uid = self.spec.uid.to_string();
-        let (api, uid) = (&api, uid.as_str());
+        let (api, uid) = (&api, &self.migration.uid);
         let both = [Side::Source, Side::Destination].map(|side| async move {
-            let name = self.names.network(side);
+            let name = self.migration.names.network(side);
             let labels = self.labels("network");
             let policy = network_policy::policy(&name, side, uid, labels, owner.clone());
             create::object(api, "network policy", &policy).await
@@ -45,7 +44,7 @@ impl Movers {
     /// # Errors
     /// When one of them cannot be deleted.
     pub async fn close_network(&self) -> Result<(), StepFailure> {
-        let ours = ListParams::default().labels(&format!("{MIGRATION}={}", self.spec.uid));
+        let ours = ListParams::default().labels(&format!("{MIGRATION}={}", self.migration.uid));
         let policies = self.policies(&ours).await?;
         let api = self.cluster.api::<NetworkPolicy>();
         let parameters = DeleteParams::default();

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use livmig_engine::{
     result::StepFailure,
-    spec::{ClaimTarget, KubernetesTarget, WorkloadKind},
+    spec::{ClaimTarget, KubernetesTarget, MigrationSpec, WorkloadKind},
 };
 
 use crate::kube::{
-    api::cluster::Cluster,
+    api::{cluster::Cluster, uid::Uid},
+    migration::{Claim, Migration},
     workload,
     writers::watch::{Consumers, Seen},
 };
@@ -43,35 +44,34 @@ pub fn anywhere(consumers: &Consumers) -> Place {
 /// When the workload cannot be read, or its pod does not run.
 pub async fn find(
     cluster: &Cluster,
-    target: &KubernetesTarget,
-    claim: &ClaimTarget,
-    migration: &str,
+    migration: &Migration,
+    claim: &Claim,
     consumers: &Consumers,
 ) -> Result<Place, StepFailure> {
     let anywhere = anywhere(consumers);
-    let replicas = workload::replicas(cluster, &target.workload).await?;
-    if !is_used(target, claim, replicas) {
+    let replicas = workload::replicas(cluster, &migration.target.workload).await?;
+    if !is_used(&migration.target, claim, replicas) {
         return Ok(anywhere);
     }
     let claims = [claim.claim.clone()];
-    let runs = consumers.wait(|seen| node(seen, &claims, migration));
+    let runs = consumers.wait(|seen| node(seen, &claims, &migration.uid));
     match tokio::time::timeout(RUNS_MAX, runs).await {
         Ok(node) => Ok(Place { node, ..anywhere }),
         Err(_) => Err(StepFailure::transient(format!(
             "No pod of {} that uses the claim {} runs after {} s",
-            target.workload,
+            migration.target.workload,
             claim.claim,
             RUNS_MAX.as_secs()
         ))
         .with_hint(format!(
             "kubectl -n {} describe {}",
-            target.namespace, target.workload
+            migration.target.namespace, migration.target.workload
         ))),
     }
 }
 
 /// The node of a settled user of the claims.
-fn node(seen: &Seen, claims: &[String], migration: &str) -> Option<String> {
+fn node(seen: &Seen, claims: &[String], migration: &Uid<MigrationSpec>) -> Option<String> {
     let users = seen.consumers(claims, migration);
     if users.iter().any(|pod| pod.deleting || pod.node.is_none()) {
         return None;

@@ -10,6 +10,7 @@ use livmig_proto::ids::Epoch;
 use super::{Movers, Stay};
 use crate::kube::{
     api::{cluster::call, create::absent_is_fine, watch::await_object},
+    migration::Claim,
     objects::node,
     volumes::reclaim,
 };
@@ -34,32 +35,32 @@ impl Movers {
         })
         .await?;
         let api = self.cluster.cluster_api::<PersistentVolume>();
-        reclaim::pin(&api, &volume, &self.spec.uid.to_string(), epoch).await?;
+        reclaim::pin(&api, &volume, &self.migration.mark(epoch)).await?;
         Ok(volume)
     }
 
-    /// Has the staging claim at `index` deleted, of which nothing is needed any more but the volume:
+    /// Has the staging claim of `claim` deleted, of which nothing is needed any more but the volume:
     /// that has to be kept.
     ///
     /// # Errors
     /// When the volume would go with it, or it cannot be deleted.
-    pub async fn release_staging(&self, index: usize) -> Result<(), StepFailure> {
-        let name = self.names.staging(index);
+    pub async fn release_staging(&self, claim: &Claim) -> Result<(), StepFailure> {
+        let name = &claim.staging;
         let claims = self.cluster.api::<PersistentVolumeClaim>();
-        let Some(claim) = call(format!("read the claim {name}"), claims.get_opt(&name)).await?
+        let Some(found) = call(format!("read the claim {name}"), claims.get_opt(name)).await?
         else {
             return Ok(());
         };
-        let bound_to = claim.spec.and_then(|spec| spec.volume_name);
+        let bound_to = found.spec.and_then(|spec| spec.volume_name);
         if let Some(volume) = bound_to.filter(|volume| !volume.is_empty()) {
             reclaim::ensure_kept(&self.cluster.cluster_api(), &volume).await?;
         }
         // A claim that is bound to a volume never leads to another: what was looked at goes.
-        self.delete_staging(index, claim.metadata.uid).await
+        self.delete_staging(claim, found.metadata.uid).await
     }
 
-    async fn delete_staging(&self, index: usize, uid: Option<String>) -> Result<(), StepFailure> {
-        let name = self.names.staging(index);
+    async fn delete_staging(&self, claim: &Claim, uid: Option<String>) -> Result<(), StepFailure> {
+        let name = &claim.staging;
         let claims = self.cluster.api::<PersistentVolumeClaim>();
         let parameters = DeleteParams {
             preconditions: uid.map(|uid| Preconditions {
@@ -69,20 +70,20 @@ impl Movers {
             ..DeleteParams::default()
         };
         let what = format!("delete the claim {name}");
-        let deleted = call(what, claims.delete(&name, &parameters)).await;
+        let deleted = call(what, claims.delete(name, &parameters)).await;
         Ok(absent_is_fine(deleted.map(|_| ()))?)
     }
 
-    /// Has the staging claim at `index` deleted once its volume is the workload's, and waits until it
+    /// Has the staging claim of `claim` deleted once its volume is the workload's, and waits until it
     /// is gone. Whoever else uses it keeps it; nothing depends on that.
     ///
     /// # Errors
     /// When it cannot be deleted or watched.
-    pub async fn remove_staging(&self, index: usize) -> Result<(), StepFailure> {
-        self.delete_staging(index, None).await?;
-        let name = self.names.staging(index);
+    pub async fn remove_staging(&self, claim: &Claim) -> Result<(), StepFailure> {
+        self.delete_staging(claim, None).await?;
+        let name = &claim.staging;
         let claims = self.cluster.api::<PersistentVolumeClaim>();
-        let gone = await_object(&claims, "claim", &name, |claim| {
+        let gone = await_object(&claims, "claim", name, |claim| {
             claim.is_none().then_some(())
         });
         if let Ok(gone) = tokio::time::timeout(GONE_MAX, gone).await {
@@ -101,8 +102,8 @@ impl Movers {
     ///
     /// # Errors
     /// When the volume or the nodes cannot be read.
-    pub async fn stay(&self, index: usize) -> Result<Stay, StepFailure> {
-        let Some(name) = self.volume(index) else {
+    pub async fn stay(&self, claim: &Claim) -> Result<Stay, StepFailure> {
+        let Some(name) = self.volume(claim) else {
             return Ok(Stay::Ends);
         };
         let quotas = self.cluster.api::<ResourceQuota>();
@@ -118,16 +119,16 @@ impl Movers {
         Ok(if stays { Stay::Mounted } else { Stay::Ends })
     }
 
-    /// The new volume of the claim at `index`, when its movers were connected before.
-    pub fn volume(&self, index: usize) -> Option<String> {
-        let known = self.volumes.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(index).cloned().flatten()
+    /// The new volume of `claim`, when its movers were connected before.
+    pub fn volume(&self, claim: &Claim) -> Option<String> {
+        let pair = self.pairs.get(&claim.claim)?;
+        let known = pair.volume.lock().unwrap_or_else(PoisonError::into_inner);
+        known.clone()
     }
 
-    pub(super) fn note_volume(&self, index: usize, volume: Option<String>) {
-        let mut known = self.volumes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(slot) = known.get_mut(index) {
-            *slot = volume;
+    pub(super) fn note_volume(&self, claim: &Claim, volume: Option<String>) {
+        if let Some(pair) = self.pairs.get(&claim.claim) {
+            *pair.volume.lock().unwrap_or_else(PoisonError::into_inner) = volume;
         }
     }
 }

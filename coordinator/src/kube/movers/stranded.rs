@@ -14,8 +14,10 @@ use crate::kube::{
     api::{
         cluster::{ClusterError, call},
         create::absent_is_fine,
+        uid::Uid,
         watch::await_object,
     },
+    migration::Claim,
     objects::node,
     volumes::reclaim,
 };
@@ -49,19 +51,19 @@ impl Stranded {
 }
 
 impl Movers {
-    /// The new volume of the claim at `index`, if it is where no pod made from `template` can run.
+    /// The new volume of `claim`, if it is where no pod made from `template` can run.
     ///
     /// # Errors
     /// When the claim, its volume or the nodes cannot be read.
     pub async fn stranded(
         &self,
-        index: usize,
+        claim: &Claim,
         template: &PodSpec,
     ) -> Result<Option<Stranded>, StepFailure> {
-        let name = self.names.staging(index);
+        let name = &claim.staging;
         let claims = self.cluster.api::<PersistentVolumeClaim>();
         let what = format!("read the claim {name}");
-        let Some(claim) = call(what, claims.get_opt(&name)).await? else {
+        let Some(claim) = call(what, claims.get_opt(name)).await? else {
             return Ok(None);
         };
         let bound = claim
@@ -97,7 +99,7 @@ impl Movers {
     /// When another coordinator has taken over, or something cannot be deleted.
     pub(super) async fn give_up(
         &self,
-        index: usize,
+        of: &Claim,
         stranded: &Stranded,
         epoch: Epoch,
     ) -> Result<(), StepFailure> {
@@ -106,18 +108,13 @@ impl Movers {
             %volume,
             "the new volume is where no pod can run any more; it is made anew elsewhere"
         );
-        no_pod(
-            &self.cluster,
-            &self.names.mover(index, Side::Destination),
-            0,
-        )
-        .await?;
+        no_pod(&self.cluster, of.mover(Side::Destination), 0).await?;
         // Without its marks it is never taken for the one that is made next.
         let volumes = self.cluster.cluster_api::<PersistentVolume>();
         let uid = claim.metadata.uid.clone();
-        let staging = uid.as_deref().unwrap_or_default();
-        let migration = self.spec.uid.to_string();
-        reclaim::give_up(&volumes, volume, staging, &migration, epoch).await?;
+        let staging = Uid::new(uid.as_deref().unwrap_or_default());
+        let mark = self.migration.mark(epoch);
+        reclaim::give_up(&volumes, volume, &staging, &mark).await?;
         let claims = self.cluster.api::<PersistentVolumeClaim>();
         let name = claim.metadata.name.clone().unwrap_or_default();
         let parameters = DeleteParams {

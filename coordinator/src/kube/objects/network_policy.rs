@@ -13,10 +13,14 @@ use k8s_openapi::{
         util::intstr::IntOrString,
     },
 };
+use livmig_engine::spec::MigrationSpec;
 use livmig_proto::control::Side;
 
 use super::mover_pod::{CONTROL_PORT, DATA_PORT};
-use crate::kube::api::names::{MIGRATION, ROLE, mover_role};
+use crate::kube::api::{
+    names::{MIGRATION, ROLE, mover_role},
+    uid::Uid,
+};
 
 /// Whether pods of a namespace may talk to each other as they like.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -42,12 +46,12 @@ impl Network {
     }
 }
 
-/// The policy called `name` for all movers of one end of the migration `uid`. Answers need no rule:
+/// The policy called `name` for all movers of one end of `migration`. Answers need no rule:
 /// policies are about who begins.
 pub fn policy(
     name: &str,
     side: Side,
-    uid: &str,
+    migration: &Uid<MigrationSpec>,
     labels: BTreeMap<String, String>,
     owner: OwnerReference,
 ) -> NetworkPolicy {
@@ -62,11 +66,11 @@ pub fn policy(
     let egress = match side {
         Side::Source => vec![NetworkPolicyEgressRule {
             ports: data(),
-            to: Some(vec![movers(uid, Side::Destination)]),
+            to: Some(vec![movers(migration, Side::Destination)]),
         }],
         Side::Destination => {
             ingress.push(NetworkPolicyIngressRule {
-                from: Some(vec![movers(uid, Side::Source)]),
+                from: Some(vec![movers(migration, Side::Source)]),
                 ports: data(),
             });
             Vec::new()
@@ -80,7 +84,7 @@ pub fn policy(
             ..ObjectMeta::default()
         },
         spec: Some(NetworkPolicySpec {
-            pod_selector: Some(selector(uid, side)),
+            pod_selector: Some(selector(migration, side)),
             policy_types: Some(vec!["Ingress".to_owned(), "Egress".to_owned()]),
             ingress: Some(ingress),
             egress: Some(egress),
@@ -88,8 +92,8 @@ pub fn policy(
     }
 }
 
-fn selector(uid: &str, side: Side) -> LabelSelector {
-    let labels = [(MIGRATION, uid), (ROLE, mover_role(side))];
+fn selector(migration: &Uid<MigrationSpec>, side: Side) -> LabelSelector {
+    let labels = [(MIGRATION, migration.as_str()), (ROLE, mover_role(side))];
     LabelSelector {
         match_labels: Some(
             labels
@@ -101,9 +105,9 @@ fn selector(uid: &str, side: Side) -> LabelSelector {
 }
 
 /// The movers of one end, in the policy's own namespace.
-fn movers(uid: &str, side: Side) -> NetworkPolicyPeer {
+fn movers(migration: &Uid<MigrationSpec>, side: Side) -> NetworkPolicyPeer {
     NetworkPolicyPeer {
-        pod_selector: Some(selector(uid, side)),
+        pod_selector: Some(selector(migration, side)),
         ..NetworkPolicyPeer::default()
     }
 }
@@ -124,7 +128,13 @@ mod tests {
 
     fn made(side: Side) -> Value {
         let labels = BTreeMap::from([(MIGRATION.to_owned(), "m".to_owned())]);
-        let policy = policy("livmig-db-1", side, "m", labels, OwnerReference::default());
+        let policy = policy(
+            "livmig-db-1",
+            side,
+            &Uid::new("m"),
+            labels,
+            OwnerReference::default(),
+        );
         serde_json::to_value(policy).unwrap()
     }
 

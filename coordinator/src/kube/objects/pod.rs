@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use livmig_engine::spec::MigrationSpec;
 
-use crate::kube::api::names::MIGRATION;
+use crate::kube::api::{names::MIGRATION, uid::Uid};
 
 /// What is known about one pod.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -122,9 +123,9 @@ impl PodFacts {
         self.left == Left::Mounts
     }
 
-    /// Whether it names `claim` and was not made by the migration `uid`.
-    pub fn consumes(&self, claim: &str, uid: &str) -> bool {
-        self.claims.contains(claim) && self.migration.as_deref() != Some(uid)
+    /// Whether it names `claim` and was not made by `migration`.
+    pub fn consumes(&self, claim: &str, migration: &Uid<MigrationSpec>) -> bool {
+        self.claims.contains(claim) && !migration.is(self.migration.as_deref())
     }
 }
 
@@ -168,7 +169,9 @@ mod tests {
                 {"name": "other", "emptyDir": {}},
             ]},
         }));
-        assert!(pod.consumes("data-app-0", "m") && pod.consumes("app-0-scratch", "m"));
+        let migration = Uid::new("m");
+        assert!(pod.consumes("data-app-0", &migration));
+        assert!(pod.consumes("app-0-scratch", &migration));
         assert_eq!(pod.claims.len(), 2);
     }
 

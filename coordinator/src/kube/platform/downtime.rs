@@ -29,7 +29,7 @@ impl KubePlatform {
     pub(super) async fn quiesce(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
         let (_, stranded) = tokio::try_join!(self.take_charge(context.epoch), self.stranded())?;
         let consumers = self.consumers().await?;
-        let (claims, uid) = (self.claims(), self.spec.uid.to_string());
+        let (claims, uid) = (self.claims(), self.migration.uid.clone());
         let seen = consumers.now();
         // While the workload still runs nothing is lost by giving up.
         self.refuse_unproven(&seen)?;
@@ -37,7 +37,7 @@ impl KubePlatform {
             return Err(stranded.refusal());
         }
         self.ensure_kept().await?;
-        if let Some(command) = &self.target.pre_stop {
+        if let Some(command) = &self.migration.target.pre_stop {
             let pods = seen.consumers(&claims, &uid);
             let runs = pods.iter().filter(|pod| pod.running && !pod.deleting);
             try_join_all(runs.map(|pod| pre_stop::run(&self.cluster, &pod.name, command))).await?;
@@ -48,7 +48,7 @@ impl KubePlatform {
         let _ = self.gaps.set(seen.gaps);
         workload::stop(
             &self.cluster,
-            &self.target.workload,
+            &self.migration.target.workload,
             &seen.version,
             &self.mark(context.epoch),
         )
@@ -68,9 +68,8 @@ impl KubePlatform {
     /// when the migration began, and that may be long ago.
     async fn ensure_kept(&self) -> Result<(), StepFailure> {
         let volumes = &self.cluster.cluster_api();
-        let claims = self.target.claims.iter().enumerate();
-        let kept = claims.map(async |(index, claim)| {
-            let new = self.movers.volume(index);
+        let kept = self.migration.claims.iter().map(async |claim| {
+            let new = self.movers.volume(claim);
             let both = new.into_iter().chain([claim.volume.clone()]);
             try_join_all(both.map(async |name| reclaim::ensure_kept(volumes, &name).await)).await
         });
@@ -81,8 +80,8 @@ impl KubePlatform {
     /// to this coordinator.
     async fn node_local(&self, epoch: Epoch) -> NodeLocal {
         let mut node_local = NodeLocal::default();
-        for (index, claim) in self.target.claims.iter().enumerate() {
-            let Some(pair) = self.movers.connected(index, epoch).await else {
+        for claim in &self.migration.claims {
+            let Some(pair) = self.movers.connected(claim, epoch).await else {
                 continue;
             };
             if let Some(node) = &pair.source.pod.node {
@@ -99,12 +98,12 @@ impl KubePlatform {
         let consumers = self.consumers().await?;
         let mark = self.fence_mark(context.epoch);
         let raised = self
-            .target
+            .migration
             .claims
             .iter()
-            .map(|claim| fence::ensure(&self.cluster, &claim.claim, &claim.claim_uid, &mark));
+            .map(|claim| fence::ensure(&self.cluster, &claim.claim, &claim.uid, &mark));
         let volumes: Vec<&str> = self
-            .target
+            .migration
             .claims
             .iter()
             .map(|claim| claim.volume.as_str())
@@ -120,7 +119,7 @@ impl KubePlatform {
         let seen = self.await_the_over(consumers, &node_local).await?;
         let proof = self.prove_unwritten(&seen, &node_local)?;
         // What they wrote the final pass still finds.
-        let (claims, uid) = (self.claims(), self.spec.uid.to_string());
+        let (claims, uid) = (self.claims(), self.migration.uid.clone());
         let users = seen.consumers(&claims, &uid).into_iter();
         let former = seen.former(&claims, &uid).into_iter().chain(users);
         *self.former.lock().unwrap_or_else(PoisonError::into_inner) =
@@ -134,7 +133,7 @@ impl KubePlatform {
         consumers: &Consumers,
         node_local: &NodeLocal,
     ) -> Result<Seen, StepFailure> {
-        let (claims, uid) = (self.claims(), self.spec.uid.to_string());
+        let (claims, uid) = (self.claims(), self.migration.uid.clone());
         let gone = consumers.wait(|seen| {
             let writers = seen.possible_writers(&claims, &uid, node_local);
             let going = writers.iter().any(|pod| pod.is_over());
@@ -156,7 +155,7 @@ impl KubePlatform {
     /// That nothing writes to the claims and nothing has used them since the workload was asked to
     /// stop but its own pods, as far as the watch of the pods tells.
     fn prove_unwritten(&self, seen: &Seen, node_local: &NodeLocal) -> Result<Proof, StepFailure> {
-        let (claims, uid) = (self.claims(), self.spec.uid.to_string());
+        let (claims, uid) = (self.claims(), self.migration.uid.clone());
         if self.gaps.get() != Some(&seen.gaps) {
             return Err(StepFailure::permanent(
                 "Whether every pod of the workload has ended cannot be told: the API server no \
@@ -175,7 +174,7 @@ impl KubePlatform {
                 "{} claims are being deleted and held by the fence; the watch of the pods of {} has \
                  no gap, saw {} pods that used them end with all their containers, and none since",
                 claims.len(),
-                self.target.namespace,
+                self.migration.target.namespace,
                 seen.gone
                     .values()
                     .filter(|pod| claims.iter().any(|claim| pod.consumes(claim, &uid)))
@@ -188,7 +187,7 @@ impl KubePlatform {
     /// The same, and that nothing has used them since the fence was proven: a pod that has come and
     /// gone behind it may have written what neither the final pass nor the comparison has read.
     fn prove_undisturbed(&self, seen: &Seen, node_local: &NodeLocal) -> Result<Proof, StepFailure> {
-        let (claims, uid) = (self.claims(), self.spec.uid.to_string());
+        let (claims, uid) = (self.claims(), self.migration.uid.clone());
         let known = self.former.lock().unwrap_or_else(PoisonError::into_inner);
         let former = seen.former(&claims, &uid);
         if let Some(pod) = former.iter().find(|pod| !known.contains(&pod.uid)) {
@@ -204,7 +203,7 @@ impl KubePlatform {
         consumers: &Consumers,
         node_local: &NodeLocal,
     ) -> Result<(), StepFailure> {
-        let (claims, uid) = (self.claims(), self.spec.uid.to_string());
+        let (claims, uid) = (self.claims(), self.migration.uid.clone());
         let alone = claims
             .iter()
             .map(|claim| fence::await_sole_holder(&self.cluster, claim));
@@ -231,7 +230,7 @@ impl KubePlatform {
     /// Fails when a pod was deleted by force: what it writes from now on, no copy would hold.
     /// Kubernetes starts another one in its place all the same, so going back is always allowed.
     fn refuse_unproven(&self, seen: &Seen) -> Result<(), StepFailure> {
-        let (claims, uid) = (self.claims(), self.spec.uid.to_string());
+        let (claims, uid) = (self.claims(), self.migration.uid.clone());
         let Some(pod) = seen.went_unproven(&claims, &uid).into_iter().next() else {
             return Ok(());
         };
@@ -248,7 +247,7 @@ impl KubePlatform {
 
     pub(super) async fn verify(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
         let pairs = self.pairs(context).await?;
-        let options = &self.spec.options;
+        let options = &self.migration.spec.options;
         let last = self
             .last_final
             .lock()
@@ -256,12 +255,13 @@ impl KubePlatform {
             .clone();
         let compared = pairs
             .iter()
-            .zip(&self.target.claims)
+            .zip(&self.migration.claims)
             .map(async |(pair, claim)| {
                 let ends = pair.ends();
                 ends.compare(claim.name(), options, &last, context).await
             });
-        let stay = (0..pairs.len()).map(|index| self.movers.stay(index));
+        let stay = self.migration.claims.iter();
+        let stay = stay.map(|claim| self.movers.stay(claim));
         let (compared, stay) = tokio::try_join!(try_join_all(compared), try_join_all(stay))?;
         let consumers = self.consumers().await?;
         let node_local = self.node_local(context.epoch).await;
@@ -269,10 +269,10 @@ impl KubePlatform {
         if compared.iter().all(Verification::equal) {
             // Kubernetes' own proof comes last: with the movers gone, only the fence holds a claim.
             self.dismiss_movers(&stay).await?;
-            let indices = 0..self.target.claims.len();
             // The swap will need its name for nothing, and its going takes a while. Without the
             // movers it is of no use to whoever goes back either: the volume is kept.
-            let staging = indices.map(|index| self.movers.release_staging(index));
+            let staging = self.migration.claims.iter();
+            let staging = staging.map(|claim| self.movers.release_staging(claim));
             let alone = self.await_sole_holders(consumers, &node_local);
             tokio::try_join!(alone, try_join_all(staging))?;
             // Nothing counts as over any more: all of it is gone.

@@ -4,23 +4,28 @@ use std::fmt::Write as _;
 
 use livmig_engine::spec::KubernetesTarget;
 
-use crate::kube::api::names::{FENCE, MIGRATION, REPLICAS};
+use crate::kube::{
+    api::names::{FENCE, MIGRATION, REPLICAS},
+    migration::Migration,
+};
 
-/// How the fence on the claims is lifted and the old volumes are bound again, before the COMMIT:
-/// `before` names the `ConfigMap` of the objects as they were, `migration` is the migration's UID.
+/// How the fence on the claims of `migration` is lifted and the old volumes are bound again, before the
+/// COMMIT.
 ///
 /// The order is that of livmig's own way back: the old volume is reserved for the claim's name
 /// before that name is freed, and the fence goes only when nothing else holds the claim.
-pub(super) fn fence(target: &KubernetesTarget, before: &str, migration: &str) -> String {
+pub(super) fn fence(migration: &Migration) -> String {
+    let Migration { target, uid, .. } = migration;
+    let before = migration.names.pre_image();
     let namespace = &target.namespace;
     let mut text = format!(
         "each claim is held by a finalizer on purpose while its data moves; with livmig: livmig-coord \
          rollback. Without it, once no livmig-coord runs, in this order; a command that is refused \
          may be repeated:\n\
-         kubectl -n {namespace} delete pod -l {MIGRATION}={migration}\n"
+         kubectl -n {namespace} delete pod -l {MIGRATION}={uid}\n"
     );
-    for (index, claim) in target.claims.iter().enumerate() {
-        let (volume, claim) = (&claim.volume, &claim.claim);
+    for claim in &migration.claims {
+        let (volume, key, claim) = (&claim.volume, &claim.key, &claim.claim);
         let _ = write!(
             text,
             "kubectl patch pv {volume} --type=merge -p \
@@ -30,7 +35,7 @@ pub(super) fn fence(target: &KubernetesTarget, before: &str, migration: &str) ->
              kubectl -n {namespace} patch pvc {claim} --type=json -p \
              '[{{\"op\":\"test\",\"path\":\"/metadata/finalizers\",\"value\":[\"{FENCE}\"]}},\
              {{\"op\":\"remove\",\"path\":\"/metadata/finalizers\"}}]'\n\
-             kubectl -n {namespace} get configmap {before} -o jsonpath='{{.data.remake-{index}}}' | \
+             kubectl -n {namespace} get configmap {before} -o jsonpath='{{.data.remake-{key}}}' | \
              kubectl create -f -\n"
         );
     }
@@ -52,6 +57,8 @@ pub(super) fn left(target: &KubernetesTarget, claim: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use livmig_engine::spec::{MigrationName, MigrationSpec, Options, Target};
+    use livmig_proto::ids::MigrationUid;
     use serde_json::json;
 
     use super::*;
@@ -66,14 +73,20 @@ mod tests {
             "mover": {"image": "i"},
         }))
         .unwrap();
-        let text = fence(&target, "m-before", "feed");
+        let migration = Migration::of(&MigrationSpec {
+            name: MigrationName::try_from("m".to_owned()).unwrap(),
+            uid: MigrationUid([0xfe; 16]),
+            target: Target::Kubernetes(target),
+            options: Options::default(),
+        });
+        let text = fence(&migration.unwrap());
         let steps = [
-            "delete pod -l livmig.io/migration=feed",
+            "delete pod -l livmig.io/migration=fefe",
             "patch pv pv-a",
             r#""name":"data-app-0","uid":null"#,
             "patch pvc data-app-0 --type=json",
             r#""value":["livmig.io/fence"]"#,
-            "get configmap m-before -o jsonpath='{.data.remake-0}' | kubectl create -f -",
+            "get configmap livmig-m-before -o jsonpath='{.data.remake-0}' | kubectl create -f -",
             "scale statefulset/app",
         ];
         let found: Vec<_> = steps.iter().map(|step| text.find(step)).collect();

@@ -23,7 +23,6 @@ use futures::future::try_join_all;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use livmig_engine::{
     result::{MoverFacts, Probe, StepFailure, StepOutcome, VolumePass},
-    spec::{ClaimTarget, KubernetesTarget, MigrationSpec},
     step::Step,
 };
 use livmig_proto::{
@@ -33,7 +32,8 @@ use livmig_proto::{
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
 use super::{
-    api::{cluster::Cluster, mark::Mark, names::Names},
+    api::{cluster::Cluster, mark::Mark},
+    migration::{Claim, Migration},
     movers::{Connected, Movers, Stay, Stranded, drain::Guard},
     objects::claim::ClaimClass,
     store::pre_image::{self, PreImage},
@@ -46,9 +46,7 @@ use crate::platform::{Context, Platform};
 /// The migration of a workload's claims.
 pub struct KubePlatform {
     pub(in crate::kube) cluster: Cluster,
-    pub(in crate::kube) spec: MigrationSpec,
-    pub(in crate::kube) target: KubernetesTarget,
-    pub(in crate::kube) names: Names,
+    pub(in crate::kube) migration: Arc<Migration>,
     pub(in crate::kube) movers: Arc<Movers>,
     before: OnceCell<(PreImage, OwnerReference)>,
     consumers: OnceCell<Arc<Consumers>>,
@@ -67,14 +65,13 @@ pub struct KubePlatform {
 }
 
 impl KubePlatform {
-    /// The platform of the migration `spec` of `target`.
-    pub fn new(cluster: &Cluster, spec: &MigrationSpec, target: &KubernetesTarget) -> Self {
-        let cluster = cluster.in_namespace(&target.namespace);
+    /// The platform of `migration`.
+    pub fn new(cluster: &Cluster, migration: Migration) -> Self {
+        let cluster = cluster.in_namespace(&migration.target.namespace);
+        let migration = Arc::new(migration);
         Self {
-            names: Names::new(&spec.name),
-            movers: Arc::new(Movers::new(cluster.clone(), spec, target)),
-            spec: spec.clone(),
-            target: target.clone(),
+            movers: Arc::new(Movers::new(cluster.clone(), Arc::clone(&migration))),
+            migration,
             before: OnceCell::new(),
             consumers: OnceCell::new(),
             guard: AsyncMutex::new(None),
@@ -92,11 +89,8 @@ impl KubePlatform {
         self.before
             .get_or_try_init(|| async {
                 let owner = self.movers.owner().await?;
-                let labels = self.movers.labels("before");
-                let name = self.names.pre_image();
                 let image =
-                    pre_image::ensure(&self.cluster, &name, &self.target, labels, owner.clone())
-                        .await?;
+                    pre_image::ensure(&self.cluster, &self.migration, owner.clone()).await?;
                 Ok((image, owner))
             })
             .await
@@ -108,7 +102,8 @@ impl KubePlatform {
         self.consumers
             .get_or_try_init(|| async {
                 let pods = self.cluster.api();
-                let stopped = workload::stopped(&self.cluster, &self.target.workload).await?;
+                let stopped =
+                    workload::stopped(&self.cluster, &self.migration.target.workload).await?;
                 let consumers = match stopped {
                     None => Consumers::watch(pods).await?,
                     Some(stopped) => {
@@ -123,25 +118,19 @@ impl KubePlatform {
 
     /// What everything of others says of itself.
     pub(in crate::kube) fn mark(&self, epoch: Epoch) -> Mark {
-        Mark {
-            uid: self.spec.uid.to_string(),
-            epoch,
-            by_hand: String::new(),
-        }
+        self.migration.mark(epoch)
     }
 
     /// What a fenced claim says of itself.
     fn fence_mark(&self, epoch: Epoch) -> Mark {
-        let (before, uid) = (self.names.pre_image(), self.spec.uid.to_string());
         Mark {
-            by_hand: manual_recovery::fence(&self.target, &before, &uid),
+            by_hand: manual_recovery::fence(&self.migration),
             ..self.mark(epoch)
         }
     }
 
     fn claims(&self) -> Vec<String> {
-        let claims = self.target.claims.iter();
-        claims.map(|claim| claim.claim.clone()).collect()
+        self.migration.claim_names()
     }
 
     async fn start_movers(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
@@ -151,7 +140,7 @@ impl KubePlatform {
         self.try_claims(&pairs).await?;
         let movers = pairs
             .iter()
-            .zip(&self.target.claims)
+            .zip(&self.migration.claims)
             .flat_map(|(pair, claim)| {
                 let facts = |storage: &str, welcome: &livmig_proto::control::Welcome| MoverFacts {
                     volume: claim.name(),
@@ -171,22 +160,20 @@ impl KubePlatform {
     /// on the way back.
     async fn try_claims(&self, pairs: &[Connected]) -> Result<(), StepFailure> {
         let (before, _) = self.before().await?;
-        let claims = pairs.iter().zip(&self.target.claims).zip(&before.claims);
-        let all = claims
-            .enumerate()
-            .map(async |(index, ((pair, claim), original))| {
-                let name = &self.names.trial(index);
-                let trial = |which, volume, class| Trial {
-                    name,
-                    original,
-                    volume,
-                    which,
-                    class,
-                };
-                let forward = trial("new", &pair.volume, self.class_after_the_swap());
-                let back = trial("old", &claim.volume, ClaimClass::OfVolume);
-                tokio::try_join!(forward.run(&self.cluster), back.run(&self.cluster))
-            });
+        let claims = pairs.iter().zip(&self.migration.claims);
+        let all = claims.map(async |(pair, claim)| {
+            let original = &before.of(claim)?.claim;
+            let trial = |which, volume, class| Trial {
+                name: &claim.dry_run,
+                original,
+                volume,
+                which,
+                class,
+            };
+            let forward = trial("new", &pair.volume, self.class_after_the_swap());
+            let back = trial("old", &claim.volume, ClaimClass::OfVolume);
+            tokio::try_join!(forward.run(&self.cluster), back.run(&self.cluster))
+        });
         try_join_all(all).await.map(|_| ())
     }
 
@@ -196,30 +183,24 @@ impl KubePlatform {
         let (before, owner) = self.take_charge(epoch).await?;
         let consumers = self.consumers().await?;
         let template = &before.template;
-        let ensured = self
-            .target
-            .claims
-            .iter()
-            .enumerate()
-            .map(async |(index, claim)| {
-                if let Some(pair) = self.movers.connected(index, epoch).await
-                    && (self.stopping.load(Ordering::SeqCst)
-                        || self.movers.stranded(index, template).await?.is_none())
-                {
-                    return Ok(pair);
-                }
-                let place = self.place(claim, consumers).await?;
-                // A large future; callers hold a pointer to it.
-                Box::pin(self.movers.ensure(index, before, &place, owner, epoch)).await
-            });
+        let ensured = self.migration.claims.iter().map(async |claim| {
+            if let Some(pair) = self.movers.connected(claim, epoch).await
+                && (self.stopping.load(Ordering::SeqCst)
+                    || self.movers.stranded(claim, template).await?.is_none())
+            {
+                return Ok(pair);
+            }
+            let place = self.place(claim, consumers).await?;
+            // A large future; callers hold a pointer to it.
+            Box::pin(self.movers.ensure(claim, before, &place, owner, epoch)).await
+        });
         let pairs = try_join_all(ensured).await?;
         let mut guard = self.guard.lock().await;
         if guard.is_none() {
             *guard = Some(Guard::new(
                 Arc::clone(consumers),
                 Arc::clone(&self.movers),
-                self.claims(),
-                self.spec.uid.to_string(),
+                Arc::clone(&self.migration),
                 Arc::clone(&self.stopping),
             ));
         }
@@ -232,14 +213,15 @@ impl KubePlatform {
             return Ok(None);
         }
         let (before, _) = self.before().await?;
-        let all = (0..self.target.claims.len())
-            .map(|index| self.movers.stranded(index, &before.template));
+        let claims = self.migration.claims.iter();
+        let all = claims.map(|claim| self.movers.stranded(claim, &before.template));
         Ok(try_join_all(all).await?.into_iter().flatten().next())
     }
 
     pub(in crate::kube) async fn remove_movers(&self) -> Result<(), StepFailure> {
         *self.guard.lock().await = None;
-        let all = (0..self.target.claims.len()).map(|index| self.movers.remove(index));
+        let claims = self.migration.claims.iter();
+        let all = claims.map(|claim| self.movers.remove(claim));
         try_join_all(all).await.map(|_| ())
     }
 
@@ -247,8 +229,8 @@ impl KubePlatform {
     /// those of destinations that are to `stay`.
     async fn dismiss_movers(&self, stay: &[Stay]) -> Result<(), StepFailure> {
         *self.guard.lock().await = None;
-        let all = stay.iter().enumerate();
-        try_join_all(all.map(|(index, stay)| self.movers.dismiss(index, *stay)))
+        let all = self.migration.claims.iter().zip(stay);
+        try_join_all(all.map(|(claim, stay)| self.movers.dismiss(claim, *stay)))
             .await
             .map(|_| ())
     }
@@ -257,7 +239,8 @@ impl KubePlatform {
     /// workload waits for a volume that is attached elsewhere.
     pub(in crate::kube) async fn yield_sources(&self) -> Result<(), StepFailure> {
         *self.guard.lock().await = None;
-        let all = (0..self.target.claims.len()).map(|index| self.movers.yield_node(index));
+        let claims = self.migration.claims.iter();
+        let all = claims.map(|claim| self.movers.yield_node(claim));
         try_join_all(all).await.map(|_| ())
     }
 
@@ -279,7 +262,7 @@ impl KubePlatform {
     async fn start_as_it_was(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
         self.yield_sources().await?;
         let mark = self.mark(context.epoch);
-        workload::start(&self.cluster, &self.target.workload, &mark).await?;
+        workload::start(&self.cluster, &self.migration.target.workload, &mark).await?;
         self.stopping.store(false, Ordering::SeqCst);
         Ok(StepOutcome::Done)
     }
@@ -287,23 +270,21 @@ impl KubePlatform {
     /// The node and address family of a claim's user.
     async fn place(
         &self,
-        claim: &ClaimTarget,
+        claim: &Claim,
         consumers: &Consumers,
     ) -> Result<super::movers::placement::Place, StepFailure> {
         if self.stopping.load(Ordering::SeqCst) {
             // Its pods are going: the movers that are there stay where they are.
             return Ok(super::movers::placement::anywhere(consumers));
         }
-        let migration = self.spec.uid.to_string();
-        super::movers::placement::find(&self.cluster, &self.target, claim, &migration, consumers)
-            .await
+        super::movers::placement::find(&self.cluster, &self.migration, claim, consumers).await
     }
 }
 
 impl Platform for KubePlatform {
     async fn perform(&self, step: Step, context: &Context) -> Result<StepOutcome, StepFailure> {
         match step {
-            Step::Check => super::platform::check::check(&self.cluster, &self.spec).await,
+            Step::Check => check::check(&self.cluster, &self.migration.spec).await,
             Step::StartMovers => self.start_movers(context).await,
             Step::Pass { number, kind } => self.pass(number, kind, context).await,
             Step::Quiesce => Box::pin(self.quiesce(context)).await,

@@ -37,16 +37,16 @@ impl KubePlatform {
         let pairs = self.pairs(context).await?;
         let limits = ClusterLoad {
             cluster: self.cluster.clone(),
-            names: self.names.clone(),
-            planned: self.spec.options.load,
+            names: self.migration.names.clone(),
+            planned: self.migration.spec.options.load,
         };
         let terms = Terms {
-            options: &self.spec.options,
+            options: &self.migration.spec.options,
             limits: &limits,
         };
         let passes = pairs
             .iter()
-            .zip(&self.target.claims)
+            .zip(&self.migration.claims)
             .map(async |(pair, claim)| {
                 let report = pair.ends().pass((number, kind), &terms, context).await?;
                 self.heed_silence(pair, &report).await?;
@@ -104,8 +104,8 @@ impl KubePlatform {
         number: PassNumber,
         epoch: Epoch,
     ) -> Result<(), StepFailure> {
-        let stops = (0..self.target.claims.len()).map(async |index| {
-            let Some(pair) = self.movers.connected(index, epoch).await else {
+        let stops = self.migration.claims.iter().map(async |claim| {
+            let Some(pair) = self.movers.connected(claim, epoch).await else {
                 return Ok(());
             };
             pair.source

@@ -45,12 +45,11 @@ impl KubePlatform {
     /// The claims that are there.
     async fn claims_as_they_are(&self) -> Result<Vec<There>, StepFailure> {
         let api = &self.cluster.api::<PersistentVolumeClaim>();
-        let claims = self.target.claims.iter().enumerate();
-        let claims = claims.map(async |(index, target)| {
+        let claims = self.migration.claims.iter().map(async |target| {
             let what = format!("read the claim {}", target.claim);
             let (found, new) = tokio::try_join!(
                 async { Ok(call(what, api.get_opt(&target.claim)).await?) },
-                self.new_volume(index, target)
+                self.new_volume(target)
             )?;
             Ok::<_, StepFailure>(found.map(|claim| There {
                 name: target.claim.clone(),
@@ -114,7 +113,7 @@ impl KubePlatform {
         missed: bool,
         known: &BTreeSet<String>,
     ) -> Result<(), StepFailure> {
-        let uid = self.spec.uid.to_string();
+        let uid = self.migration.uid.clone();
         let claims = names.join(" or ");
         let what = match seen.stranger(names, &uid, known) {
             Some(pod) => format!(
@@ -147,7 +146,7 @@ impl KubePlatform {
             .map(|there| there.name.clone())
             .collect();
         let consumers = self.consumers().await?;
-        let uid = self.spec.uid.to_string();
+        let uid = self.migration.uid.clone();
         let user = |seen: &Seen| {
             let users = seen.consumers(&dying, &uid);
             let on_node = users.into_iter().find(|pod| pod.node.is_some());
@@ -160,7 +159,13 @@ impl KubePlatform {
         if is_current {
             let version = consumers.now().version;
             let mark = self.mark(epoch);
-            workload::stop(&self.cluster, &self.target.workload, &version, &mark).await?;
+            workload::stop(
+                &self.cluster,
+                &self.migration.target.workload,
+                &version,
+                &mark,
+            )
+            .await?;
         }
         let free = consumers.wait(|seen| user(seen).is_none().then_some(()));
         if tokio::time::timeout(FREE_MAX, free).await.is_ok() {

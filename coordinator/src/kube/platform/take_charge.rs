@@ -26,7 +26,7 @@ impl KubePlatform {
     ) -> Result<&(PreImage, OwnerReference), StepFailure> {
         let before = self.before().await?;
         let mut stamped = self.stamped.lock().await;
-        let (workload, mark) = (&self.target.workload, self.mark(epoch));
+        let (workload, mark) = (&self.migration.target.workload, self.mark(epoch));
         if *stamped == Some(epoch) && workload::carries(&self.cluster, workload, &mark).await? {
             return Ok(before);
         }
@@ -39,10 +39,10 @@ impl KubePlatform {
     /// Whether the workload is still the one that was planned for: where somebody has deleted it or
     /// made it anew, what is theirs is left alone.
     pub(super) async fn take_charge_to_go_back(&self, epoch: Epoch) -> Result<bool, StepFailure> {
-        if workload::is_current(&self.cluster, &self.target.workload).await? {
+        if workload::is_current(&self.cluster, &self.migration.target.workload).await? {
             return self.take_charge(epoch).await.map(|_| true);
         }
-        let workload = &self.target.workload;
+        let workload = &self.migration.target.workload;
         tracing::warn!(%workload, "somebody has deleted it or made it anew; its claims are given back");
         self.before().await?;
         self.mark_all(&self.mark(epoch), false).await?;
@@ -66,21 +66,21 @@ impl KubePlatform {
     /// returns: none puts a mark where it was taken off since.
     async fn put_marks(&self, mark: &Mark, with_workload: bool) -> Result<(), StepFailure> {
         if with_workload {
-            workload::stamp(&self.cluster, &self.target.workload, mark).await?;
+            workload::stamp(&self.cluster, &self.migration.target.workload, mark).await?;
         }
         let volumes = &self.cluster.cluster_api::<PersistentVolume>();
-        let each = self.target.claims.iter().map(|claim| async move {
+        let each = self.migration.claims.iter().map(|claim| async move {
             let pin = async {
                 let what = format!("read the volume {}", claim.volume);
                 match call(what, volumes.get_opt(&claim.volume)).await? {
-                    Some(_) => reclaim::pin(volumes, &claim.volume, &mark.uid, mark.epoch).await,
+                    Some(_) => reclaim::pin(volumes, &claim.volume, mark).await,
                     // Whoever needs it will say so; a workload on its new volume does not.
                     None => Ok(()),
                 }
             };
             let (pinned, prepared) = tokio::join!(
                 pin,
-                fence::prepare(&self.cluster, &claim.claim, &claim.claim_uid, mark),
+                fence::prepare(&self.cluster, &claim.claim, &claim.uid, mark),
             );
             pinned.and(prepared)
         });
@@ -92,18 +92,18 @@ impl KubePlatform {
     async fn retract(&self, mark: &Mark) {
         let volumes = &self.cluster.cluster_api::<PersistentVolume>();
         let claims = &self.cluster.api::<PersistentVolumeClaim>();
-        let each = self.target.claims.iter().map(|claim| async move {
+        let each = self.migration.claims.iter().map(|claim| async move {
             fence::retract(&self.cluster, &claim.claim, mark).await?;
             let what = format!("read the claim {}", claim.claim);
             let found = call(what, claims.get_opt(&claim.claim)).await?;
             // One that goes takes a volume with it that is not pinned.
             if found.is_some_and(|found| !is_going(&found)) {
-                reclaim::retract(volumes, &claim.volume, &claim.claim_uid, mark).await?;
+                reclaim::retract(volumes, &claim.volume, &claim.uid, mark).await?;
             }
             Ok(())
         });
         let mut all: Vec<Result<(), StepFailure>> = join_all(each).await;
-        all.push(workload::retract(&self.cluster, &self.target.workload, mark).await);
+        all.push(workload::retract(&self.cluster, &self.migration.target.workload, mark).await);
         for failure in all.into_iter().filter_map(Result::err) {
             tracing::warn!(%failure, "marks are left to whoever has taken over");
         }
@@ -112,7 +112,7 @@ impl KubePlatform {
     /// Fails when another coordinator has taken over. It says so in the journal first, and marks and
     /// what a migration makes may be gone again since.
     pub(in crate::kube) async fn refuse_replaced(&self, epoch: Epoch) -> Result<(), StepFailure> {
-        let last = journal::last_epoch(&self.cluster, &self.names).await;
+        let last = journal::last_epoch(&self.cluster, &self.migration.names).await;
         let last = last.map_err(|error| StepFailure::transient(error.to_string()))?;
         if last == Some(epoch) {
             return Ok(());
@@ -143,6 +143,7 @@ mod tests {
         journal::Journal as _,
         kube::{
             api::names::Names,
+            migration::Migration,
             store::journal::ConfigMapJournal,
             testing::server::{Course, MemoryServer, NAMESPACE},
         },
@@ -154,7 +155,7 @@ mod tests {
         "/persistentvolumeclaims/data-app-0",
     ];
 
-    fn spec() -> (MigrationSpec, KubernetesTarget) {
+    fn spec() -> MigrationSpec {
         let target: KubernetesTarget = serde_json::from_value(json!({
             "namespace": NAMESPACE,
             "workload": {"kind": "StatefulSet", "name": "app", "uid": "s"},
@@ -163,13 +164,12 @@ mod tests {
             "mover": {"image": "i"},
         }))
         .unwrap();
-        let spec = MigrationSpec {
+        MigrationSpec {
             name: MigrationName::try_from("m".to_owned()).unwrap(),
             uid: MigrationUid([1; 16]),
-            target: Target::Kubernetes(target.clone()),
+            target: Target::Kubernetes(target),
             options: Options::default(),
-        };
-        (spec, target)
+        }
     }
 
     /// A workload that was never touched, and a migration of it that a first coordinator began.
@@ -192,13 +192,13 @@ mod tests {
             &namespaced("/api/v1", OBJECTS[2]),
             json!({"metadata": {"name": "data-app-0", "uid": "c"}, "spec": {"volumeName": "pv-a"}}),
         );
-        let spec = Box::new(spec().0);
+        let spec = Box::new(spec());
         record(&server, 1, 0, Event::Planned { spec }).await;
         server
     }
 
     async fn record(server: &MemoryServer, epoch: u64, seq: u64, event: Event) {
-        let names = Names::new(&spec().0.name);
+        let names = Names::new(&spec().name);
         let mut journal = ConfigMapJournal::new(server.cluster().await, names);
         journal.load().await.unwrap();
         let record = Record {
@@ -212,8 +212,8 @@ mod tests {
     }
 
     async fn platform(server: &MemoryServer) -> KubePlatform {
-        let (spec, target) = spec();
-        KubePlatform::new(&server.cluster().await, &spec, &target)
+        let migration = Migration::of(&spec()).unwrap();
+        KubePlatform::new(&server.cluster().await, migration)
     }
 
     /// The objects of others without what the server says of them.

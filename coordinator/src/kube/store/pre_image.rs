@@ -8,7 +8,7 @@ use k8s_openapi::{
     api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, PodSpec},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
-use livmig_engine::{result::StepFailure, spec::KubernetesTarget};
+use livmig_engine::result::StepFailure;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::kube::{
@@ -16,6 +16,7 @@ use crate::kube::{
         cluster::{Cluster, call},
         names::FIELD_MANAGER,
     },
+    migration::{Claim, Migration},
     objects::claim::{ClaimClass, rebound},
     workload,
 };
@@ -25,45 +26,61 @@ use crate::kube::{
 pub struct PreImage {
     /// The pods that the workload makes.
     pub template: PodSpec,
-    /// The claims, in the order of the target's.
-    pub claims: Vec<PersistentVolumeClaim>,
-    /// Their volumes.
-    pub volumes: Vec<PersistentVolume>,
+    /// Each claim, by its name, and its volume.
+    originals: BTreeMap<String, Original>,
 }
 
-/// The pre-image stored under `name`; made and stored when there is none yet.
+/// A claim and its volume as they were.
+#[derive(Clone, Debug)]
+pub struct Original {
+    /// The claim.
+    pub claim: PersistentVolumeClaim,
+    /// The volume that it was bound to.
+    pub volume: PersistentVolume,
+}
+
+impl PreImage {
+    /// The claim as it was.
+    ///
+    /// # Errors
+    /// When it is none of the migration's.
+    pub fn of(&self, claim: &Claim) -> Result<&Original, StepFailure> {
+        self.originals.get(&claim.claim).ok_or_else(|| {
+            StepFailure::permanent(format!("The pre-images lack the claim {}", claim.claim))
+        })
+    }
+}
+
+/// The pre-image of `migration` as it is stored; made and stored when there is none yet.
 ///
 /// # Errors
 /// When the objects are no longer those that were planned for, or cannot be read or stored.
 pub async fn ensure(
     cluster: &Cluster,
-    name: &str,
-    target: &KubernetesTarget,
-    labels: BTreeMap<String, String>,
+    migration: &Migration,
     owner: OwnerReference,
 ) -> Result<PreImage, StepFailure> {
     let api = cluster.api::<ConfigMap>();
+    let name = &migration.names.pre_image();
     let what = format!("read the pre-images {name}");
     if let Some(stored) = call(what, api.get_opt(name)).await? {
-        return decode(&stored, name, target);
+        return decode(&stored, name, migration);
     }
-    let made = read(cluster, target).await?;
+    let made = read(cluster, migration).await?;
     let mut data = BTreeMap::from([("pod-template".to_owned(), encode(&made.template)?)]);
-    for (index, claim) in made.claims.iter().enumerate() {
-        data.insert(format!("claim-{index}"), encode(claim)?);
-    }
-    for (index, volume) in made.volumes.iter().enumerate() {
-        data.insert(format!("volume-{index}"), encode(volume)?);
-    }
-    // For a person without livmig: kubectl creates no object that still says what the server says.
-    for (index, (claim, volume)) in made.claims.iter().zip(&made.volumes).enumerate() {
-        let remade = rebound(claim, volume, ClaimClass::OfVolume);
-        data.insert(format!("remake-{index}"), encode(&remade)?);
+    for claim in &migration.claims {
+        let Original { claim: was, volume } = made.of(claim)?;
+        let key = &claim.key;
+        data.insert(format!("claim-{key}"), encode(was)?);
+        data.insert(format!("volume-{key}"), encode(volume)?);
+        // For a person without livmig: kubectl creates no object that still says what the server says.
+        let remade = rebound(was, volume, ClaimClass::OfVolume);
+        data.insert(format!("remake-{key}"), encode(&remade)?);
     }
     let object = ConfigMap {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
-            labels: Some(labels),
+            labels: Some(migration.labels("before")),
             owner_references: Some(vec![owner]),
             ..ObjectMeta::default()
         },
@@ -83,13 +100,12 @@ pub async fn ensure(
     Ok(made)
 }
 
-async fn read(cluster: &Cluster, target: &KubernetesTarget) -> Result<PreImage, StepFailure> {
-    let template = workload::template(cluster, &target.workload).await?;
+async fn read(cluster: &Cluster, migration: &Migration) -> Result<PreImage, StepFailure> {
+    let template = workload::template(cluster, &migration.target.workload).await?;
     let claims_api = cluster.api::<PersistentVolumeClaim>();
     let volumes_api = cluster.cluster_api::<PersistentVolume>();
-    let mut claims = Vec::new();
-    let mut volumes = Vec::new();
-    for wanted in &target.claims {
+    let mut originals = BTreeMap::new();
+    for wanted in &migration.claims {
         let (claim, volume) = tokio::try_join!(
             call(
                 format!("read the claim {}", wanted.claim),
@@ -100,7 +116,7 @@ async fn read(cluster: &Cluster, target: &KubernetesTarget) -> Result<PreImage, 
                 volumes_api.get(&wanted.volume)
             ),
         )?;
-        if claim.metadata.uid.as_ref() != Some(&wanted.claim_uid)
+        if !wanted.uid.is(claim.metadata.uid.as_deref())
             || volume.metadata.uid.as_ref() != Some(&wanted.volume_uid)
         {
             return Err(StepFailure::permanent(format!(
@@ -109,13 +125,11 @@ async fn read(cluster: &Cluster, target: &KubernetesTarget) -> Result<PreImage, 
                 wanted.claim, wanted.volume
             )));
         }
-        claims.push(claim);
-        volumes.push(volume);
+        originals.insert(wanted.claim.clone(), Original { claim, volume });
     }
     Ok(PreImage {
         template,
-        claims,
-        volumes,
+        originals,
     })
 }
 
@@ -124,11 +138,7 @@ fn encode<T: Serialize>(object: &T) -> Result<String, StepFailure> {
         .map_err(|error| StepFailure::permanent(format!("Could not encode a pre-image: {error}")))
 }
 
-fn decode(
-    stored: &ConfigMap,
-    name: &str,
-    target: &KubernetesTarget,
-) -> Result<PreImage, StepFailure> {
+fn decode(stored: &ConfigMap, name: &str, migration: &Migration) -> Result<PreImage, StepFailure> {
     fn one<T: DeserializeOwned>(
         stored: &ConfigMap,
         name: &str,
@@ -143,15 +153,16 @@ fn decode(
                 StepFailure::permanent(format!("The pre-images {name} are damaged at {key}"))
             })
     }
-    let each = 0..target.claims.len();
+    let originals = migration.claims.iter().map(|claim| {
+        let key = &claim.key;
+        let original = Original {
+            claim: one(stored, name, &format!("claim-{key}"))?,
+            volume: one(stored, name, &format!("volume-{key}"))?,
+        };
+        Ok((claim.claim.clone(), original))
+    });
     Ok(PreImage {
         template: one(stored, name, "pod-template")?,
-        claims: each
-            .clone()
-            .map(|index| one(stored, name, &format!("claim-{index}")))
-            .collect::<Result<_, _>>()?,
-        volumes: each
-            .map(|index| one(stored, name, &format!("volume-{index}")))
-            .collect::<Result<_, _>>()?,
+        originals: originals.collect::<Result<_, StepFailure>>()?,
     })
 }

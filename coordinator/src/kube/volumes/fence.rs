@@ -12,6 +12,7 @@ use crate::kube::{
         cluster::{Cluster, ClusterError, call},
         mark::{Mark, annotation, is_marked, refuse_if_stale},
         names::{BY_HAND, EPOCH, FENCE, MIGRATION},
+        uid::Uid,
         watch::await_object,
     },
     objects::claim::is_fenced,
@@ -26,12 +27,12 @@ use livmig_proto::ids::Epoch;
 pub async fn prepare(
     cluster: &Cluster,
     name: &str,
-    uid: &str,
+    uid: &Uid<PersistentVolumeClaim>,
     mark: &Mark,
 ) -> Result<(), StepFailure> {
-    let marks = json!({MIGRATION: mark.uid, EPOCH: mark.epoch.0.to_string()});
+    let marks = json!({MIGRATION: mark.uid.as_str(), EPOCH: mark.epoch.0.to_string()});
     annotate(cluster, name, mark.epoch, |claim| {
-        let planned = claim.metadata.uid.as_deref() == Some(uid);
+        let planned = uid.is(claim.metadata.uid.as_deref());
         (planned && !is_marked(claim, &mark.uid, mark.epoch)).then(|| marks.clone())
     })
     .await
@@ -43,7 +44,7 @@ pub async fn prepare(
 /// When another coordinator has taken over, or it cannot be changed.
 pub async fn withdraw(cluster: &Cluster, name: &str, mark: &Mark) -> Result<(), StepFailure> {
     annotate(cluster, name, mark.epoch, |claim| {
-        let ours = annotation(claim, MIGRATION) == Some(mark.uid.as_str());
+        let ours = mark.uid.is(annotation(claim, MIGRATION));
         (ours && !is_fenced(claim)).then(|| json!({MIGRATION: null, EPOCH: null}))
     })
     .await
@@ -87,11 +88,11 @@ async fn annotate(
 pub async fn ensure(
     cluster: &Cluster,
     name: &str,
-    uid: &str,
+    uid: &Uid<PersistentVolumeClaim>,
     mark: &Mark,
 ) -> Result<(), StepFailure> {
     raise_where(cluster, name, mark, |claim| {
-        if claim.metadata.uid.as_deref() != Some(uid) {
+        if !uid.is(claim.metadata.uid.as_deref()) {
             return Err(StepFailure::permanent(format!(
                 "The claim {name} is not the one the migration was planned for: somebody has \
                  re-created it"
@@ -176,7 +177,7 @@ pub async fn raise(
         let change = json!({"metadata": {
             "finalizers": finalizers,
             "annotations": {
-                MIGRATION: mark.uid,
+                MIGRATION: mark.uid.as_str(),
                 EPOCH: epoch,
                 BY_HAND: mark.by_hand,
             },

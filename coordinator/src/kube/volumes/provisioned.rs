@@ -2,31 +2,30 @@
 
 use ::kube::api::ListParams;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
-use livmig_engine::{
-    result::StepFailure,
-    spec::{ClaimTarget, MigrationSpec},
+use livmig_engine::result::StepFailure;
+
+use crate::kube::{
+    api::{
+        cluster::{Cluster, call},
+        names::MIGRATION,
+    },
+    migration::{Claim, Migration},
 };
 
-use crate::kube::api::{
-    cluster::{Cluster, call},
-    names::{MIGRATION, Names},
-};
-
-/// The volume that was provisioned for the claim at `index`: the staging claim's, or, once that is
+/// The volume that was provisioned for `claim`: the staging claim's, or, once that is
 /// gone, the one that carries the migration's mark and is for the claim's name.
 ///
 /// # Errors
 /// When claims or volumes cannot be read.
 pub async fn volume(
     cluster: &Cluster,
-    spec: &MigrationSpec,
-    index: usize,
-    claim: &ClaimTarget,
+    migration: &Migration,
+    claim: &Claim,
 ) -> Result<Option<String>, StepFailure> {
-    let staging = Names::new(&spec.name).staging(index);
+    let staging = &claim.staging;
     let claims = cluster.api::<PersistentVolumeClaim>();
     let what = format!("read the claim {staging}");
-    if let Some(found) = call(what, claims.get_opt(&staging)).await?
+    if let Some(found) = call(what, claims.get_opt(staging)).await?
         && let Some(volume) = found.spec.and_then(|spec| spec.volume_name)
         && !volume.is_empty()
     {
@@ -34,19 +33,18 @@ pub async fn volume(
     }
     let volumes = cluster.cluster_api::<PersistentVolume>();
     let list = call("list the volumes", volumes.list(&ListParams::default())).await?;
-    let uid = spec.uid.to_string();
     Ok(list.items.into_iter().find_map(|volume| {
-        let marked = volume
+        let mark = volume
             .metadata
             .annotations
             .as_ref()
-            .and_then(|annotations| annotations.get(MIGRATION))
-            == Some(&uid);
+            .and_then(|annotations| annotations.get(MIGRATION));
+        let is_marked = migration.uid.is(mark.map(String::as_str));
         let name = volume.metadata.name?;
         let reference = volume.spec?.claim_ref?;
         let named = reference.name.as_deref();
         let ours = reference.namespace.as_deref() == Some(cluster.namespace())
             && (named == Some(claim.claim.as_str()) || named == Some(staging.as_str()));
-        (marked && ours && name != claim.volume).then_some(name)
+        (is_marked && ours && name != claim.volume).then_some(name)
     }))
 }

@@ -1,9 +1,8 @@
 //! Volumes that must not be deleted: their reclaim policy, pinned and given back.
 
 use ::kube::Api;
-use k8s_openapi::api::core::v1::PersistentVolume;
-use livmig_engine::result::StepFailure;
-use livmig_proto::ids::Epoch;
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use livmig_engine::{result::StepFailure, spec::MigrationSpec};
 use serde_json::{Value, json};
 
 use crate::kube::api::{
@@ -11,6 +10,7 @@ use crate::kube::api::{
     cluster::call,
     mark::{Mark, annotation, is_marked},
     names::{BY_HAND, EPOCH, MIGRATION, RECLAIM},
+    uid::Uid,
 };
 
 /// The policy under which a volume outlives its claim.
@@ -24,11 +24,10 @@ const RETAIN: &str = "Retain";
 pub async fn pin(
     volumes: &Api<PersistentVolume>,
     name: &str,
-    migration: &str,
-    epoch: Epoch,
+    mark: &Mark,
 ) -> Result<(), StepFailure> {
-    let pinned = amend(volumes, "volume", name, epoch, |volume| {
-        if annotation(volume, MIGRATION).is_some_and(|other| other != migration)
+    let pinned = amend(volumes, "volume", name, mark.epoch, |volume| {
+        if annotation(volume, MIGRATION).is_some_and(|other| other != mark.uid.as_str())
             && annotation(volume, EPOCH).is_some()
         {
             return Err(StepFailure::permanent(format!(
@@ -40,8 +39,8 @@ pub async fn pin(
         let stored = annotation(volume, RECLAIM).unwrap_or(policy);
         Ok(Some(json!({
             "metadata": {"annotations": {
-                MIGRATION: migration,
-                EPOCH: epoch.0.to_string(),
+                MIGRATION: mark.uid.as_str(),
+                EPOCH: mark.epoch.0.to_string(),
                 RECLAIM: stored,
             }},
             "spec": {"persistentVolumeReclaimPolicy": RETAIN},
@@ -59,20 +58,19 @@ pub async fn pin(
     }
 }
 
-/// Gives a volume its own policy back, if it carries the mark of `migration` and the claim
-/// `claim_uid` is bound to it: a volume that is not bound would be deleted at once.
+/// Gives a volume its own policy back, if it carries the mark of the migration and the claim
+/// `claim` is bound to it: a volume that is not bound would be deleted at once.
 ///
 /// # Errors
 /// When another coordinator has taken over, or it cannot be changed.
 pub async fn unpin_bound(
     volumes: &Api<PersistentVolume>,
     name: &str,
-    claim_uid: &str,
-    migration: &str,
-    epoch: Epoch,
+    claim: &Uid<PersistentVolumeClaim>,
+    mark: &Mark,
 ) -> Result<(), StepFailure> {
-    amend(volumes, "volume", name, epoch, |volume| {
-        Ok(unpinned(volume, claim_uid, migration))
+    amend(volumes, "volume", name, mark.epoch, |volume| {
+        Ok(unpinned(volume, claim, &mark.uid))
     })
     .await
     .map(|_| ())
@@ -85,12 +83,12 @@ pub async fn unpin_bound(
 pub async fn retract(
     volumes: &Api<PersistentVolume>,
     name: &str,
-    claim_uid: &str,
+    claim: &Uid<PersistentVolumeClaim>,
     mark: &Mark,
 ) -> Result<(), StepFailure> {
     amend(volumes, "volume", name, mark.epoch, |volume| {
         let own = is_marked(volume, &mark.uid, mark.epoch);
-        Ok(unpinned(volume, claim_uid, &mark.uid).filter(|_| own))
+        Ok(unpinned(volume, claim, &mark.uid).filter(|_| own))
     })
     .await
     .map(|_| ())
@@ -99,12 +97,16 @@ pub async fn retract(
 /// The change by which a volume gets its own policy back; none when it is not this migration's to
 /// give back. Epochs alone do not tell that: those of two migrations have nothing to do with each
 /// other, and a coordinator that stood still may find the pin of the next migration.
-fn unpinned(volume: &PersistentVolume, claim_uid: &str, migration: &str) -> Option<Value> {
+fn unpinned(
+    volume: &PersistentVolume,
+    claim: &Uid<PersistentVolumeClaim>,
+    migration: &Uid<MigrationSpec>,
+) -> Option<Value> {
     let own = annotation(volume, RECLAIM)?;
-    let ours = annotation(volume, MIGRATION) == Some(migration);
+    let ours = migration.is(annotation(volume, MIGRATION));
     let status = volume.status.as_ref();
     let phase = status.and_then(|status| status.phase.as_deref());
-    let bound = phase == Some("Bound") && is_for(volume, claim_uid);
+    let bound = phase == Some("Bound") && is_for(volume, claim);
     (ours && bound).then(|| {
         json!({
             "metadata": unmarked(),
@@ -113,8 +115,8 @@ fn unpinned(volume: &PersistentVolume, claim_uid: &str, migration: &str) -> Opti
     })
 }
 
-/// Lets a volume go that holds nothing but a copy, as long as it is that of the staging claim with
-/// the UID `staging_uid`: it is deleted with its claim, and nothing of it speaks of the migration
+/// Lets a volume go that holds nothing but a copy, as long as it is that of the staging claim
+/// `staging`: it is deleted with its claim, and nothing of it speaks of the migration
 /// any more. One that was never marked was never pinned, and goes as its class says.
 ///
 /// # Errors
@@ -123,12 +125,11 @@ fn unpinned(volume: &PersistentVolume, claim_uid: &str, migration: &str) -> Opti
 pub async fn give_up(
     volumes: &Api<PersistentVolume>,
     name: &str,
-    staging_uid: &str,
-    migration: &str,
-    epoch: Epoch,
+    staging: &Uid<PersistentVolumeClaim>,
+    mark: &Mark,
 ) -> Result<(), StepFailure> {
-    amend(volumes, "volume", name, epoch, |volume| {
-        given_up(volume, name, staging_uid, migration)
+    amend(volumes, "volume", name, mark.epoch, |volume| {
+        given_up(volume, name, staging, &mark.uid)
     })
     .await
     .map(|_| ())
@@ -139,11 +140,11 @@ pub async fn give_up(
 fn given_up(
     volume: &PersistentVolume,
     name: &str,
-    staging_uid: &str,
-    migration: &str,
+    staging: &Uid<PersistentVolumeClaim>,
+    migration: &Uid<MigrationSpec>,
 ) -> Result<Option<Value>, StepFailure> {
     let mark = annotation(volume, MIGRATION);
-    if !is_for(volume, staging_uid) || mark.is_some_and(|mark| mark != migration) {
+    if !is_for(volume, staging) || mark.is_some_and(|mark| mark != migration.as_str()) {
         return Err(StepFailure::permanent(format!(
             "The new volume {name} was to be given up and is no longer the staging claim's: another \
              coordinator has taken over, or somebody has bound it elsewhere"
@@ -160,7 +161,7 @@ fn given_up(
     }))
 }
 
-/// Says on a volume that the workload has left, and that carries the mark of `migration`, how a
+/// Says on a volume that the workload has left, and that carries the mark of the migration, how a
 /// person goes back to it.
 ///
 /// # Errors
@@ -169,11 +170,10 @@ pub async fn note(
     volumes: &Api<PersistentVolume>,
     name: &str,
     text: &str,
-    migration: &str,
-    epoch: Epoch,
+    mark: &Mark,
 ) -> Result<(), StepFailure> {
-    amend(volumes, "volume", name, epoch, |volume| {
-        let ours = annotation(volume, MIGRATION) == Some(migration);
+    amend(volumes, "volume", name, mark.epoch, |volume| {
+        let ours = mark.uid.is(annotation(volume, MIGRATION));
         Ok(ours.then(|| json!({"metadata": {"annotations": {BY_HAND: text}}})))
     })
     .await
@@ -234,10 +234,10 @@ fn policy(volume: &PersistentVolume) -> &str {
 }
 
 /// Whether the volume is for the very claim with this UID.
-fn is_for(volume: &PersistentVolume, claim_uid: &str) -> bool {
+fn is_for(volume: &PersistentVolume, claim: &Uid<PersistentVolumeClaim>) -> bool {
     let spec = volume.spec.as_ref();
-    let claim = spec.and_then(|spec| spec.claim_ref.as_ref());
-    claim.and_then(|claim| claim.uid.as_deref()) == Some(claim_uid)
+    let reference = spec.and_then(|spec| spec.claim_ref.as_ref());
+    claim.is(reference.and_then(|reference| reference.uid.as_deref()))
 }
 
 #[cfg(test)]
@@ -257,16 +257,21 @@ mod tests {
 
     #[test]
     fn a_coordinator_that_wakes_late_leaves_the_pin_of_the_next_migration() {
-        let given = unpinned(&pinned(Some("first"), "c"), "c", "first").unwrap();
-        assert_eq!(given["spec"]["persistentVolumeReclaimPolicy"], "Delete");
-        assert_eq!(unpinned(&pinned(Some("second"), "c"), "c", "first"), None);
-        assert_eq!(unpinned(&pinned(None, "c"), "c", "first"), None);
-        assert_eq!(unpinned(&pinned(Some("first"), "d"), "c", "first"), None);
+        let given =
+            |mark, claim| unpinned(&pinned(mark, claim), &Uid::new("c"), &Uid::new("first"));
+        let change = given(Some("first"), "c").unwrap();
+        assert_eq!(change["spec"]["persistentVolumeReclaimPolicy"], "Delete");
+        assert_eq!(given(Some("second"), "c"), None);
+        assert_eq!(given(None, "c"), None);
+        assert_eq!(given(Some("first"), "d"), None);
     }
 
     #[test]
     fn only_a_copy_of_the_staging_claim_is_given_up() {
-        let given = |mark, claim_uid| given_up(&pinned(mark, claim_uid), "pv-a", "stage", "first");
+        let given = |mark, claim| {
+            let (staging, migration) = (Uid::new("stage"), Uid::new("first"));
+            given_up(&pinned(mark, claim), "pv-a", &staging, &migration)
+        };
         let change = given(Some("first"), "stage").unwrap().unwrap();
         assert_eq!(change["spec"]["persistentVolumeReclaimPolicy"], "Delete");
         // Completed by another coordinator, and the workload runs on it.

@@ -74,14 +74,14 @@ pub(super) fn stamped<K: Scaled>(
     workload: &WorkloadRef,
     mark: &Mark,
 ) -> Result<Value, StepFailure> {
-    if annotation(object, MIGRATION).is_some_and(|other| other != mark.uid) {
+    if annotation(object, MIGRATION).is_some_and(|other| other != mark.uid.as_str()) {
         return Err(
             StepFailure::permanent(format!("Another migration is at work on {workload}"))
                 .with_hint("livmig-coord get"),
         );
     }
     Ok(json!({"metadata": {"annotations": {
-        MIGRATION: mark.uid,
+        MIGRATION: mark.uid.as_str(),
         EPOCH: mark.epoch.0.to_string(),
     }}}))
 }
@@ -175,7 +175,7 @@ pub(super) fn cleared<K: Scaled>(
     workload: &WorkloadRef,
     mark: &Mark,
 ) -> Result<Option<Value>, StepFailure> {
-    if annotation(object, MIGRATION) != Some(mark.uid.as_str()) {
+    if !mark.uid.is(annotation(object, MIGRATION)) {
         return Ok(None);
     }
     let missing = missing(object, workload)?;
@@ -242,6 +242,7 @@ mod tests {
     use livmig_proto::ids::Epoch;
 
     use super::*;
+    use crate::kube::api::uid::Uid;
 
     fn workload() -> WorkloadRef {
         serde_json::from_value(json!({"kind": "StatefulSet", "name": "app", "uid": "u"})).unwrap()
@@ -249,7 +250,7 @@ mod tests {
 
     fn mark() -> Mark {
         Mark {
-            uid: "m".to_owned(),
+            uid: Uid::new("m"),
             epoch: Epoch(2),
             by_hand: String::new(),
         }

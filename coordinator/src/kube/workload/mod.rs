@@ -339,6 +339,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::kube::api::uid::Uid;
     use crate::kube::testing::server::{Course, MemoryServer, NAMESPACE};
 
     #[tokio::test]
@@ -358,7 +359,7 @@ mod tests {
             let workload: WorkloadRef =
                 serde_json::from_value(json!({"kind": kind, "name": "app", "uid": "u"})).unwrap();
             let mark = Mark {
-                uid: "m".to_owned(),
+                uid: Uid::new("m"),
                 epoch: Epoch(1),
                 by_hand: String::new(),
             };

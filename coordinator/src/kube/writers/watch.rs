@@ -18,10 +18,14 @@ use ::kube::{
 };
 use futures::{StreamExt as _, pin_mut};
 use k8s_openapi::api::core::v1::Pod;
+use livmig_engine::spec::MigrationSpec;
 use tokio::{sync::watch, task::AbortHandle};
 
 use crate::kube::{
-    api::cluster::{ClusterError, call},
+    api::{
+        cluster::{ClusterError, call},
+        uid::Uid,
+    },
     objects::pod::PodFacts,
 };
 
@@ -48,10 +52,14 @@ pub struct Seen {
 
 impl Seen {
     /// The pods that name one of `claims` and are not the migration's own.
-    pub fn consumers<'a>(&'a self, claims: &'a [String], uid: &'a str) -> Vec<&'a PodFacts> {
+    pub fn consumers<'a>(
+        &'a self,
+        claims: &'a [String],
+        migration: &'a Uid<MigrationSpec>,
+    ) -> Vec<&'a PodFacts> {
         self.pods
             .values()
-            .filter(|pod| claims.iter().any(|claim| pod.consumes(claim, uid)))
+            .filter(|pod| claims.iter().any(|claim| pod.consumes(claim, migration)))
             .collect()
     }
 
@@ -59,19 +67,23 @@ impl Seen {
     pub fn possible_writers<'a>(
         &'a self,
         claims: &'a [String],
-        uid: &'a str,
+        migration: &'a Uid<MigrationSpec>,
         node_local: &NodeLocal,
     ) -> Vec<&'a PodFacts> {
-        let mut pods = self.consumers(claims, uid);
+        let mut pods = self.consumers(claims, migration);
         pods.retain(|pod| !node_local.is_over(pod, claims));
         pods
     }
 
     /// The pods that named one of `claims`, were on a node, and are gone.
-    pub fn former<'a>(&'a self, claims: &'a [String], uid: &'a str) -> Vec<&'a PodFacts> {
+    pub fn former<'a>(
+        &'a self,
+        claims: &'a [String],
+        migration: &'a Uid<MigrationSpec>,
+    ) -> Vec<&'a PodFacts> {
         self.gone
             .values()
-            .filter(|pod| claims.iter().any(|claim| pod.consumes(claim, uid)))
+            .filter(|pod| claims.iter().any(|claim| pod.consumes(claim, migration)))
             .filter(|pod| pod.node.is_some())
             .collect()
     }
@@ -81,30 +93,34 @@ impl Seen {
     pub fn stranger<'a>(
         &'a self,
         claims: &'a [String],
-        uid: &'a str,
+        migration: &'a Uid<MigrationSpec>,
         known: &BTreeSet<String>,
     ) -> Option<&'a PodFacts> {
-        let users = self.consumers(claims, uid).into_iter();
+        let users = self.consumers(claims, migration).into_iter();
         users
             .filter(|pod| pod.node.is_some())
-            .chain(self.former(claims, uid))
+            .chain(self.former(claims, migration))
             .find(|pod| !known.contains(&pod.uid))
     }
 
     /// Whether the watch has come to where none of the migration's own pods names one of `claims`.
-    pub fn own_are_gone(&self, claims: &[String], uid: &str) -> bool {
+    pub fn own_are_gone(&self, claims: &[String], migration: &Uid<MigrationSpec>) -> bool {
         !self.pods.values().any(|pod| {
-            pod.migration.as_deref() == Some(uid)
+            migration.is(pod.migration.as_deref())
                 && claims.iter().any(|claim| pod.claims.contains(claim))
         })
     }
 
     /// Pods that named one of `claims` and went although something in them may still run: they
     /// were deleted by force.
-    pub fn went_unproven<'a>(&'a self, claims: &'a [String], uid: &'a str) -> Vec<&'a PodFacts> {
+    pub fn went_unproven<'a>(
+        &'a self,
+        claims: &'a [String],
+        migration: &'a Uid<MigrationSpec>,
+    ) -> Vec<&'a PodFacts> {
         self.gone
             .values()
-            .filter(|pod| claims.iter().any(|claim| pod.consumes(claim, uid)))
+            .filter(|pod| claims.iter().any(|claim| pod.consumes(claim, migration)))
             .filter(|pod| !pod.has_ended())
             .collect()
     }
@@ -359,11 +375,11 @@ mod tests {
         mover.metadata.labels = Some([(names::MIGRATION.to_owned(), "m".to_owned())].into());
         let mut seen = Seen::default();
         seen.note(&mover);
-        assert!(!seen.own_are_gone(&claims, "m"));
-        assert!(seen.own_are_gone(&claims, "other"));
+        assert!(!seen.own_are_gone(&claims, &Uid::new("m")));
+        assert!(seen.own_are_gone(&claims, &Uid::new("other")));
         seen.forget(&mover);
-        assert!(seen.own_are_gone(&claims, "m"));
-        assert!(seen.former(&claims, "m").is_empty());
+        assert!(seen.own_are_gone(&claims, &Uid::new("m")));
+        assert!(seen.former(&claims, &Uid::new("m")).is_empty());
     }
 
     #[test]
@@ -378,14 +394,15 @@ mod tests {
         let writers = |node: &str, file_system: &str| {
             let mut node_local = NodeLocal::default();
             node_local.note("data", node, file_system);
-            seen.possible_writers(&claims, "m", &node_local).len()
+            seen.possible_writers(&claims, &Uid::new("m"), &node_local)
+                .len()
         };
-        assert_eq!(seen.consumers(&claims, "m").len(), 1);
+        assert_eq!(seen.consumers(&claims, &Uid::new("m")).len(), 1);
         assert_eq!((writers("n", "ext"), writers("n", "xfs")), (0, 0));
         assert_eq!(writers("n", "nfs"), 1);
         assert_eq!(writers("other", "ext"), 1);
         assert_eq!(
-            seen.possible_writers(&claims, "m", &NodeLocal::default())
+            seen.possible_writers(&claims, &Uid::new("m"), &NodeLocal::default())
                 .len(),
             1
         );
@@ -397,14 +414,14 @@ mod tests {
         let mut seen = Seen::default();
         let running = pod("a", &json!({"running": {}}));
         seen.list(std::slice::from_ref(&running), None, false);
-        assert_eq!(seen.consumers(&claims, "m").len(), 1);
+        assert_eq!(seen.consumers(&claims, &Uid::new("m")).len(), 1);
         seen.forget(&pod("a", &json!({"terminated": {"exitCode": 0}})));
-        assert!(seen.consumers(&claims, "m").is_empty());
-        assert!(seen.went_unproven(&claims, "m").is_empty());
+        assert!(seen.consumers(&claims, &Uid::new("m")).is_empty());
+        assert!(seen.went_unproven(&claims, &Uid::new("m")).is_empty());
         seen.note(&pod("b", &json!({"running": {}})));
         seen.forget(&pod("b", &json!({"running": {}})));
-        assert_eq!(seen.went_unproven(&claims, "m").len(), 1);
-        assert_eq!(seen.former(&claims, "m").len(), 2);
+        assert_eq!(seen.went_unproven(&claims, &Uid::new("m")).len(), 1);
+        assert_eq!(seen.former(&claims, &Uid::new("m")).len(), 2);
         seen.list(&[], Some("7".to_owned()), true);
         assert_eq!((seen.gaps, seen.version.as_str()), (1, "7"));
     }
@@ -421,7 +438,7 @@ mod tests {
         );
         seen.forget(&pod("own", &ended));
         let stranger = |seen: &Seen, known: &BTreeSet<String>| {
-            seen.stranger(&claims, "m", known)
+            seen.stranger(&claims, &Uid::new("m"), known)
                 .map(|pod| pod.uid.clone())
         };
         assert_eq!(stranger(&seen, &seen.first), None);

@@ -11,11 +11,11 @@ use crate::cli::{
     text::{output, trouble::Trouble},
 };
 use crate::kube::{
-    api::names::Names,
     cleanup::{
         forget::{self, Leftover},
         release,
     },
+    migration::Migration,
     store::lease,
 };
 
@@ -25,12 +25,8 @@ pub(crate) async fn run(found: &InCluster, args: &Args) -> Result<ExitCode, Trou
     let history = found.history().await?;
     let document = history.document();
     refuse_unfinished(&history, &document)?;
-    let Some(target) = document.spec.target.kubernetes() else {
-        return Err(Trouble::new(
-            ExitCode::Failed,
-            format!("The migration {} is not one of a cluster", found.name),
-        ));
-    };
+    let migration = Migration::of(&document.spec)
+        .map_err(|error| Trouble::because(ExitCode::Failed, &error))?;
     let completed = document.status.outcome == Standing::Completed;
     if delete && !completed {
         return Err(Trouble::new(
@@ -50,7 +46,7 @@ pub(crate) async fn run(found: &InCluster, args: &Args) -> Result<ExitCode, Trou
     };
     let lease = lease::acquire(
         &found.cluster,
-        &Names::new(&found.name).lease(),
+        &migration.names.lease(),
         "livmig-coord cleanup",
     )
     .await
@@ -60,9 +56,9 @@ pub(crate) async fn run(found: &InCluster, args: &Args) -> Result<ExitCode, Trou
     let again = |trouble: Trouble, hint: Option<String>| {
         trouble.with_next(hint.unwrap_or_else(|| format!("livmig-coord cleanup {}", found.name)))
     };
-    let (cluster, spec) = (&found.cluster, &document.spec);
+    let cluster = &found.cluster;
     if leftover == Leftover::OldVolumes
-        && let Err(failure) = release::ensure_unused(cluster, spec, target).await
+        && let Err(failure) = release::ensure_unused(cluster, &migration).await
     {
         lease.release().await;
         let trouble = Trouble::new(ExitCode::Refused, failure.to_string());
@@ -72,7 +68,7 @@ pub(crate) async fn run(found: &InCluster, args: &Args) -> Result<ExitCode, Trou
         ));
     }
     let epoch = Epoch(document.status.epoch);
-    let removed = forget::forget(cluster, spec, target, epoch, leftover).await;
+    let removed = forget::forget(cluster, &migration, epoch, leftover).await;
     lease.release().await;
     let removed = removed.map_err(|failure| {
         let trouble = Trouble::new(ExitCode::Failed, failure.to_string())

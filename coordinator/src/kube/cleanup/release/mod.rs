@@ -5,10 +5,7 @@
 
 use ::kube::api::ListParams;
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolume, PersistentVolumeClaim};
-use livmig_engine::{
-    result::StepFailure,
-    spec::{KubernetesTarget, MigrationSpec},
-};
+use livmig_engine::{result::StepFailure, spec::MigrationSpec};
 use livmig_proto::ids::Epoch;
 use serde_json::{Value, json};
 
@@ -17,8 +14,10 @@ use crate::kube::{
         amend::amend,
         cluster::{Cluster, ClusterError, call},
         mark::annotation,
-        names::{MIGRATION, Names},
+        names::MIGRATION,
+        uid::Uid,
     },
+    migration::Migration,
     volumes::reclaim::{self, is_retained},
 };
 
@@ -37,7 +36,7 @@ pub struct Left<'a> {
     /// The migration's name.
     pub migration: &'a str,
     /// Its UID.
-    pub uid: &'a str,
+    pub uid: &'a Uid<MigrationSpec>,
     /// The volume's name.
     pub volume: &'a str,
     /// The name of its staging claim.
@@ -50,20 +49,15 @@ pub struct Left<'a> {
 ///
 /// # Errors
 /// When one is, or it cannot be told.
-pub async fn ensure_unused(
-    cluster: &Cluster,
-    spec: &MigrationSpec,
-    target: &KubernetesTarget,
-) -> Result<(), StepFailure> {
+pub async fn ensure_unused(cluster: &Cluster, migration: &Migration) -> Result<(), StepFailure> {
     let volumes = cluster.cluster_api::<PersistentVolume>();
     let claims = claims(cluster).await?;
-    let names = Names::new(&spec.name);
-    for (index, claim) in target.claims.iter().enumerate() {
+    for claim in &migration.claims {
         let left = Left {
-            migration: spec.name.as_str(),
-            uid: &spec.uid.to_string(),
+            migration: migration.spec.name.as_str(),
+            uid: &migration.uid,
             volume: &claim.volume,
-            staging: &names.staging(index),
+            staging: &claim.staging,
             whose: Whose::Old,
         };
         let what = format!("read the volume {}", left.volume);
@@ -173,13 +167,12 @@ fn used(
 fn going(volume: &PersistentVolume, left: Left<'_>) -> Result<Option<Value>, StepFailure> {
     let holder = reference(volume).and_then(holder);
     match annotation(volume, MIGRATION) {
-        Some(mark) if mark == left.uid => {}
+        mark if left.uid.is(mark) => {}
         // A copy that was provisioned and never pinned goes with its claim, as its class says.
         None if left.whose == Whose::Copy => return Ok(None),
         // What an earlier try has let go may linger until its provisioner has deleted it.
         None if !is_retained(volume)
-            && (matches!(phase(volume), Some("Released" | "Failed"))
-                || holder == Some(left.uid)) =>
+            && (matches!(phase(volume), Some("Released" | "Failed")) || left.uid.is(holder)) =>
         {
             return Ok(None);
         }
@@ -199,7 +192,7 @@ fn going(volume: &PersistentVolume, left: Left<'_>) -> Result<Option<Value>, Ste
     let spec = if holder.is_none() {
         json!({
             "persistentVolumeReclaimPolicy": "Delete",
-            "claimRef": {"uid": left.uid},
+            "claimRef": {"uid": left.uid.as_str()},
         })
     } else {
         json!({"persistentVolumeReclaimPolicy": "Delete"})

@@ -1,19 +1,27 @@
 //! Volumes as a migration leaves them, and as somebody has them since.
 
+use std::sync::LazyLock;
+
 use super::*;
 
-const OLD: Left<'_> = Left {
-    migration: "db-1",
-    uid: "m",
-    volume: "pv-a",
-    staging: "livmig-db-1-0",
-    whose: Whose::Old,
-};
+static UID: LazyLock<Uid<MigrationSpec>> = LazyLock::new(|| Uid::new("m"));
 
-const COPY: Left<'_> = Left {
-    whose: Whose::Copy,
-    ..OLD
-};
+fn old() -> Left<'static> {
+    Left {
+        migration: "db-1",
+        uid: &UID,
+        volume: "pv-a",
+        staging: "livmig-db-1-0",
+        whose: Whose::Old,
+    }
+}
+
+fn copy() -> Left<'static> {
+    Left {
+        whose: Whose::Copy,
+        ..old()
+    }
+}
 
 /// The volume as a completed migration leaves it, or as `claim` (name and UID) has it now.
 fn volume(claim: (&str, Option<&str>), phase: &str) -> PersistentVolume {
@@ -37,12 +45,12 @@ fn claim(name: &str, uid: &str, volume: Option<&str>) -> PersistentVolumeClaim {
 fn an_old_volume_that_somebody_went_back_to_is_not_let_go() {
     let moved = [claim("data-db-0", "new", Some("pv-b"))];
     let back = [claim("data-db-0", "again", Some("pv-a"))];
-    let used = |volume: &PersistentVolume, claims: &[_]| used(volume, claims, "shop", OLD);
+    let used = |volume: &PersistentVolume, claims: &[_]| used(volume, claims, "shop", old());
     let left = volume(("data-db-0", Some("first")), "Released");
     assert_eq!(used(&left, &moved), None);
     assert_eq!(used(&left, &[]), None);
     assert_eq!(
-        used(&volume((OLD.staging, None), "Available"), &moved),
+        used(&volume((old().staging, None), "Available"), &moved),
         None
     );
 
@@ -59,8 +67,8 @@ fn an_old_volume_that_somebody_went_back_to_is_not_let_go() {
         (&volume(("data-db-0", None), "Available"), &moved),
         (&volume(("data-db-0", None), "Available"), &[]),
         (
-            &volume((OLD.staging, None), "Available"),
-            &[claim(OLD.staging, "s", None)],
+            &volume((old().staging, None), "Available"),
+            &[claim(old().staging, "s", None)],
         ),
     ] {
         assert!(used(volume, claims).is_some(), "{volume:?} {claims:?}");
@@ -78,13 +86,16 @@ fn an_old_volume_that_somebody_went_back_to_is_not_let_go() {
 
 #[test]
 fn a_copy_goes_with_its_staging_claim_and_stays_with_any_other() {
-    let used = |volume: &PersistentVolume, claims: &[_]| used(volume, claims, "shop", COPY);
-    let staging = [claim(COPY.staging, "s", Some("pv-a"))];
+    let used = |volume: &PersistentVolume, claims: &[_]| used(volume, claims, "shop", copy());
+    let staging = [claim(copy().staging, "s", Some("pv-a"))];
     assert_eq!(
-        used(&volume((COPY.staging, Some("s")), "Bound"), &staging),
+        used(&volume((copy().staging, Some("s")), "Bound"), &staging),
         None
     );
-    assert_eq!(used(&volume((COPY.staging, None), "Available"), &[]), None);
+    assert_eq!(
+        used(&volume((copy().staging, None), "Available"), &[]),
+        None
+    );
     let on_old = [claim("data-db-0", "c", Some("pv-old"))];
     assert_eq!(
         used(&volume(("data-db-0", None), "Available"), &on_old),
@@ -97,9 +108,9 @@ fn a_copy_goes_with_its_staging_claim_and_stays_with_any_other() {
 #[test]
 fn what_an_earlier_try_has_let_go_is_let_go_again_and_nothing_else_without_a_mark() {
     let released = volume(("data-db-0", Some("first")), "Released");
-    let change = going(&released, OLD).unwrap().unwrap();
+    let change = going(&released, old()).unwrap().unwrap();
     assert_eq!(change["spec"]["persistentVolumeReclaimPolicy"], "Delete");
-    let parked = going(&volume((OLD.staging, None), "Available"), OLD).unwrap();
+    let parked = going(&volume((old().staging, None), "Available"), old()).unwrap();
     assert_eq!(parked.unwrap()["spec"]["claimRef"]["uid"], "m");
 
     // What those two changes leave lingers until the provisioner has come to it.
@@ -110,11 +121,18 @@ fn what_an_earlier_try_has_let_go_is_let_go_again_and_nothing_else_without_a_mar
     ] {
         let mut let_go = volume(("data-db-0", Some(holder)), phase);
         let_go.metadata.annotations = None;
-        assert!(going(&let_go, OLD).is_err(), "kept, and not ours any more");
+        assert!(
+            going(&let_go, old()).is_err(),
+            "kept, and not ours any more"
+        );
         let spec = let_go.spec.as_mut().unwrap();
         spec.persistent_volume_reclaim_policy = Some("Delete".to_owned());
-        assert_eq!(going(&let_go, OLD).unwrap(), None);
+        assert_eq!(going(&let_go, old()).unwrap(), None);
     }
-    let others = Left { uid: "n", ..OLD };
+    let another = Uid::new("n");
+    let others = Left {
+        uid: &another,
+        ..old()
+    };
     assert!(going(&released, others).is_err());
 }
