@@ -1,10 +1,7 @@
 //! A mover never stands in the workload's way: when a pod of the workload leaves its node, or
 //! waits for one, the source mover on that claim leaves at once.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Arc;
 
 use tokio::task::AbortHandle;
 
@@ -19,12 +16,12 @@ use crate::kube::{
 pub struct Guard(AbortHandle);
 
 impl Guard {
-    /// Watches over the `movers` of `migration`, while the workload is not `stopping` by our own wish.
+    /// Watches over the `movers` of `migration`, while the workload is not going down by our own wish.
     pub fn new(
         consumers: Arc<Consumers>,
         movers: Arc<Movers>,
         migration: Arc<Migration>,
-        stopping: Arc<AtomicBool>,
+        is_stopping: impl Fn() -> bool + Send + 'static,
     ) -> Self {
         let watch = async move {
             let mut known: Vec<String> = Vec::new();
@@ -36,7 +33,7 @@ impl Guard {
                     })
                     .await;
                 let Some(now) = disturbed else { return };
-                if !stopping.load(Ordering::SeqCst) {
+                if !is_stopping() {
                     let claims = migration.claims.iter();
                     let newly = |claim: &&Claim| {
                         now.contains(&claim.claim) && !known.contains(&claim.claim)

@@ -1,301 +1,95 @@
-//! Stopping the workload, and the proof that nothing writes until COMMIT.
+//! The downtime as a value: what is true from when the workload is asked to stop until it runs again.
 
 use std::{
-    sync::{PoisonError, atomic::Ordering},
-    time::Duration,
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
-use futures::future::try_join_all;
-use livmig_engine::result::{Proof, StepFailure, StepOutcome, Verification};
-use livmig_proto::ids::Epoch;
+use livmig_engine::result::VolumePass;
 
-use super::KubePlatform;
-use crate::{
-    kube::{
-        volumes::{fence, reclaim},
-        workload::{self, pre_stop},
-        writers::{
-            lost_nodes,
-            watch::{Consumers, NodeLocal, Seen},
-        },
-    },
-    platform::Context,
-};
+/// One downtime. The stop makes it; the steps that follow are handed it.
+#[derive(Debug)]
+pub(super) struct Downtime {
+    /// What the watch of the pods had missed when the workload was asked to stop.
+    gaps: u64,
+    /// The pods, by UID, that had used the claims and were gone when the fence was proven.
+    former: Mutex<BTreeSet<String>>,
+    final_pass: Mutex<Vec<VolumePass>>,
+}
 
-/// How long a node may take to unmount what a pod that has ended used, until somebody is told.
-const GOING_MAX: Duration = Duration::from_mins(1);
-
-impl KubePlatform {
-    pub(super) async fn quiesce(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
-        let (_, stranded) = tokio::try_join!(self.take_charge(context.epoch), self.stranded())?;
-        let consumers = self.consumers().await?;
-        let (claims, uid) = (self.claims(), self.migration.uid.clone());
-        let seen = consumers.now();
-        // While the workload still runs nothing is lost by giving up.
-        self.refuse_unproven(&seen)?;
-        if let Some(stranded) = stranded {
-            return Err(stranded.refusal());
-        }
-        self.ensure_kept().await?;
-        if let Some(command) = &self.migration.target.pre_stop {
-            let pods = seen.consumers(&claims, &uid);
-            let runs = pods.iter().filter(|pod| pod.running && !pod.deleting);
-            try_join_all(runs.map(|pod| pre_stop::run(&self.cluster, &pod.name, command))).await?;
-        }
-        self.stopping.store(true, Ordering::SeqCst);
-        // What is proven later is proven from here on, by a later coordinator too.
-        let seen = consumers.now();
-        let _ = self.gaps.set(seen.gaps);
-        workload::stop(
-            &self.cluster,
-            &self.migration.target.workload,
-            &seen.version,
-            &self.mark(context.epoch),
-        )
-        .await?;
-        let node_local = self.node_local(context.epoch).await;
-        consumers
-            .wait(|seen| {
-                let writers = seen.possible_writers(&claims, &uid, &node_local);
-                writers.is_empty().then_some(())
-            })
-            .await
-            .ok_or_else(watch_ended)?;
-        Ok(StepOutcome::Done)
+impl Downtime {
+    /// How often the watch of the pods had missed something when the workload was asked to stop. Once
+    /// it has missed more, nothing is proven.
+    pub(super) fn gaps(&self) -> u64 {
+        self.gaps
     }
 
-    /// Fails when a volume, old or new, would go with a claim that is let go on the way: it was pinned
-    /// when the migration began, and that may be long ago.
-    async fn ensure_kept(&self) -> Result<(), StepFailure> {
-        let volumes = &self.cluster.cluster_api();
-        let kept = self.migration.claims.iter().map(async |claim| {
-            let new = self.movers.volume(claim);
-            let both = new.into_iter().chain([claim.volume.clone()]);
-            try_join_all(both.map(async |name| reclaim::ensure_kept(volumes, &name).await)).await
-        });
-        try_join_all(kept).await.map(|_| ())
+    /// The pods, by UID, whose writes the final pass finds: they were gone when the fence was proven.
+    pub(super) fn former(&self) -> BTreeSet<String> {
+        let former = self.former.lock().unwrap_or_else(PoisonError::into_inner);
+        former.clone()
     }
 
-    /// The claims whose volumes are file systems of one kernel, as far as their movers are connected
-    /// to this coordinator.
-    async fn node_local(&self, epoch: Epoch) -> NodeLocal {
-        let mut node_local = NodeLocal::default();
-        for claim in &self.migration.claims {
-            let Some(pair) = self.movers.connected(claim, epoch).await else {
-                continue;
-            };
-            if let Some(node) = &pair.source.pod.node {
-                let file_system = &pair.source.welcome.root.filesystem;
-                node_local.note(&claim.claim, node, file_system);
-            }
-        }
-        node_local
+    /// Notes them.
+    pub(super) fn note_former(&self, pods: impl Iterator<Item = String>) {
+        *self.former.lock().unwrap_or_else(PoisonError::into_inner) = pods.collect();
     }
 
-    pub(super) async fn fence(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
-        self.take_charge(context.epoch).await?;
-        self.stopping.store(true, Ordering::SeqCst);
-        let consumers = self.consumers().await?;
-        let mark = self.fence_mark(context.epoch);
-        let raised = self
-            .migration
-            .claims
-            .iter()
-            .map(|claim| fence::ensure(&self.cluster, &claim.claim, &claim.uid, &mark));
-        let volumes: Vec<&str> = self
-            .migration
-            .claims
-            .iter()
-            .map(|claim| claim.volume.as_str())
-            .collect();
-        let (_, lost) = tokio::try_join!(
-            try_join_all(raised),
-            lost_nodes::attached_to(&self.cluster, &volumes),
-        )?;
-        if let Some(lost) = lost.first() {
-            return Err(lost.refusal());
-        }
-        let node_local = self.node_local(context.epoch).await;
-        let seen = self.await_the_over(consumers, &node_local).await?;
-        let proof = self.prove_unwritten(&seen, &node_local)?;
-        // What they wrote the final pass still finds.
-        let (claims, uid) = (self.claims(), self.migration.uid.clone());
-        let users = seen.consumers(&claims, &uid).into_iter();
-        let former = seen.former(&claims, &uid).into_iter().chain(users);
-        *self.former.lock().unwrap_or_else(PoisonError::into_inner) =
-            former.map(|pod| pod.uid.clone()).collect();
-        Ok(StepOutcome::Fenced { proof })
+    /// The last final pass, for what a manifest does not tell.
+    pub(super) fn final_pass(&self) -> Vec<VolumePass> {
+        let reports = self.final_pass.lock();
+        reports.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits until every pod that is over is gone, unless what it wrote can be seen already.
-    async fn await_the_over(
-        &self,
-        consumers: &Consumers,
-        node_local: &NodeLocal,
-    ) -> Result<Seen, StepFailure> {
-        let (claims, uid) = (self.claims(), self.migration.uid.clone());
-        let gone = consumers.wait(|seen| {
-            let writers = seen.possible_writers(&claims, &uid, node_local);
-            let going = writers.iter().any(|pod| pod.is_over());
-            (!going).then(|| seen.clone())
-        });
-        match tokio::time::timeout(GOING_MAX, gone).await {
-            Ok(seen) => seen.ok_or_else(watch_ended),
-            Err(_) => Err(StepFailure::transient(format!(
-                "A pod of the workload has ended and is not gone after {} s",
-                GOING_MAX.as_secs()
-            ))
-            .with_hint(format!(
-                "kubectl -n {} describe pods",
-                self.cluster.namespace()
-            ))),
-        }
-    }
-
-    /// That nothing writes to the claims and nothing has used them since the workload was asked to
-    /// stop but its own pods, as far as the watch of the pods tells.
-    fn prove_unwritten(&self, seen: &Seen, node_local: &NodeLocal) -> Result<Proof, StepFailure> {
-        let (claims, uid) = (self.claims(), self.migration.uid.clone());
-        if self.gaps.get() != Some(&seen.gaps) {
-            return Err(StepFailure::permanent(
-                "Whether every pod of the workload has ended cannot be told: the API server no \
-                 longer knows which pods came and went since the workload was asked to stop",
-            )
-            .with_hint("nothing is wrong with the data; migrate again"));
-        }
-        self.refuse_unproven(seen)?;
-        let writers = seen.possible_writers(&claims, &uid, node_local);
-        if let Some(pod) = writers.first() {
-            return Err(used(&pod.name));
-        }
-        let over = seen.consumers(&claims, &uid).len();
-        Ok(Proof {
-            evidence: format!(
-                "{} claims are being deleted and held by the fence; the watch of the pods of {} has \
-                 no gap, saw {} pods that used them end with all their containers, and none since",
-                claims.len(),
-                self.migration.target.namespace,
-                seen.gone
-                    .values()
-                    .filter(|pod| claims.iter().any(|claim| pod.consumes(claim, &uid)))
-                    .count()
-                    + over,
-            ),
-        })
-    }
-
-    /// The same, and that nothing has used them since the fence was proven: a pod that has come and
-    /// gone behind it may have written what neither the final pass nor the comparison has read.
-    fn prove_undisturbed(&self, seen: &Seen, node_local: &NodeLocal) -> Result<Proof, StepFailure> {
-        let (claims, uid) = (self.claims(), self.migration.uid.clone());
-        let known = self.former.lock().unwrap_or_else(PoisonError::into_inner);
-        let former = seen.former(&claims, &uid);
-        if let Some(pod) = former.iter().find(|pod| !known.contains(&pod.uid)) {
-            return Err(used(&pod.name));
-        }
-        self.prove_unwritten(seen, node_local)
-    }
-
-    /// Waits until nothing but the fence holds the claims, and the watch of the pods has come as
-    /// far. Fails as soon as a pod uses one that is not over: it could hold the claim for ever.
-    async fn await_sole_holders(
-        &self,
-        consumers: &Consumers,
-        node_local: &NodeLocal,
-    ) -> Result<(), StepFailure> {
-        let (claims, uid) = (self.claims(), self.migration.uid.clone());
-        let alone = claims
-            .iter()
-            .map(|claim| fence::await_sole_holder(&self.cluster, claim));
-        let user = consumers.wait(|seen| {
-            let users = seen.possible_writers(&claims, &uid, node_local);
-            users.first().map(|pod| pod.name.clone())
-        });
-        tokio::select! {
-            alone = try_join_all(alone) => alone.map(|_| ())?,
-            Some(pod) = user => return Err(used(&pod)),
-        }
-        // Whoever used them before the movers went is seen by then.
-        consumers
-            .wait(|seen| {
-                let users = seen.possible_writers(&claims, &uid, node_local);
-                let gone = seen.own_are_gone(&claims, &uid)
-                    && seen.consumers(&claims, &uid).len() == users.len();
-                gone.then_some(())
-            })
-            .await
-            .ok_or_else(watch_ended)
-    }
-
-    /// Fails when a pod was deleted by force: what it writes from now on, no copy would hold.
-    /// Kubernetes starts another one in its place all the same, so going back is always allowed.
-    fn refuse_unproven(&self, seen: &Seen) -> Result<(), StepFailure> {
-        let (claims, uid) = (self.claims(), self.migration.uid.clone());
-        let Some(pod) = seen.went_unproven(&claims, &uid).into_iter().next() else {
-            return Ok(());
-        };
-        let node = pod.node.as_deref().unwrap_or("?");
-        Err(StepFailure::permanent(format!(
-            "The pod {} was deleted by force: its containers may still run and write on node {node}",
-            pod.name
-        ))
-        .with_hint(format!(
-            "make sure that nothing of the pod runs on {node} any more (or that the node is off); \
-             then migrate again"
-        )))
-    }
-
-    pub(super) async fn verify(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
-        let pairs = self.pairs(context).await?;
-        let options = &self.migration.spec.options;
-        let last = self
-            .last_final
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let compared = pairs
-            .iter()
-            .zip(&self.migration.claims)
-            .map(async |(pair, claim)| {
-                let ends = pair.ends();
-                ends.compare(claim.name(), options, &last, context).await
-            });
-        let stay = self.migration.claims.iter();
-        let stay = stay.map(|claim| self.movers.stay(claim));
-        let (compared, stay) = tokio::try_join!(try_join_all(compared), try_join_all(stay))?;
-        let consumers = self.consumers().await?;
-        let node_local = self.node_local(context.epoch).await;
-        let mut proof = self.prove_undisturbed(&consumers.now(), &node_local)?;
-        if compared.iter().all(Verification::equal) {
-            // Kubernetes' own proof comes last: with the movers gone, only the fence holds a claim.
-            self.dismiss_movers(&stay).await?;
-            // The swap will need its name for nothing, and its going takes a while. Without the
-            // movers it is of no use to whoever goes back either: the volume is kept.
-            let staging = self.migration.claims.iter();
-            let staging = staging.map(|claim| self.movers.release_staging(claim));
-            let alone = self.await_sole_holders(consumers, &node_local);
-            tokio::try_join!(alone, try_join_all(staging))?;
-            // Nothing counts as over any more: all of it is gone.
-            proof = self.prove_undisturbed(&consumers.now(), &NodeLocal::default())?;
-            proof
-                .evidence
-                .push_str("; no finalizer but the fence is left on any of them");
-        }
-        Ok(StepOutcome::Verified {
-            volumes: compared,
-            proof,
-        })
+    /// Notes it.
+    pub(super) fn note_final_pass(&self, reports: &[VolumePass]) {
+        let noted = self.final_pass.lock();
+        reports.clone_into(&mut noted.unwrap_or_else(PoisonError::into_inner));
     }
 }
 
-fn watch_ended() -> StepFailure {
-    StepFailure::transient("The watch of the pods has ended")
+/// The downtime that there is now, if there is one. Clones tell the same.
+#[derive(Clone, Debug, Default)]
+pub(super) struct CurrentDowntime(Arc<RwLock<Option<Arc<Downtime>>>>);
+
+impl CurrentDowntime {
+    /// The workload is asked to stop; `gaps` is what the watch has missed until then. Where it was asked
+    /// already, what holds is what held then.
+    pub(super) fn begin(&self, gaps: u64) {
+        let mut current = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        current.get_or_insert_with(|| {
+            Arc::new(Downtime {
+                gaps,
+                former: Mutex::default(),
+                final_pass: Mutex::default(),
+            })
+        });
+    }
+
+    /// The downtime.
+    pub(super) fn get(&self) -> Option<Arc<Downtime>> {
+        let current = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        current.clone()
+    }
+
+    /// The workload runs again.
+    pub(super) fn end(&self) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }
 
-/// Somebody else's pod in the way.
-fn used(pod: &str) -> StepFailure {
-    StepFailure::permanent(format!(
-        "The pod {pod} uses a claim of the migration although the workload was stopped"
-    ))
-    .with_hint("find out what started it; then migrate again")
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_that_is_repeated_does_not_forgive_what_was_missed_since() {
+        let current = CurrentDowntime::default();
+        assert!(current.get().is_none());
+        current.begin(0);
+        current.begin(3);
+        assert_eq!(current.get().map(|downtime| downtime.gaps()), Some(0));
+        current.clone().end();
+        assert!(current.get().is_none());
+    }
 }

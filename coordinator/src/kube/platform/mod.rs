@@ -5,24 +5,19 @@ mod check;
 mod downtime;
 mod manual_recovery;
 mod passes;
+mod proof;
 mod reachability;
 mod rollback;
 mod settle;
 mod swap;
 mod take_charge;
 
-use std::{
-    collections::BTreeSet,
-    sync::{
-        Arc, Mutex, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::sync::{Arc, Mutex};
 
 use futures::future::try_join_all;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use livmig_engine::{
-    result::{MoverFacts, Probe, StepFailure, StepOutcome, VolumePass},
+    result::{MoverFacts, Probe, StepFailure, StepOutcome},
     step::Step,
 };
 use livmig_proto::{
@@ -31,6 +26,7 @@ use livmig_proto::{
 };
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
+use self::downtime::{CurrentDowntime, Downtime};
 use super::{
     api::{cluster::Cluster, mark::Mark},
     migration::{Claim, Migration},
@@ -51,15 +47,10 @@ pub struct KubePlatform {
     before: OnceCell<(PreImage, OwnerReference)>,
     consumers: OnceCell<Arc<Consumers>>,
     guard: AsyncMutex<Option<Guard>>,
-    /// Whether the workload is going down by our wish: its pods going is then no disturbance.
-    stopping: Arc<AtomicBool>,
     /// The epoch that everything of others is stamped with.
     stamped: AsyncMutex<Option<Epoch>>,
-    /// What had been missed when the workload was asked to stop; more than that must never be.
-    gaps: OnceLock<u64>,
-    /// The pods, by UID, that had used the claims and were gone when the fence was proven.
-    former: Mutex<BTreeSet<String>>,
-    last_final: Mutex<Vec<VolumePass>>,
+    /// From when the workload is asked to stop until it runs again.
+    downtime: CurrentDowntime,
     /// The ways between movers that something has come through.
     paths: Mutex<reachability::Proven>,
 }
@@ -75,11 +66,8 @@ impl KubePlatform {
             before: OnceCell::new(),
             consumers: OnceCell::new(),
             guard: AsyncMutex::new(None),
-            stopping: Arc::default(),
             stamped: AsyncMutex::new(None),
-            gaps: OnceLock::new(),
-            former: Mutex::default(),
-            last_final: Mutex::default(),
+            downtime: CurrentDowntime::default(),
             paths: Mutex::default(),
             cluster,
         }
@@ -107,13 +95,27 @@ impl KubePlatform {
                 let consumers = match stopped {
                     None => Consumers::watch(pods).await?,
                     Some(stopped) => {
-                        let _ = self.gaps.set(0);
+                        // What was missed before is missed; from there on nothing may be.
+                        self.downtime.begin(0);
                         Consumers::take_up(pods, stopped.watched_from.as_deref()).await?
                     }
                 };
                 Ok(Arc::new(consumers))
             })
             .await
+    }
+
+    /// The downtime, for the steps that there are only in it.
+    async fn downtime(&self) -> Result<Arc<Downtime>, StepFailure> {
+        // Where an earlier coordinator has begun it, the watch takes it up.
+        self.consumers().await?;
+        self.downtime.get().ok_or_else(|| {
+            StepFailure::permanent(
+                "Whether every pod of the workload has ended cannot be told: nothing says any more \
+                 that the workload was asked to stop",
+            )
+            .with_hint("nothing is wrong with the data; migrate again")
+        })
     }
 
     /// What everything of others says of itself.
@@ -185,7 +187,7 @@ impl KubePlatform {
         let template = &before.template;
         let ensured = self.migration.claims.iter().map(async |claim| {
             if let Some(pair) = self.movers.connected(claim, epoch).await
-                && (self.stopping.load(Ordering::SeqCst)
+                && (self.downtime.get().is_some()
                     || self.movers.stranded(claim, template).await?.is_none())
             {
                 return Ok(pair);
@@ -201,7 +203,10 @@ impl KubePlatform {
                 Arc::clone(consumers),
                 Arc::clone(&self.movers),
                 Arc::clone(&self.migration),
-                Arc::clone(&self.stopping),
+                {
+                    let downtime = self.downtime.clone();
+                    move || downtime.get().is_some()
+                },
             ));
         }
         Ok(pairs)
@@ -209,7 +214,7 @@ impl KubePlatform {
 
     /// A new volume that the workload could not start on, while the workload still runs.
     async fn stranded(&self) -> Result<Option<Stranded>, StepFailure> {
-        if self.stopping.load(Ordering::SeqCst) {
+        if self.downtime.get().is_some() {
             return Ok(None);
         }
         let (before, _) = self.before().await?;
@@ -263,7 +268,7 @@ impl KubePlatform {
         self.yield_sources().await?;
         let mark = self.mark(context.epoch);
         workload::start(&self.cluster, &self.migration.target.workload, &mark).await?;
-        self.stopping.store(false, Ordering::SeqCst);
+        self.downtime.end();
         Ok(StepOutcome::Done)
     }
 
@@ -273,7 +278,7 @@ impl KubePlatform {
         claim: &Claim,
         consumers: &Consumers,
     ) -> Result<super::movers::placement::Place, StepFailure> {
-        if self.stopping.load(Ordering::SeqCst) {
+        if self.downtime.get().is_some() {
             // Its pods are going: the movers that are there stay where they are.
             return Ok(super::movers::placement::anywhere(consumers));
         }
@@ -286,10 +291,22 @@ impl Platform for KubePlatform {
         match step {
             Step::Check => check::check(&self.cluster, &self.migration.spec).await,
             Step::StartMovers => self.start_movers(context).await,
-            Step::Pass { number, kind } => self.pass(number, kind, context).await,
+            Step::Pass { number, kind } => match kind {
+                PassKind::Live => self.live_pass(number, context).await,
+                PassKind::Final => {
+                    let downtime = self.downtime().await?;
+                    self.final_pass(&downtime, number, context).await
+                }
+            },
             Step::Quiesce => Box::pin(self.quiesce(context)).await,
-            Step::Fence => self.fence(context).await,
-            Step::Verify => self.verify(context).await,
+            Step::Fence => {
+                let downtime = self.downtime().await?;
+                self.fence(&downtime, context).await
+            }
+            Step::Verify => {
+                let downtime = self.downtime().await?;
+                self.verify(&downtime, context).await
+            }
             Step::Swap => self.swap(context).await,
             Step::Unquiesce => self.start_workload(context).await,
             Step::Restart => self.restart_workload(context).await,
@@ -312,7 +329,7 @@ impl Platform for KubePlatform {
                 return Ok(Probe::NotDone);
             }
         }
-        let outcome = self.pass(number, PassKind::Live, context).await?;
+        let outcome = self.live_pass(number, context).await?;
         Ok(Probe::Done { outcome })
     }
 

@@ -14,6 +14,7 @@ use livmig_proto::{
 
 use super::{
     KubePlatform,
+    downtime::Downtime,
     reachability::{self, Path},
 };
 use crate::{
@@ -27,13 +28,40 @@ use crate::{
 const LISTED_BYTES_MAX: usize = 256 << 10;
 
 impl KubePlatform {
+    /// Runs a live pass on every volume.
+    pub(super) async fn live_pass(
+        &self,
+        number: PassNumber,
+        context: &Context,
+    ) -> Result<StepOutcome, StepFailure> {
+        let reports = self.pass(number, PassKind::Live, context).await?;
+        if let Some(stranded) = self.stranded().await? {
+            // What it has copied is of no use: the next pass makes the volume anew. Told here,
+            // before anybody decides to stop the workload for it.
+            return Err(stranded.superseded());
+        }
+        Ok(StepOutcome::Passed { reports })
+    }
+
+    /// Runs the final pass on every volume.
+    pub(super) async fn final_pass(
+        &self,
+        downtime: &Downtime,
+        number: PassNumber,
+        context: &Context,
+    ) -> Result<StepOutcome, StepFailure> {
+        let reports = self.pass(number, PassKind::Final, context).await?;
+        downtime.note_final_pass(&reports);
+        Ok(StepOutcome::Passed { reports })
+    }
+
     /// Runs one pass on every volume. When the pass of one fails the others go on to their end.
-    pub(super) async fn pass(
+    async fn pass(
         &self,
         number: PassNumber,
         kind: PassKind,
         context: &Context,
-    ) -> Result<StepOutcome, StepFailure> {
+    ) -> Result<Vec<VolumePass>, StepFailure> {
         let pairs = self.pairs(context).await?;
         let limits = ClusterLoad {
             cluster: self.cluster.clone(),
@@ -60,17 +88,7 @@ impl KubePlatform {
             .into_iter()
             .collect::<Result<Vec<_>, StepFailure>>()?;
         bound(&mut reports, LISTED_BYTES_MAX);
-        if kind == PassKind::Final {
-            self.last_final
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone_from(&reports);
-        } else if let Some(stranded) = self.stranded().await? {
-            // What it has copied is of no use: the next pass makes the volume anew. Told here,
-            // before anybody decides to stop the workload for it.
-            return Err(stranded.superseded());
-        }
-        Ok(StepOutcome::Passed { reports })
+        Ok(reports)
     }
 
     /// Fails when a pass has heard nothing from a destination that runs: something is in the way,

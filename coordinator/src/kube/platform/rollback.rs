@@ -1,7 +1,7 @@
 //! The way back: binding the claims' names to their old volumes, unless what runs or ran on a new
 //! one has written what the old one lacks.
 
-use std::{collections::BTreeSet, sync::PoisonError, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
@@ -72,11 +72,10 @@ impl KubePlatform {
         let names: Vec<String> = moved.iter().map(|there| there.name.clone()).collect();
         let before = consumers.now();
         // Those that the workload had before it was stopped wrote to the old volumes.
-        let known: BTreeSet<String> = {
-            let former = self.former.lock().unwrap_or_else(PoisonError::into_inner);
-            former.union(&before.first).cloned().collect()
-        };
-        let missed = self.gaps.get() != Some(&before.gaps);
+        let downtime = self.downtime.get();
+        let mut known = before.first.clone();
+        known.extend(downtime.iter().flat_map(|downtime| downtime.former()));
+        let missed = downtime.map(|downtime| downtime.gaps()) != Some(before.gaps);
         self.refuse_started(&names, &before, missed, &known)?;
 
         let mark = &self.fence_mark(epoch);
