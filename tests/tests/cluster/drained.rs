@@ -9,7 +9,7 @@ use livmig_tests::{
     skip::own_cluster,
 };
 
-use crate::fixture::{NEW, Namespace, Workload, with_namespace};
+use crate::fixture::{Intent, NEW, Namespace, Workload, with_namespace};
 
 /// A node under drain; it takes pods again when this is dropped.
 struct Drained<'a> {
@@ -71,7 +71,7 @@ fn the_workload_moves_on_at_once_and_the_migration_follows_it() -> Result<()> {
         ensure!(second != first, "the pod is on {first} still");
 
         let coordinator = Running::start(&mut namespace.migration(&workload, NEW)?)?;
-        namespace.await_record(r#""kind":"live"}"#)?;
+        namespace.await_intent(Intent::LivePass)?;
         let began = Instant::now();
         let drained = Drained::drain(namespace, &second)?;
         namespace.await_ready(&workload)?;

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use livmig_tests::run::{LIMIT, Running, run};
 use rustix::process::Signal;
 
-use crate::fixture::{NEW, Workload, with_namespace};
+use crate::fixture::{Intent, NEW, Workload, with_namespace};
 
 #[test]
 fn an_interrupted_live_pass_leaves_the_workload_alone_and_is_resumed() -> Result<()> {
@@ -18,7 +18,7 @@ fn an_interrupted_live_pass_leaves_the_workload_alone_and_is_resumed() -> Result
             .expect(0)?;
         let pod = namespace.get(&["pod", "app-0"])?["metadata"]["uid"].take();
         let coordinator = Running::start(&mut namespace.migration(&workload, NEW)?)?;
-        namespace.await_record(r#""kind":"live"}"#)?;
+        namespace.await_intent(Intent::LivePass)?;
         coordinator.signal(Signal::INT)?;
         let ended = coordinator.wait(LIMIT)?.expect(130)?;
         ended.says(&["interrupted", "resume"])?;

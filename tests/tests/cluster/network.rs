@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     admission::Policy,
-    fixture::{NEW, Namespace, OLD, Workload, with_namespace},
+    fixture::{Intent, NEW, Namespace, OLD, Workload, with_namespace},
 };
 
 /// A policy that lets no pod of the namespace talk to anybody.
@@ -38,7 +38,7 @@ fn where_policies_are_the_movers_have_two_as_long_as_they_run() -> Result<()> {
             "512Ki",
         ];
         let coordinator = Running::start(&mut namespace.coord(&arguments)?)?;
-        namespace.await_record(r#""kind":"live"}"#)?;
+        namespace.await_intent(Intent::LivePass)?;
         let made = policies(namespace)?;
         let selected: Vec<_> = made
             .iter()

@@ -2,35 +2,36 @@
 //! on its old volumes, and never without a write that was promised.
 
 use anyhow::Result;
+use livmig_engine::step::Step;
 use livmig_tests::run::{LIMIT, Running};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::fixture::{NEW, Namespace, Workload, with_namespace};
+use crate::fixture::{Intent, NEW, Namespace, Workload, with_namespace};
 
-/// Holds the coordinator still as soon as `record` is in the journal, lets `others` do as they
+/// Holds the coordinator still as soon as `intent` is in the journal, lets `others` do as they
 /// please, and lets it go on.
 fn meanwhile(
     namespace: &Namespace,
     workload: &Workload,
-    record: &str,
+    intent: Intent,
     others: impl FnOnce() -> Result<()>,
 ) -> Result<Running> {
     namespace.start(workload)?;
     let coordinator = Running::start(&mut namespace.migration(workload, NEW)?)?;
-    namespace.await_record(record)?;
+    namespace.await_intent(intent)?;
     coordinator.signal(Signal::STOP)?;
     others()?;
     coordinator.signal(Signal::CONT)?;
     Ok(coordinator)
 }
 
-/// Scales the workload up by another hand at `record`.
-fn scaled_up_at(test: &str, record: &str) -> Result<()> {
+/// Scales the workload up by another hand at `intent`.
+fn scaled_up_at(test: &str, intent: Intent) -> Result<()> {
     with_namespace(test, |namespace| {
         let workload = Workload::stateful_set();
         let scale = || namespace.scale(&workload, 1);
-        let coordinator = meanwhile(namespace, &workload, record, scale)?;
+        let coordinator = meanwhile(namespace, &workload, intent, scale)?;
         let ended = coordinator.wait(LIMIT)?;
         namespace.expect_consistent(&workload, NEW, &ended)
     })
@@ -51,17 +52,17 @@ fn somebody_scales_up_while_the_workload_stops() -> Result<()> {
 
 #[test]
 fn somebody_scales_up_at_the_fence() -> Result<()> {
-    scaled_up_at("up-fence", r#""intent","step":{"name":"fence"}"#)
+    scaled_up_at("up-fence", Intent::Of(Step::Fence))
 }
 
 #[test]
 fn somebody_scales_up_behind_the_fence() -> Result<()> {
-    scaled_up_at("up-verify", r#""intent","step":{"name":"verify"}"#)
+    scaled_up_at("up-verify", Intent::Of(Step::Verify))
 }
 
 #[test]
 fn somebody_scales_up_while_the_claims_are_bound_anew() -> Result<()> {
-    scaled_up_at("up-swap", r#""intent","step":{"name":"swap"}"#)
+    scaled_up_at("up-swap", Intent::Of(Step::Swap))
 }
 
 /// Lets a pod that skips the scheduler write to the claim after both ends were compared, and while
@@ -78,7 +79,7 @@ fn bare_pod(test: &str, leaves: bool) -> Result<()> {
         let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let (mut name, mut node) = (String::new(), String::new());
         // A small migration is over before its mover's pod can be found and changed.
-        let coordinator = meanwhile(namespace, &workload, r#""kind":"live"}"#, || {
+        let coordinator = meanwhile(namespace, &workload, Intent::LivePass, || {
             let mover = namespace.list(&movers)?.swap_remove(0);
             name = word(&mover["metadata"]["name"]);
             node = word(&mover["spec"]["nodeName"]);
@@ -98,7 +99,7 @@ fn bare_pod(test: &str, leaves: bool) -> Result<()> {
         keep(&name, Value::Null)?;
         if !leaves {
             // The claim cannot be given back while it is there.
-            namespace.await_record(r#""intent","step":{"name":"unfence"}"#)?;
+            namespace.await_intent(Intent::Of(Step::Unfence))?;
             delete()?;
         }
         let ended = coordinator.wait(LIMIT)?.expect(4)?;

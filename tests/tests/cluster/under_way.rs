@@ -14,7 +14,7 @@ use livmig_tests::{
 };
 use serde_json::Value;
 
-use crate::fixture::{NEW, Namespace, Workload, with_namespace};
+use crate::fixture::{Intent, NEW, Namespace, Workload, with_namespace};
 
 /// Bytes that are copied, at least.
 const BYTES: u32 = 20_000_000;
@@ -34,7 +34,7 @@ fn start(namespace: &Namespace, workload: &Workload) -> Result<()> {
 fn begin(namespace: &Namespace, workload: &Workload, bandwidth: &str) -> Result<Running> {
     let mut migration = namespace.migration(workload, NEW)?;
     let migration = Running::start(migration.args(["--bandwidth", bandwidth]))?;
-    namespace.await_record(r#""kind":"live"}"#)?;
+    namespace.await_intent(Intent::LivePass)?;
     Ok(migration)
 }
 

@@ -6,6 +6,7 @@ mod host;
 mod killed;
 mod limits;
 mod migrate;
+mod older;
 mod refused;
 mod unprivileged;
 mod workload;
