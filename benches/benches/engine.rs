@@ -15,7 +15,7 @@ use livmig_mover::{
     },
     dir,
     hash::{self, rolling::Rolling},
-    rolling_match::{Old, Search, Window},
+    rolling_match::{Old, Search, WindowPlace},
     stat::Stat,
 };
 use livmig_proto::{
@@ -163,7 +163,8 @@ fn shifts(c: &mut Criterion) {
         group.bench_function(what, |b| {
             b.iter(|| {
                 let mut search = Search::new(subject, key, &sums);
-                let Ok(decided) = search.window(black_box(content), Window::Last, BLOCK, known);
+                let Ok(decided) =
+                    search.window(black_box(content), WindowPlace::Last, BLOCK, known);
                 decided.parts.len()
             });
         });

@@ -221,7 +221,7 @@ impl Record {
     pub fn decode(line: &str) -> Result<Self, RecordError> {
         // The schema is read first: a newer record may not parse at all, and the reason to give
         // is its age, not its shape.
-        let head: Head = serde_json::from_str(line)?;
+        let head: RecordHead = serde_json::from_str(line)?;
         if head.schema > u64::from(SCHEMA) {
             return Err(RecordError::Newer { found: head.schema });
         }
@@ -231,7 +231,7 @@ impl Record {
 
 /// The part of a record that every schema has.
 #[derive(Deserialize)]
-struct Head {
+struct RecordHead {
     schema: u64,
 }
 

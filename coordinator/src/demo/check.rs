@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::{
     acks,
     compare::{self, Comparison, shown},
-    layout::{self, Layout, Workload},
+    layout::{self, DemoWorkload, Layout},
     script::{self, PAGE, Script},
 };
 
@@ -51,7 +51,7 @@ impl Findings {
 
 /// Checks the volume that PATH leads to, after the workload was stopped.
 pub fn check(layout: &Layout) -> io::Result<Findings> {
-    let settings: Workload = serde_json::from_slice(&fs::read(layout.settings())?)?;
+    let settings: DemoWorkload = serde_json::from_slice(&fs::read(layout.settings())?)?;
     let acknowledged = acks::read(&layout.acks())?;
     let volume = layout.link().canonicalize()?;
     let mut findings = Findings {

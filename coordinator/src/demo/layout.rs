@@ -11,7 +11,7 @@ pub struct Layout(PathBuf);
 /// What the workload must know, stored for the process that it is.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Workload {
+pub struct DemoWorkload {
     /// What its operations are derived from.
     pub seed: u64,
     /// Pages of the large file.

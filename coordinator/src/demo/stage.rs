@@ -12,7 +12,7 @@ use rustix::fs::{FsWord, statfs};
 
 use super::{
     data,
-    layout::{Layout, Workload},
+    layout::{DemoWorkload, Layout},
 };
 
 /// Linux's magic number of tmpfs.
@@ -44,7 +44,7 @@ pub fn set(layout: &Layout, size: u64, files: u64, rate: u32, stop: &AtomicBool)
     fs::create_dir(layout.outside())?;
     let seed = random()?;
     let pages = data::build(&layout.old(), size, files, seed, stop)?;
-    let settings = Workload { seed, pages, rate };
+    let settings = DemoWorkload { seed, pages, rate };
     fs::write(layout.settings(), serde_json::to_vec(&settings)?)?;
     symlink("old-volume", layout.link())
 }

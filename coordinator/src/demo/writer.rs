@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     acks::Acks,
-    layout::{self, Layout, Workload},
+    layout::{self, DemoWorkload, Layout},
     script::{self, Operation, PAGE, Script},
 };
 use crate::host::process::ProcessIdentity;
@@ -40,7 +40,7 @@ pub async fn run(layout: &Layout) -> io::Result<()> {
     let mut term = signal(SignalKind::terminate())?;
     let process = ProcessIdentity::of(std::process::id())?.ok_or(io::ErrorKind::NotFound)?;
     fs::write(layout.running(), serde_json::to_vec(&process)?)?;
-    let settings: Workload = serde_json::from_slice(&fs::read(layout.settings())?)?;
+    let settings: DemoWorkload = serde_json::from_slice(&fs::read(layout.settings())?)?;
     let mut writer = Writer::open(layout, &settings)?;
 
     writer.step()?;
@@ -63,7 +63,7 @@ pub async fn run(layout: &Layout) -> io::Result<()> {
 impl Writer {
     /// Opens the volume behind the link and goes on where the acknowledgements end. A volume that
     /// lacks an acknowledged record is refused.
-    fn open(layout: &Layout, settings: &Workload) -> io::Result<Self> {
+    fn open(layout: &Layout, settings: &DemoWorkload) -> io::Result<Self> {
         let volume = layout.link();
         let (acks, acknowledged) = Acks::open(&layout.acks())?;
         let mut script = Script::new(settings.seed, settings.pages);

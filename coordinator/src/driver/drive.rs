@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use super::{
     Clock, DriverError, First, Status,
     handle::{Asked, MigrationStatus},
-    tasks::{Answer, Purpose, Tasks},
+    tasks::{TaskAnswer, TaskPurpose, Tasks},
 };
 use crate::{
     journal::Journal,
@@ -53,8 +53,8 @@ impl<'a, P: Platform, J: Journal, C: Clock> Drive<'a, P, J, C> {
             // A probe whose step is no longer in doubt has nothing to tell any more.
             let doubts = self.machine.in_doubt();
             tasks.keep(|purpose| match purpose {
-                Purpose::Probe(step) => doubts.contains(&step),
-                Purpose::Perform(_) | Purpose::Stop(_) => true,
+                TaskPurpose::Probe(step) => doubts.contains(&step),
+                TaskPurpose::Perform(_) | TaskPurpose::Stop(_) => true,
             });
             match self.machine.next(self.now()) {
                 Next::Perform(step) => {
@@ -62,7 +62,7 @@ impl<'a, P: Platform, J: Journal, C: Clock> Drive<'a, P, J, C> {
                     self.flush().await?;
                     self.perform(&mut tasks, step);
                 }
-                Next::Probe(step) if tasks.has(Purpose::Probe(step)) => {
+                Next::Probe(step) if tasks.has(TaskPurpose::Probe(step)) => {
                     let limit = self.machine.limit();
                     self.wait(&mut tasks, limit).await?;
                 }
@@ -75,7 +75,7 @@ impl<'a, P: Platform, J: Journal, C: Clock> Drive<'a, P, J, C> {
                     if let Step::Pass { number, .. } = step {
                         self.ask_to_stop(&mut tasks, number);
                     }
-                    tasks.keep(|purpose| purpose != Purpose::Perform(step));
+                    tasks.keep(|purpose| purpose != TaskPurpose::Perform(step));
                     self.append(Event::Abandoned { step })?;
                 }
                 Next::Await { stop, until } => {
@@ -96,15 +96,15 @@ impl<'a, P: Platform, J: Journal, C: Clock> Drive<'a, P, J, C> {
 
     fn perform(&self, tasks: &mut Tasks<'a>, step: Step) {
         let (platform, context) = (self.platform, self.context());
-        tasks.start(Purpose::Perform(step), async move {
-            Answer::Performed(step, platform.perform(step, &context).await)
+        tasks.start(TaskPurpose::Perform(step), async move {
+            TaskAnswer::Performed(step, platform.perform(step, &context).await)
         });
     }
 
     fn probe(&self, tasks: &mut Tasks<'a>, step: Step) {
         let (platform, context) = (self.platform, self.context());
-        tasks.start(Purpose::Probe(step), async move {
-            Answer::Probed(step, platform.probe(step, &context).await)
+        tasks.start(TaskPurpose::Probe(step), async move {
+            TaskAnswer::Probed(step, platform.probe(step, &context).await)
         });
     }
 
@@ -115,8 +115,8 @@ impl<'a, P: Platform, J: Journal, C: Clock> Drive<'a, P, J, C> {
         }
         self.stop_asked = Some(pass);
         let (platform, context) = (self.platform, self.context());
-        tasks.start(Purpose::Stop(pass), async move {
-            Answer::Stopped(pass, platform.stop_pass(pass, &context).await)
+        tasks.start(TaskPurpose::Stop(pass), async move {
+            TaskAnswer::Stopped(pass, platform.stop_pass(pass, &context).await)
         });
     }
 
@@ -161,25 +161,25 @@ impl<'a, P: Platform, J: Journal, C: Clock> Drive<'a, P, J, C> {
         Ok(())
     }
 
-    fn answered(&mut self, answer: Answer) -> Result<(), DriverError> {
+    fn answered(&mut self, answer: TaskAnswer) -> Result<(), DriverError> {
         match answer {
-            Answer::Performed(step, Ok(outcome)) if outcome.fits(step) => {
+            TaskAnswer::Performed(step, Ok(outcome)) if outcome.fits(step) => {
                 self.append(Event::Outcome { step, outcome })
             }
-            Answer::Performed(step, Ok(_)) => {
+            TaskAnswer::Performed(step, Ok(_)) => {
                 let failure = misfit(step);
                 self.append(Event::Failure { step, failure })
             }
-            Answer::Performed(step, Err(failure)) | Answer::Probed(step, Err(failure)) => {
+            TaskAnswer::Performed(step, Err(failure)) | TaskAnswer::Probed(step, Err(failure)) => {
                 tracing::warn!(%step, %failure, "step failed");
                 self.append(Event::Failure { step, failure })
             }
-            Answer::Probed(step, Ok(Probe::Done { outcome })) if !outcome.fits(step) => {
+            TaskAnswer::Probed(step, Ok(Probe::Done { outcome })) if !outcome.fits(step) => {
                 let failure = misfit(step);
                 self.append(Event::Failure { step, failure })
             }
-            Answer::Probed(step, Ok(found)) => self.append(Event::Probed { step, found }),
-            Answer::Stopped(pass, result) => {
+            TaskAnswer::Probed(step, Ok(found)) => self.append(Event::Probed { step, found }),
+            TaskAnswer::Stopped(pass, result) => {
                 if let Err(failure) = result {
                     tracing::warn!(%pass, %failure, "the pass could not be asked to stop");
                 }

@@ -1,7 +1,7 @@
 //! Why a driver stops without an outcome.
 
 use livmig_engine::{
-    machine::{Illegal, Machine, Refusal, Whereabouts},
+    machine::{Illegal, Machine, RequestRefusal, Whereabouts},
     spec::MigrationName,
 };
 
@@ -51,7 +51,7 @@ pub enum DriverError {
     Illegal(#[from] Illegal),
     /// The request to begin with is not possible.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] RequestRefusal),
 }
 
 impl DriverError {

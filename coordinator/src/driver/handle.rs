@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use livmig_engine::{
     convergence::{Assessment, PassCost},
-    machine::{Downtime, Machine, Next, Question, Refusal, Whereabouts},
+    machine::{Downtime, Machine, Next, Question, RequestRefusal, Whereabouts},
     outcome::Outcome,
     phase::Phase,
     request::Request,
@@ -26,7 +26,7 @@ pub struct Handle {
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) request: Request,
-    pub(super) answer: oneshot::Sender<Result<(), Refusal>>,
+    pub(super) answer: oneshot::Sender<Result<(), RequestRefusal>>,
 }
 
 /// Why a request was not taken.
@@ -34,7 +34,7 @@ pub(super) struct Asked {
 pub enum RequestError {
     /// It is not possible now.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] RequestRefusal),
     /// The driver has ended.
     #[error("the migration is not being driven any more")]
     Gone,

@@ -26,7 +26,7 @@ pub use handle::{Handle, MigrationStatus, RequestError, Status};
 use std::sync::Arc;
 
 use livmig_engine::{
-    machine::{Machine, Refusal},
+    machine::{Machine, RequestRefusal},
     outcome::Outcome,
     record::{Event, Record, SCHEMA},
     request::Request,
@@ -165,12 +165,12 @@ fn begin(
             if let Some(request) = request {
                 let mut trial = machine.clone();
                 if trial.outcome().is_some_and(|outcome| outcome.is_final()) {
-                    return Err(Refusal::Ended.into());
+                    return Err(RequestRefusal::Ended.into());
                 }
                 trial.apply(&trial.record(Event::Adopted, now))?;
                 // A rollback that is under way is what was asked for.
                 match trial.request(request) {
-                    Err(Refusal::RollingBack) if request == Request::RollBack => {
+                    Err(RequestRefusal::RollingBack) if request == Request::RollBack => {
                         return Ok((machine, First::Adopted, None));
                     }
                     asked => asked.map(|_| ())?,

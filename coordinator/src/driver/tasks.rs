@@ -17,7 +17,7 @@ use livmig_proto::ids::PassNumber;
 
 /// What a call is for.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Purpose {
+pub(super) enum TaskPurpose {
     Perform(Step),
     Probe(Step),
     Stop(PassNumber),
@@ -25,7 +25,7 @@ pub(super) enum Purpose {
 
 /// What a call brought.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum TaskAnswer {
     Performed(Step, Result<StepOutcome, StepFailure>),
     Probed(Step, Result<Probe, StepFailure>),
     Stopped(PassNumber, Result<(), StepFailure>),
@@ -38,15 +38,15 @@ pub(super) struct Tasks<'a> {
 }
 
 struct Task<'a> {
-    purpose: Purpose,
-    call: Pin<Box<dyn Future<Output = Answer> + Send + 'a>>,
+    purpose: TaskPurpose,
+    call: Pin<Box<dyn Future<Output = TaskAnswer> + Send + 'a>>,
 }
 
 impl<'a> Tasks<'a> {
     pub(super) fn start(
         &mut self,
-        purpose: Purpose,
-        call: impl Future<Output = Answer> + Send + 'a,
+        purpose: TaskPurpose,
+        call: impl Future<Output = TaskAnswer> + Send + 'a,
     ) {
         self.tasks.push(Task {
             purpose,
@@ -54,17 +54,17 @@ impl<'a> Tasks<'a> {
         });
     }
 
-    pub(super) fn has(&self, purpose: Purpose) -> bool {
+    pub(super) fn has(&self, purpose: TaskPurpose) -> bool {
         self.tasks.iter().any(|task| task.purpose == purpose)
     }
 
     /// Cuts off every call whose purpose is not wanted.
-    pub(super) fn keep(&mut self, wanted: impl Fn(Purpose) -> bool) {
+    pub(super) fn keep(&mut self, wanted: impl Fn(TaskPurpose) -> bool) {
         self.tasks.retain(|task| wanted(task.purpose));
     }
 
     /// The next answer; never, while nothing is under way.
-    pub(super) async fn next(&mut self) -> Answer {
+    pub(super) async fn next(&mut self) -> TaskAnswer {
         poll_fn(|context| {
             for index in 0..self.tasks.len() {
                 let Some(task) = self.tasks.get_mut(index) else {

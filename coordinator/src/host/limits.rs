@@ -5,26 +5,26 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use livmig_proto::control::Load;
+use livmig_proto::control::Limits;
 
 use super::store::file::replace_durably;
-use crate::movers::limits::Wanted;
+use crate::movers::limits::StoredLimits;
 
 /// What is wanted of the migration in `folder`.
 #[derive(Clone, Debug)]
-pub struct FolderLoad {
+pub struct FolderLimits {
     /// Its folder.
     pub folder: PathBuf,
     /// What was wanted when it was planned.
-    pub planned: Load,
+    pub planned: Limits,
 }
 
-impl Wanted for FolderLoad {
-    fn planned(&self) -> Load {
+impl StoredLimits for FolderLimits {
+    fn planned(&self) -> Limits {
         self.planned
     }
 
-    async fn stored(&self) -> Result<Option<Load>, String> {
+    async fn stored(&self) -> Result<Option<Limits>, String> {
         read(&self.folder).map_err(|error| format!("{}: {error}", path(&self.folder).display()))
     }
 }
@@ -33,7 +33,7 @@ impl Wanted for FolderLoad {
 ///
 /// # Errors
 /// When the file cannot be read or understood.
-pub fn read(folder: &Path) -> io::Result<Option<Load>> {
+pub fn read(folder: &Path) -> io::Result<Option<Limits>> {
     match fs::read(path(folder)) {
         Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -45,7 +45,7 @@ pub fn read(folder: &Path) -> io::Result<Option<Load>> {
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn store(folder: &Path, load: Load) -> io::Result<()> {
+pub fn store(folder: &Path, load: Limits) -> io::Result<()> {
     replace_durably(&path(folder), &serde_json::to_vec_pretty(&load)?)
 }
 
@@ -65,7 +65,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(read(folder.path()).unwrap(), None);
         for io_priority in [IoPriority::Idle, IoPriority::None] {
-            let load = Load {
+            let load = Limits {
                 bandwidth: "20M".parse().ok(),
                 io_priority,
             };

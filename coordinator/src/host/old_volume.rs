@@ -26,14 +26,14 @@ use super::{preflight::mounts_below, text::listed};
 /// What a directory is, whatever stands at its path later.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Identity {
+pub struct DirectoryIdentity {
     /// The device that it lies on.
     device: u64,
     /// Its inode there.
     inode: u64,
 }
 
-impl Identity {
+impl DirectoryIdentity {
     /// Of the directory at `path`.
     ///
     /// # Errors
@@ -90,14 +90,14 @@ pub enum RemovalError {
 ///
 /// # Errors
 /// The first thing that resisted, and how much is gone by then.
-pub fn remove(root: &Path, identity: Option<Identity>) -> Result<(), NotRemoved> {
+pub fn remove(root: &Path, identity: Option<DirectoryIdentity>) -> Result<(), NotRemoved> {
     let mut removed = 0;
     remove_counted(root, identity, &mut removed).map_err(|why| NotRemoved { why, removed })
 }
 
 fn remove_counted(
     root: &Path,
-    identity: Option<Identity>,
+    identity: Option<DirectoryIdentity>,
     removed: &mut u64,
 ) -> Result<(), RemovalError> {
     let look = |source: io::Error| RemovalError::Look {
@@ -113,7 +113,7 @@ fn remove_counted(
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = open(root, flags, Mode::empty()).map_err(|errno| look(errno.into()))?;
     let stat = fstat(&dir).map_err(|errno| look(errno.into()))?;
-    let held = Identity {
+    let held = DirectoryIdentity {
         device: stat.st_dev,
         inode: stat.st_ino,
     };
@@ -121,7 +121,7 @@ fn remove_counted(
         return Err(RemovalError::Another(root.to_owned()));
     }
     empty(&dir, root, removed)?;
-    match Identity::of(root) {
+    match DirectoryIdentity::of(root) {
         Ok(now) if now == held => match fs::remove_dir(root) {
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(()),
             removed => removed.map_err(|source| RemovalError::Remove {
@@ -232,7 +232,7 @@ mod tests {
         let (root, old) = made();
         fs::set_permissions(old.join("a/b"), fs::Permissions::from_mode(0o500)).unwrap();
         fs::set_permissions(old.join("a"), fs::Permissions::from_mode(0o000)).unwrap();
-        remove(&old, Some(Identity::of(&old).unwrap())).unwrap();
+        remove(&old, Some(DirectoryIdentity::of(&old).unwrap())).unwrap();
         assert!(!old.exists());
         assert!(root.path().join("outside").exists());
     }
@@ -240,7 +240,7 @@ mod tests {
     #[test]
     fn another_directory_at_its_path_stays() {
         let (root, old) = made();
-        let identity = Identity::of(&old).unwrap();
+        let identity = DirectoryIdentity::of(&old).unwrap();
         fs::rename(&old, root.path().join("moved")).unwrap();
         fs::create_dir(&old).unwrap();
         fs::write(old.join("somebody's"), "work").unwrap();

@@ -22,7 +22,7 @@ use livmig_proto::{
 use super::store::file::sync_parent;
 use super::{
     failure,
-    limits::FolderLoad,
+    limits::FolderLimits,
     movers::{Mover, MoverError, Movers, Setup},
     preflight::{self, Volumes},
     proof::{self, Held},
@@ -46,7 +46,7 @@ pub struct HostPlatform {
     link: VolumeLink,
     link_text: PathBuf,
     movers: Movers,
-    load: FolderLoad,
+    load: FolderLimits,
     workload: Workload,
     /// The last final pass, for what a manifest does not tell.
     last_final: Mutex<Vec<VolumePass>>,
@@ -79,7 +79,7 @@ impl HostPlatform {
                 source: target.source.clone(),
                 destination: target.destination.clone(),
             })?,
-            load: FolderLoad {
+            load: FolderLimits {
                 folder: folder.to_owned(),
                 planned: spec.options.load,
             },

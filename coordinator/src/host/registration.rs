@@ -22,14 +22,14 @@ use super::store::{
 };
 use super::{
     movers::{MoverError, find_program},
-    old_volume::Identity,
+    old_volume::DirectoryIdentity,
     preflight::{self, Refusal},
     settings::Settings,
 };
 
 /// What a user asks for.
 #[derive(Clone, Debug)]
-pub struct Wish {
+pub struct HostRequest {
     /// The symbolic link.
     pub path: PathBuf,
     /// The directory to move to.
@@ -108,7 +108,7 @@ pub enum PlanError {
 }
 
 /// Checks a wish and makes a spec of it. Changes nothing.
-pub fn plan(wish: &Wish, root: &StateRoot) -> Result<Planned, PlanError> {
+pub fn plan(wish: &HostRequest, root: &StateRoot) -> Result<Planned, PlanError> {
     let mover = find_program(wish.mover.as_deref())?;
     let volumes = preflight::resolve(&wish.path, &wish.to)?;
     if let Some(error) = in_the_way(root, &volumes)? {
@@ -121,7 +121,7 @@ pub fn plan(wish: &Wish, root: &StateRoot) -> Result<Planned, PlanError> {
         .map_err(|_| PlanError::Identity)?;
     let uid = MigrationUid(uid);
     let name = migration_name(&volumes.path, &uid).map_err(StoreError::from)?;
-    let source = Identity::of(&volumes.source).map_err(|source| Refusal::Io {
+    let source = DirectoryIdentity::of(&volumes.source).map_err(|source| Refusal::Io {
         path: volumes.source.clone(),
         source,
     })?;

@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::old_volume::Identity;
+use super::old_volume::DirectoryIdentity;
 use super::store::file::replace_durably;
 
 /// How this machine carries the migration out.
@@ -20,7 +20,7 @@ pub struct Settings {
     pub link_text: PathBuf,
     /// What the source is, whatever stands at its path later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source: Option<Identity>,
+    pub source: Option<DirectoryIdentity>,
     /// The mover's program.
     pub mover: PathBuf,
     /// How long the stop command may take.

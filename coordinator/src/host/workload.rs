@@ -119,7 +119,7 @@ pub enum WorkloadError {
 /// What a later coordinator must know about a command that was let go.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Running {
+struct RunningCommand {
     action: Action,
     process: ProcessIdentity,
 }
@@ -128,7 +128,7 @@ struct Running {
 struct Going {
     child: Child,
     process: ProcessIdentity,
-    cut_off: CutOff,
+    cut_off: CommandCutOff,
     /// Where its output begins in the log.
     log_start: u64,
 }
@@ -222,8 +222,8 @@ impl Workload {
             .spawn()?;
         let pid = child.id().ok_or(io::ErrorKind::NotFound)?;
         let process = ProcessIdentity::of(pid)?.ok_or(io::ErrorKind::NotFound)?;
-        let cut_off = CutOff::armed(&process);
-        let running = Running { action, process };
+        let cut_off = CommandCutOff::armed(&process);
+        let running = RunningCommand { action, process };
         replace_durably(&self.record, &serde_json::to_vec(&running)?)?;
         if let Some(mut gate) = child.stdin.take() {
             gate.write_all(b"go\n").await?;
@@ -243,7 +243,7 @@ impl Workload {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error),
         };
-        let running: Running = serde_json::from_slice(&record)?;
+        let running: RunningCommand = serde_json::from_slice(&record)?;
         let limit = match running.action {
             Action::Stop => self.stop.limit,
             Action::Start => self.start.limit,
@@ -264,9 +264,9 @@ impl Workload {
 
 /// Kills a command's process group when the future that waits for it is dropped: a stop command
 /// that went on by itself would stop the workload again after it was restarted.
-struct CutOff(Option<ProcessIdentity>);
+struct CommandCutOff(Option<ProcessIdentity>);
 
-impl CutOff {
+impl CommandCutOff {
     fn armed(process: &ProcessIdentity) -> Self {
         Self(Some(process.clone()))
     }
@@ -276,7 +276,7 @@ impl CutOff {
     }
 }
 
-impl Drop for CutOff {
+impl Drop for CommandCutOff {
     fn drop(&mut self) {
         if let Some(process) = self.0.take()
             && let Err(error) = process.kill_group()

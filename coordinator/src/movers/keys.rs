@@ -19,7 +19,7 @@ pub struct Keys {
 /// The file's content: PKCS#8 in hexadecimal.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Stored {
+struct StoredKeys {
     #[serde(with = "livmig_proto::hex::vec")]
     coordinator: Vec<u8>,
     #[serde(with = "livmig_proto::hex::vec")]
@@ -40,7 +40,7 @@ impl Keys {
 
     /// The keys as they are stored: one JSON object.
     pub fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
-        serde_json::to_vec(&Stored {
+        serde_json::to_vec(&StoredKeys {
             coordinator: self.coordinator.pkcs8().to_vec(),
             source: self.source.pkcs8().to_vec(),
             destination: self.destination.pkcs8().to_vec(),
@@ -49,7 +49,7 @@ impl Keys {
 
     /// The keys that [`encode`](Self::encode) stored.
     pub fn decode(bytes: &[u8]) -> Result<Self, serde_json::Error> {
-        let stored: Stored = serde_json::from_slice(bytes)?;
+        let stored: StoredKeys = serde_json::from_slice(bytes)?;
         Ok(Self {
             coordinator: PrivateKey::from_pkcs8(stored.coordinator),
             source: PrivateKey::from_pkcs8(stored.source),

@@ -5,7 +5,7 @@
 
 use std::{future::Future, time::Duration};
 
-use livmig_proto::control::Load;
+use livmig_proto::control::Limits;
 use tokio::time::sleep;
 
 use super::control::{ControlClient, ControlError};
@@ -14,22 +14,22 @@ use super::control::{ControlClient, ControlError};
 const LOOK: Duration = Duration::from_secs(2);
 
 /// Where the load that is wanted is stored.
-pub trait Wanted: Sync {
+pub trait StoredLimits: Sync {
     /// What was wanted when the migration was planned.
-    fn planned(&self) -> Load;
+    fn planned(&self) -> Limits;
 
     /// What was wanted last; none when nothing was stored since the migration was planned.
     ///
     /// # Errors
     /// Why that cannot be read.
-    fn stored(&self) -> impl Future<Output = Result<Option<Load>, String>> + Send;
+    fn stored(&self) -> impl Future<Output = Result<Option<Limits>, String>> + Send;
 }
 
 /// Runs a live `pass` of the source mover at `client` within what is `wanted`.
 ///
 /// # Errors
 /// When the mover could not be told before the pass began.
-pub async fn within<W: Wanted, T>(
+pub async fn within<W: StoredLimits, T>(
     client: &ControlClient,
     wanted: &W,
     pass: impl Future<Output = T> + Send,
@@ -57,7 +57,7 @@ pub async fn within<W: Wanted, T>(
 }
 
 /// What is wanted now; none when nobody can tell.
-async fn read<W: Wanted>(wanted: &W) -> Option<Load> {
+async fn read<W: StoredLimits>(wanted: &W) -> Option<Limits> {
     match wanted.stored().await {
         Ok(stored) => Some(stored.unwrap_or_else(|| wanted.planned())),
         Err(error) => {

@@ -15,7 +15,7 @@ use livmig_proto::{
 use super::{
     control::ControlClient,
     failure::control as control_failure,
-    limits::{self, Wanted},
+    limits::{self, StoredLimits},
 };
 use crate::platform::Context;
 
@@ -63,7 +63,7 @@ impl Pair<'_> {
     ///
     /// # Errors
     /// When a mover cannot be asked, or the pass was cut off.
-    pub async fn pass<L: Wanted>(
+    pub async fn pass<L: StoredLimits>(
         &self,
         (number, kind): (PassNumber, PassKind),
         terms: &Terms<'_, L>,
@@ -83,7 +83,7 @@ impl Pair<'_> {
         self.run((number, kind), terms, context).await
     }
 
-    async fn run<L: Wanted>(
+    async fn run<L: StoredLimits>(
         &self,
         (number, kind): (PassNumber, PassKind),
         Terms { options, limits }: &Terms<'_, L>,

@@ -13,7 +13,7 @@ use crate::simulation::{
 };
 use livmig_coord::driver::{Handle, RequestError, Start};
 use livmig_engine::{
-    machine::Refusal,
+    machine::RequestRefusal,
     outcome::Outcome,
     record::{Cause, Event},
     request::Request,
@@ -108,7 +108,11 @@ fn an_interrupt_after_commit_goes_forward() {
     for phase in ["Swapping", "Unquiescing", "Settling"] {
         let sim = Sim::new(Nature::default(), Vec::new());
         let (life, answer) = ask_in_phase(&sim, Options::default(), phase, Request::Interrupt);
-        assert_eq!(answer, Some(Err(Refusal::Committed.into())), "{phase}");
+        assert_eq!(
+            answer,
+            Some(Err(RequestRefusal::Committed.into())),
+            "{phase}"
+        );
         let outcome = ended(life);
         assert_eq!(outcome, Outcome::Completed, "{phase}");
         assert_good_end(&sim, &outcome, phase);
@@ -136,7 +140,11 @@ fn a_rollback_is_possible_until_the_point_of_no_return() {
     for phase in ["Unquiescing", "Settling"] {
         let sim = Sim::new(Nature::default(), Vec::new());
         let (life, answer) = ask_in_phase(&sim, Options::default(), phase, Request::RollBack);
-        assert_eq!(answer, Some(Err(Refusal::PastReturn.into())), "{phase}");
+        assert_eq!(
+            answer,
+            Some(Err(RequestRefusal::PastReturn.into())),
+            "{phase}"
+        );
         assert_eq!(ended(life), Outcome::Completed);
     }
 }

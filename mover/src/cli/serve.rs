@@ -17,7 +17,7 @@ use super::{Carrier, Exit, ServeArgs, print, tell};
 use crate::{
     catalog::store::Store,
     control::{
-        requests::{End, Ending, Mover},
+        requests::{End, Ending, ServedMover},
         server,
     },
     destination::{self, state::Destination},
@@ -36,7 +36,7 @@ pub fn source(args: &ServeArgs, transport: Carrier) -> anyhow::Result<Exit> {
         return Ok(Exit::Failed);
     };
     let confinement = confine::confine(&[start.volume.root()], &[start.state.as_fd()]);
-    let identity = pass::Identity {
+    let identity = pass::PassIdentity {
         migration: start.session.migration,
         own: start.own.clone(),
         peer: PublicKey(start.session.peer.clone()),
@@ -199,9 +199,15 @@ fn session(path: &Path) -> anyhow::Result<Session> {
         .map_err(|error| anyhow::anyhow!("the session is damaged at column {}", error.column()))
 }
 
-fn mover(args: &ServeArgs, end: End, session: &Session, confinement: String) -> Arc<Mover> {
+fn mover(args: &ServeArgs, end: End, session: &Session, confinement: String) -> Arc<ServedMover> {
     let (root, state) = (args.root.clone(), args.state.clone());
-    Arc::new(Mover::new(end, session.migration, root, state, confinement))
+    Arc::new(ServedMover::new(
+        end,
+        session.migration,
+        root,
+        state,
+        confinement,
+    ))
 }
 
 fn runtime() -> anyhow::Result<Runtime> {
@@ -215,7 +221,7 @@ fn runtime() -> anyhow::Result<Runtime> {
 fn serve(
     runtime: &Runtime,
     args: &ServeArgs,
-    mover: Arc<Mover>,
+    mover: Arc<ServedMover>,
     own: &PrivateKey,
     coordinator: &[u8],
     data: Option<SocketAddr>,

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 use livmig_proto::control::{
-    Fault, FaultCode, LeftEntry, LeftOut, Load, PassReport, Reason, unconsented,
+    Fault, FaultCode, LeftEntry, LeftOut, Limits, PassReport, Reason, unconsented,
 };
 use serde_json::json;
 
@@ -29,7 +29,7 @@ pub fn run(args: &SyncArgs) -> anyhow::Result<Exit> {
         verify: args.verify.into(),
         allow_empty: args.allow_empty,
         transport: args.transport.chosen(),
-        load: Load {
+        load: Limits {
             bandwidth: args.bandwidth,
             io_priority: args.io_priority,
         },

@@ -32,7 +32,7 @@ const PROGRESS: Duration = Duration::from_millis(250);
 
 /// A mover that answers requests.
 #[derive(Debug)]
-pub struct Mover {
+pub struct ServedMover {
     /// Which end, and its work.
     pub end: End,
     /// The migration.
@@ -87,7 +87,7 @@ impl Running {
     }
 }
 
-impl Mover {
+impl ServedMover {
     /// A mover that nobody has asked anything.
     pub fn new(
         end: End,

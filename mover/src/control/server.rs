@@ -11,7 +11,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::requests::{Ending, Mover};
+use super::requests::{Ending, ServedMover};
 use crate::transport::messages;
 
 /// How long a TLS handshake may take, whatever the peer trickles.
@@ -23,7 +23,7 @@ const HANDSHAKES_MAX: usize = 16;
 /// Serves coordinators until the mover is told to end, or until none has been connected for
 /// `orphaned` and no pass is under way; how to end.
 pub async fn serve(
-    mover: Arc<Mover>,
+    mover: Arc<ServedMover>,
     listener: TcpListener,
     tls: TlsAcceptor,
     orphaned: Duration,
@@ -89,7 +89,7 @@ async fn accept(
 }
 
 /// Returns once no coordinator has been connected for `orphaned` and no pass is under way.
-async fn alone(mut connected: watch::Receiver<usize>, mover: &Mover, orphaned: Duration) {
+async fn alone(mut connected: watch::Receiver<usize>, mover: &ServedMover, orphaned: Duration) {
     loop {
         if connected.wait_for(|count| *count == 0).await.is_err() {
             return;
@@ -101,7 +101,7 @@ async fn alone(mut connected: watch::Receiver<usize>, mover: &Mover, orphaned: D
     }
 }
 
-async fn coordinator(mover: &Arc<Mover>, stream: tokio_rustls::server::TlsStream<TcpStream>) {
+async fn coordinator(mover: &Arc<ServedMover>, stream: tokio_rustls::server::TlsStream<TcpStream>) {
     let (mut read, write) = split(stream);
     let (answers, outgoing) = mpsc::channel(64);
     let writer = tokio::spawn(write_all(write, outgoing));
@@ -125,7 +125,7 @@ async fn coordinator(mover: &Arc<Mover>, stream: tokio_rustls::server::TlsStream
     let _ = writer.await;
 }
 
-async fn answer(mover: &Arc<Mover>, request: Request, answers: &mpsc::Sender<Response>) {
+async fn answer(mover: &Arc<ServedMover>, request: Request, answers: &mpsc::Sender<Response>) {
     let Request { id, epoch, body } = request;
     let (progress, mut told) = mpsc::channel::<Progress>(4);
     let mut answering = std::pin::pin!(mover.answer(epoch, body, &progress));

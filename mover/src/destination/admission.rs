@@ -8,7 +8,7 @@ use livmig_proto::{
     session::{Begin, Ready},
 };
 
-use super::read_back::threads::Reading;
+use super::read_back::threads::BackgroundReading;
 use crate::{fault, transport::accept::Incoming};
 
 /// Sees to it that one session at a time touches the volume.
@@ -16,7 +16,7 @@ use crate::{fault, transport::accept::Incoming};
 pub(super) struct Sessions {
     current: Mutex<Option<Current>>,
     /// Whose turn it is, and what the session before has left to it.
-    pub(super) turn: tokio::sync::Mutex<Before>,
+    pub(super) turn: tokio::sync::Mutex<LeftBehind>,
 }
 
 /// The session that has begun last.
@@ -29,11 +29,11 @@ struct Current {
 
 /// What a session leaves to the next.
 #[derive(Debug, Default)]
-pub(super) struct Before {
+pub(super) struct LeftBehind {
     /// Whether it may leave its read-back to the next pass.
     pub(super) leaves: bool,
     /// What is still being read back for it.
-    pub(super) reading: Option<Reading>,
+    pub(super) reading: Option<BackgroundReading>,
 }
 
 impl Sessions {
@@ -67,7 +67,7 @@ fn may_take_over(begin: &Begin, current: Option<[u8; 16]>) -> bool {
 
 /// Whether what this pass copies may be read back beside the next. What it copied already, over a
 /// connection that was lost, does not end that: it is as unread as the rest.
-pub(super) fn may_leave_read_back(begin: &Begin, ready: &Ready, before: &Before) -> bool {
+pub(super) fn may_leave_read_back(begin: &Begin, ready: &Ready, before: &LeftBehind) -> bool {
     let reads_back = begin.verify != VerifyLevel::Wire;
     let is_first_copy = ready.empty || begin.resumes && before.leaves;
     begin.may_leave_read_back && begin.kind == PassKind::Live && reads_back && is_first_copy
@@ -122,7 +122,7 @@ mod tests {
             unlisted: false,
             root: None,
         };
-        let before = |leaves| Before {
+        let before = |leaves| LeftBehind {
             leaves,
             reading: None,
         };

@@ -37,7 +37,7 @@ pub struct Answering {
 
 /// What one stream was asked about.
 #[derive(Default)]
-struct Asked {
+struct AnswerJob {
     lately: Lately,
     way: Way,
 }
@@ -59,7 +59,7 @@ impl Answering {
         mut receive: RecvStream,
         tell: impl Fn(Fault) + Send,
     ) {
-        let mut asked = Asked::default();
+        let mut asked = AnswerJob::default();
         while let Ok(Some((query, _))) = messages::read_json::<Query>(&mut receive).await {
             match self.query(query, &mut asked, &mut send).await {
                 Ok(()) => {}
@@ -76,7 +76,7 @@ impl Answering {
     async fn query(
         &self,
         query: Query,
-        asked: &mut Asked,
+        asked: &mut AnswerJob,
         send: &mut SendStream,
     ) -> Result<(), QueryError> {
         let (records, mut outgoing) = mpsc::channel::<Bytes>(2);
@@ -110,7 +110,7 @@ impl Answering {
     fn answer(
         &self,
         query: &Query,
-        asked: &mut Asked,
+        asked: &mut AnswerJob,
         records: mpsc::Sender<Bytes>,
     ) -> Result<(), Fault> {
         let bad = || {
@@ -120,7 +120,7 @@ impl Answering {
                 "destination: was asked about something that is no path",
             )
         };
-        let mut records = Queue::new(records);
+        let mut records = AnswerQueue::new(records);
         match query {
             Query::List { path } => {
                 let path = asked.lately.resolve(path).map_err(|_| bad())?;
@@ -145,12 +145,12 @@ impl Answering {
 
 /// Records of an answer, on their way to the task that sends them, several at once: an entry's is
 /// small, and waking that task costs more than all else about it.
-struct Queue {
+struct AnswerQueue {
     outgoing: mpsc::Sender<Bytes>,
     waiting: BytesMut,
 }
 
-impl Queue {
+impl AnswerQueue {
     fn new(outgoing: mpsc::Sender<Bytes>) -> Self {
         Self {
             outgoing,
@@ -165,7 +165,7 @@ impl Queue {
     }
 }
 
-impl Records for Queue {
+impl Records for AnswerQueue {
     fn push(&mut self, record: Bytes) -> Result<(), Fault> {
         self.waiting.extend_from_slice(&record);
         if self.waiting.len() >= TOGETHER {

@@ -29,7 +29,7 @@ const PATH_BYTES: usize = 8 << 20;
 /// Directories between the lane that has left them and the thread that surveys them.
 #[derive(Debug, Default)]
 pub struct Early {
-    state: Mutex<State>,
+    state: Mutex<EarlyState>,
     changed: Condvar,
 }
 
@@ -60,7 +60,7 @@ impl When {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct EarlyState {
     when: When,
     /// Left by their lanes since the last flush began.
     left: Vec<Key>,
@@ -74,7 +74,7 @@ struct State {
     path_bytes: usize,
 }
 
-impl State {
+impl EarlyState {
     /// How many more directories may come.
     fn room(&self) -> usize {
         if self.path_bytes > PATH_BYTES {
@@ -180,7 +180,7 @@ impl Early {
         self.changed.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, EarlyState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

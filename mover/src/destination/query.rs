@@ -36,7 +36,7 @@ use crate::{
         way::Way,
         xattr::Reach,
     },
-    hash::{self, Hashed, Options, Piece, StreamError},
+    hash::{self, Hashed, Piece, StreamError, StreamOptions},
 };
 
 /// Where the records of an answer go; nothing more is wanted once it says so.
@@ -386,12 +386,12 @@ impl Listing<'_> {
             Ok(())
         };
         let window = hash::WINDOW.max(usize::try_from(block).unwrap_or(usize::MAX));
-        let options = Options {
+        let options = StreamOptions {
             window,
             align: block,
             // What takes all of its space is not asked for holes.
             true_holes: self.destination.volume.has_true_holes() && may_have_holes,
-            ..Options::new(size)
+            ..StreamOptions::new(size)
         };
         let key = self.tag_key;
         let told = self.destination.volume.reservations();

@@ -13,12 +13,12 @@ use livmig_proto::{
 use tokio::{io::AsyncReadExt as _, sync::mpsc, task::JoinSet};
 
 use super::{
-    admission::{Before, Sessions, may_leave_read_back},
+    admission::{LeftBehind, Sessions, may_leave_read_back},
     answers::Answering,
     early::When,
     flush::Flusher,
     idle::Idle,
-    read_back::threads::Reading,
+    read_back::threads::BackgroundReading,
     state::Destination,
     write::apply::{Applier, Failure},
 };
@@ -119,7 +119,7 @@ async fn accept(
             let _ = messages::write_json(&mut send, &ToSource::Ready(ready)).await;
             let reading = session.run(send, receive, before.reading.take()).await;
             destination.unlock();
-            *before = Before { leaves, reading };
+            *before = LeftBehind { leaves, reading };
             Ok(())
         }
         Err(fault) => {
@@ -163,8 +163,8 @@ impl Session {
         &self,
         send: SendStream,
         control: RecvStream,
-        left: Option<Reading>,
-    ) -> Option<Reading> {
+        left: Option<BackgroundReading>,
+    ) -> Option<BackgroundReading> {
         let (answers, outgoing) = mpsc::unbounded_channel();
         // Reading a message must not be cut off half-way by the other events below.
         let (heard, mut orders) = mpsc::channel(1);
@@ -226,7 +226,7 @@ impl Session {
     }
 
     /// Reads back early, going on with what reads already.
-    async fn reading(&self, left: Option<Reading>) -> Reading {
+    async fn reading(&self, left: Option<BackgroundReading>) -> BackgroundReading {
         let when = if self.leaves {
             When::Idle(Idle::new())
         } else {
@@ -241,7 +241,7 @@ impl Session {
             Some(reading) => reading.end().await,
             None => {}
         }
-        Reading::begin(&self.destination, self.level, when)
+        BackgroundReading::begin(&self.destination, self.level, when)
     }
 
     /// Reads the frames of one lane for a thread that applies them.

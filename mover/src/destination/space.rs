@@ -11,14 +11,14 @@ use crate::{advice, fault};
 
 /// What one lane knows about room on the volume.
 #[derive(Debug, Default)]
-pub struct Room {
+pub struct LaneSpace {
     /// There was none a moment ago.
     out: bool,
     /// There was none at some time.
     ran_out: bool,
 }
 
-impl Room {
+impl LaneSpace {
     /// Something did not fit.
     pub fn ran_out(&mut self) {
         (self.out, self.ran_out) = (true, true);
@@ -69,7 +69,7 @@ pub fn refused(path: &RelPath) -> Fault {
 
 /// What a volume has left, in bytes and in inodes; nothing of these where it does not count them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Left {
+pub struct SpaceLeft {
     /// Bytes.
     pub bytes: u64,
     /// Inodes.
@@ -77,8 +77,8 @@ pub struct Left {
 }
 
 /// Adds to `fault` what is left: the kernel has one error for bytes and inodes.
-pub fn tell(left: Left, fault: &mut Fault) {
-    let Left { bytes, inodes } = left;
+pub fn tell(left: SpaceLeft, fault: &mut Fault) {
+    let SpaceLeft { bytes, inodes } = left;
     let inodes = inodes.map(|inodes| format!(" and {inodes} inodes"));
     fault.message = format!(
         "{}; {bytes} bytes{} are left",
@@ -95,7 +95,7 @@ const AMPLE: u64 = 4 << 20;
 
 /// Whether a new name did not fit although there is room: ext4's directories have an index that ends
 /// at so many blocks. `directory` is the size of the directory in bytes.
-pub fn is_index_full(filesystem: &str, left: Left, directory: u64) -> bool {
+pub fn is_index_full(filesystem: &str, left: SpaceLeft, directory: u64) -> bool {
     filesystem == "ext"
         && directory >= INDEX_MIN
         && left.bytes >= AMPLE
@@ -118,15 +118,19 @@ mod tests {
 
     #[test]
     fn an_index_is_full_only_where_there_is_room() {
-        let left = Left {
+        let left = SpaceLeft {
             bytes: 600 << 20,
             inodes: Some(100_000),
         };
         assert!(is_index_full("ext", left, 12 << 20));
         assert!(!is_index_full("ext", left, 4096));
         assert!(!is_index_full("xfs", left, 12 << 20));
-        assert!(!is_index_full("ext", Left { bytes: 100, ..left }, 12 << 20));
-        let without = Left {
+        assert!(!is_index_full(
+            "ext",
+            SpaceLeft { bytes: 100, ..left },
+            12 << 20
+        ));
+        let without = SpaceLeft {
             inodes: Some(0),
             ..left
         };
@@ -139,7 +143,7 @@ mod tests {
     #[test]
     fn inodes_that_nobody_counts_are_not_said_to_be_gone() {
         let mut fault = refused(&RelPath::ROOT);
-        let left = Left {
+        let left = SpaceLeft {
             bytes: 5,
             inodes: None,
         };

@@ -91,10 +91,10 @@ pub fn key_of(path: &RelPath) -> Key {
 
 /// Touches by directory, in a file.
 #[derive(Debug)]
-pub struct Touched(Mutex<Inner>);
+pub struct Touched(Mutex<TouchedInner>);
 
 #[derive(Debug)]
-struct Inner {
+struct TouchedInner {
     log: Log,
     index: HashMap<Key, Vec<(u64, usize)>>,
 }
@@ -103,7 +103,7 @@ impl Touched {
     /// Nothing touched, in a nameless file in the directory `dir`.
     pub fn new(dir: &Path) -> io::Result<Self> {
         let file: File = tempfile::tempfile_in(dir)?;
-        let inner = Inner {
+        let inner = TouchedInner {
             log: Log::open(file, |_| {})?,
             index: HashMap::new(),
         };
@@ -187,7 +187,7 @@ impl Touched {
         inner.log.clear()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, TouchedInner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

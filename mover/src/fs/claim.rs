@@ -65,12 +65,12 @@ impl fmt::Display for Taken {
 /// Confinement forbids to remove the files, and binds a thread and those that it makes: the thread
 /// that removes them is made before.
 #[derive(Debug)]
-pub struct Claim {
+pub struct VolumeLock {
     end: Option<mpsc::Sender<()>>,
     remover: Option<JoinHandle<()>>,
 }
 
-impl Claim {
+impl VolumeLock {
     /// Takes the volume whose root directory is `root`. To be done before the process is confined.
     pub fn take(root: BorrowedFd<'_>, usage: Use) -> Result<Self, Taken> {
         let mut files = Vec::new();
@@ -102,7 +102,7 @@ impl Claim {
 }
 
 /// Locks the root directory of a volume while it is written, for those who cannot see the files of
-/// [`Claim`]. No workload runs on it then; one that is started on it wants this lock, so it is not
+/// [`VolumeLock`]. No workload runs on it then; one that is started on it wants this lock, so it is not
 /// held longer than that.
 pub fn lock_root(root: BorrowedFd<'_>) -> Result<(), Taken> {
     match lock(root, Use::Writing) {
@@ -117,7 +117,7 @@ pub fn unlock_root(root: BorrowedFd<'_>) {
     let _ = rustix::fs::flock(root, FlockOperation::NonBlockingUnlock);
 }
 
-impl Drop for Claim {
+impl Drop for VolumeLock {
     fn drop(&mut self) {
         drop(self.end.take());
         if let Some(remover) = self.remover.take() {
@@ -345,16 +345,16 @@ mod tests {
         let open = || fs::File::open(folder.path()).unwrap();
         let (root, workload) = (open(), open());
         lock(&workload, Use::Writing).unwrap();
-        let claim = Claim::take(root.as_fd(), Use::Reading).unwrap();
+        let claim = VolumeLock::take(root.as_fd(), Use::Reading).unwrap();
         drop(workload);
         lock(open(), Use::Writing).unwrap();
         drop(claim);
         let workload = open();
         lock(&workload, Use::Writing).unwrap();
-        let refused = Claim::take(root.as_fd(), Use::Writing).unwrap_err();
+        let refused = VolumeLock::take(root.as_fd(), Use::Writing).unwrap_err();
         assert_eq!(refused, Taken::Somebody);
         drop(workload);
-        let claim = Claim::take(root.as_fd(), Use::Writing).unwrap();
+        let claim = VolumeLock::take(root.as_fd(), Use::Writing).unwrap();
         lock(open(), Use::Writing).unwrap();
         lock_root(root.as_fd()).unwrap();
         assert_eq!(lock(open(), Use::Reading), Err(Errno::WOULDBLOCK));

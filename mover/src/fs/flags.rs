@@ -6,7 +6,7 @@ use super::{stat::Attributes, sys};
 
 /// Where a file system keeps flags that `statx` does not tell.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Place {
+pub enum FlagPlace {
     /// With the project, and a directory's own ones (ext4, f2fs).
     ProjectAndDirectories,
     /// With the project (xfs).
@@ -56,22 +56,22 @@ const WORDS: [(u32, &str); 9] = [
 
 impl Flags {
     /// Of the file behind `fd`, which is open for reading.
-    pub fn of_file(fd: BorrowedFd<'_>, place: Place) -> Self {
+    pub fn of_file(fd: BorrowedFd<'_>, place: FlagPlace) -> Self {
         match place {
-            Place::ProjectAndDirectories | Place::Project => Self::with_project(fd),
-            Place::Inode => Self::default().or(fd, OF_INODE),
-            Place::Below => Self::with_project(fd).or(fd, OF_INODE),
+            FlagPlace::ProjectAndDirectories | FlagPlace::Project => Self::with_project(fd),
+            FlagPlace::Inode => Self::default().or(fd, OF_INODE),
+            FlagPlace::Below => Self::with_project(fd).or(fd, OF_INODE),
         }
     }
 
     /// Of the directory behind `fd`, which is open for reading.
-    pub fn of_directory(fd: BorrowedFd<'_>, place: Place) -> Self {
+    pub fn of_directory(fd: BorrowedFd<'_>, place: FlagPlace) -> Self {
         match place {
-            Place::ProjectAndDirectories | Place::Below => {
+            FlagPlace::ProjectAndDirectories | FlagPlace::Below => {
                 Self::with_project(fd).or(fd, OF_INODE | OF_DIRECTORY)
             }
-            Place::Project => Self::with_project(fd),
-            Place::Inode => Self::default().or(fd, OF_INODE),
+            FlagPlace::Project => Self::with_project(fd),
+            FlagPlace::Inode => Self::default().or(fd, OF_INODE),
         }
     }
 

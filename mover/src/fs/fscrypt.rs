@@ -8,7 +8,7 @@ use super::sys;
 
 /// What a directory that is encrypted shows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Key {
+pub enum FscryptKey {
     /// Its key is there: names and content are plain.
     Present,
     /// Its key is not there, or is being taken away: names are ciphers.
@@ -18,16 +18,16 @@ pub enum Key {
 }
 
 /// Whether the key of the encrypted directory behind `fd` is there.
-pub fn key_of(fd: BorrowedFd<'_>) -> Key {
+pub fn key_of(fd: BorrowedFd<'_>) -> FscryptKey {
     key(sys::encryption_key(fd).and_then(|key| sys::encryption_key_status(fd, key)))
 }
 
-fn key(status: Result<u32, Errno>) -> Key {
+fn key(status: Result<u32, Errno>) -> FscryptKey {
     const PRESENT: u32 = 2;
     match status {
-        Ok(PRESENT) => Key::Present,
-        Ok(_) => Key::Absent,
-        Err(errno) => Key::Unknown(errno),
+        Ok(PRESENT) => FscryptKey::Present,
+        Ok(_) => FscryptKey::Absent,
+        Err(errno) => FscryptKey::Unknown(errno),
     }
 }
 
@@ -37,8 +37,11 @@ mod tests {
 
     #[test]
     fn a_key_that_is_being_removed_is_not_there() {
-        assert_eq!(key(Ok(2)), Key::Present);
-        assert_eq!([1, 3, 9].map(|status| key(Ok(status))), [Key::Absent; 3]);
-        assert_eq!(key(Err(Errno::NOTTY)), Key::Unknown(Errno::NOTTY));
+        assert_eq!(key(Ok(2)), FscryptKey::Present);
+        assert_eq!(
+            [1, 3, 9].map(|status| key(Ok(status))),
+            [FscryptKey::Absent; 3]
+        );
+        assert_eq!(key(Err(Errno::NOTTY)), FscryptKey::Unknown(Errno::NOTTY));
     }
 }

@@ -59,7 +59,7 @@ pub struct Resolved {
 impl Resolved {
     /// What `path` leads to now.
     pub fn new(path: &Path) -> Result<Self, Unresolved> {
-        let mut walk = Walk::new(path)?;
+        let mut walk = PathWalk::new(path)?;
         while let Some(part) = walk.ahead.pop() {
             match walk.step(&part.name) {
                 Ok(()) => {}
@@ -97,16 +97,16 @@ impl Resolved {
     }
 }
 
-struct Walk {
+struct PathWalk {
     at: OwnedFd,
     /// The way to `at`, for people.
     way: PathBuf,
     /// What is still to be resolved, the last first.
-    ahead: Vec<Part>,
+    ahead: Vec<PathPart>,
     links: usize,
 }
 
-struct Part {
+struct PathPart {
     name: OsString,
     from: From,
 }
@@ -118,7 +118,7 @@ enum From {
     Link,
 }
 
-impl Walk {
+impl PathWalk {
     fn new(path: &Path) -> Result<Self, Errno> {
         if path.as_os_str().is_empty() {
             return Err(Errno::NOENT);
@@ -144,7 +144,7 @@ impl Walk {
             Component::ParentDir => Some(OsString::from("..")),
             Component::Prefix(_) | Component::RootDir | Component::CurDir => None,
         });
-        self.ahead.extend(names.map(|name| Part { name, from }));
+        self.ahead.extend(names.map(|name| PathPart { name, from }));
     }
 
     fn step(&mut self, part: &OsStr) -> Result<(), Unresolved> {
@@ -196,7 +196,7 @@ impl Walk {
     }
 
     /// `part` is not there.
-    fn ends_at(mut self, part: Part) -> Result<Resolved, Unresolved> {
+    fn ends_at(mut self, part: PathPart) -> Result<Resolved, Unresolved> {
         let mut missing = vec![part];
         missing.extend(self.ahead.drain(..).rev());
         // A link to nowhere is not filled, and from nowhere there is no way up.

@@ -21,9 +21,9 @@ use rustix::{
 };
 
 use super::{
-    claim::{Claim, Taken, Use},
+    claim::{Taken, Use, VolumeLock},
     dir,
-    flags::Place,
+    flags::FlagPlace,
     lost_found::{self, LOST_AND_FOUND, LostFound},
     owners::Mapping,
     reserved::Told,
@@ -49,7 +49,7 @@ pub struct Volume {
     magic: u64,
     root_owner: RootOwner,
     /// Held as long as anybody works on it.
-    _claim: Option<Claim>,
+    _claim: Option<VolumeLock>,
     /// What a source's mount may hide.
     mapping: Mapping,
     /// The same tree by a mount that leaves access times alone.
@@ -110,7 +110,7 @@ impl Volume {
     /// The same volume, which is this process's from now on, to be read or to be written. To be called
     /// before the process is confined.
     pub fn claimed(self, usage: Use) -> Result<Self, Taken> {
-        let claim = Claim::take(self.root.as_fd(), usage)?;
+        let claim = VolumeLock::take(self.root.as_fd(), usage)?;
         let volume = match usage {
             Use::Reading => self.read_from(),
             Use::Writing => self,
@@ -158,12 +158,12 @@ impl Volume {
     }
 
     /// Where the flags of inodes are that `statx` does not tell; nothing where there are none.
-    pub fn flag_place(&self) -> Option<Place> {
+    pub fn flag_place(&self) -> Option<FlagPlace> {
         match self.magic {
-            EXT | F2FS => Some(Place::ProjectAndDirectories),
-            XFS => Some(Place::Project),
-            BTRFS => Some(Place::Inode),
-            OVERLAY => Some(Place::Below),
+            EXT | F2FS => Some(FlagPlace::ProjectAndDirectories),
+            XFS => Some(FlagPlace::Project),
+            BTRFS => Some(FlagPlace::Inode),
+            OVERLAY => Some(FlagPlace::Below),
             _ => None,
         }
     }

@@ -13,7 +13,7 @@ use rustix::{fs::XattrFlags, io::Errno};
 
 /// What was read of an entry's attributes.
 #[derive(Debug, Default)]
-pub struct Attributes {
+pub struct ReadAttributes {
     /// Those that count, sorted by name.
     pub carried: Vec<Xattr>,
     /// At a source, the names of those that are left out, and why.
@@ -100,9 +100,9 @@ impl<'f> Reach<'f> {
 }
 
 /// The attributes of an entry.
-pub fn read(reach: &Reach<'_>, view: View) -> Result<Attributes, ReadError> {
+pub fn read(reach: &Reach<'_>, view: View) -> Result<ReadAttributes, ReadError> {
     let list = reach.names()?;
-    let mut attributes = Attributes::default();
+    let mut attributes = ReadAttributes::default();
     let mut total = 0;
     for name in names(&list) {
         let treatment = match view {

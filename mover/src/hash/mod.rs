@@ -13,7 +13,7 @@ use livmig_proto::tree::{BLOCK, ContentTree, Digest, leaf};
 use rustix::io::Errno;
 
 pub use self::buffer::Buffer;
-use self::parallel::Reading;
+use self::parallel::ParallelReading;
 use crate::fs::{
     extents::{self, Extent},
     file,
@@ -61,7 +61,7 @@ pub struct Hashed {
 
 /// How to stream.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub struct StreamOptions {
     /// Where to stop; a file that ends earlier ends earlier.
     pub size: u64,
     /// Whether the file system's word on holes is believed.
@@ -74,7 +74,7 @@ pub struct Options {
     pub cache: CacheUse,
 }
 
-impl Options {
+impl StreamOptions {
     /// All of a file of `size` bytes, holes read like everything else.
     pub fn new(size: u64) -> Self {
         Self {
@@ -100,20 +100,20 @@ pub enum StreamError<E> {
 /// read and hashed on several threads.
 pub fn stream<E>(
     fd: impl AsFd,
-    options: Options,
+    options: StreamOptions,
     buffer: &mut Vec<u8>,
     each: impl FnMut(Piece<'_>) -> Result<(), E>,
 ) -> Result<Hashed, StreamError<E>> {
     let fd = fd.as_fd();
     match parallel::Crew::for_size(options.size) {
-        Some(crew) => parallel::stream(&crew, fd, Reading::Cached, options, each),
+        Some(crew) => parallel::stream(&crew, fd, ParallelReading::Cached, options, each),
         None => stream_alone(fd, options, buffer, each),
     }
 }
 
 fn stream_alone<E>(
     fd: BorrowedFd<'_>,
-    options: Options,
+    options: StreamOptions,
     buffer: &mut Vec<u8>,
     each: impl FnMut(Piece<'_>) -> Result<(), E>,
 ) -> Result<Hashed, StreamError<E>> {
@@ -152,14 +152,14 @@ enum Stretch {
 #[derive(Debug)]
 struct Stretches<'f> {
     fd: BorrowedFd<'f>,
-    options: Options,
+    options: StreamOptions,
     offset: u64,
     /// Up to where there are no holes.
     data_end: u64,
 }
 
 impl<'f> Stretches<'f> {
-    fn of(fd: BorrowedFd<'f>, options: Options) -> Self {
+    fn of(fd: BorrowedFd<'f>, options: StreamOptions) -> Self {
         Self {
             fd,
             options,
@@ -280,7 +280,7 @@ impl<E, F: FnMut(Piece<'_>) -> Result<(), E>> Sum<F> {
 }
 
 /// The content of the file `fd`, summed up and not looked at.
-pub fn sum(fd: impl AsFd, options: Options, buffer: &mut Vec<u8>) -> Result<Hashed, Errno> {
+pub fn sum(fd: impl AsFd, options: StreamOptions, buffer: &mut Vec<u8>) -> Result<Hashed, Errno> {
     if takes_several(options.size) {
         file::expect_sequential(&fd);
     }
@@ -290,12 +290,14 @@ pub fn sum(fd: impl AsFd, options: Options, buffer: &mut Vec<u8>) -> Result<Hash
 /// As [`sum`], of a file that was opened for direct reads, so that what counts is what the device
 /// holds; nothing when that is not worth it for a file of this size, or others are at it.
 pub fn sum_directly(
-    options: Options,
+    options: StreamOptions,
     open: impl FnOnce() -> Option<OwnedFd>,
 ) -> Option<Result<Hashed, Errno>> {
     let crew = parallel::Crew::for_size(options.size)?;
     let fd = open()?;
-    let hashed = parallel::stream(&crew, fd.as_fd(), Reading::Direct, options, |_| Ok(()));
+    let hashed = parallel::stream(&crew, fd.as_fd(), ParallelReading::Direct, options, |_| {
+        Ok(())
+    });
     Some(hashed.map_err(Errno::from))
 }
 
@@ -329,7 +331,7 @@ mod tests {
         for true_holes in [false, true] {
             for window in [BLOCK, 2 * BLOCK, WINDOW] {
                 let align = window.min(2 * BLOCK) as u64;
-                let options = Options {
+                let options = StreamOptions {
                     size: plain.len() as u64,
                     true_holes,
                     window,
@@ -392,13 +394,19 @@ mod tests {
         };
         // Also of a file that is shorter than it was thought to be.
         for size in [len, len + 5_000_000] {
-            let options = Options::new(size);
+            let options = StreamOptions::new(size);
             let crew = parallel::Crew::of(3);
             let mut seen = Vec::new();
-            let hashed = parallel::stream(&crew, file.as_fd(), Reading::Cached, options, |piece| {
-                show(&mut seen, piece);
-                Ok::<_, ()>(())
-            })
+            let hashed = parallel::stream(
+                &crew,
+                file.as_fd(),
+                ParallelReading::Cached,
+                options,
+                |piece| {
+                    show(&mut seen, piece);
+                    Ok::<_, ()>(())
+                },
+            )
             .unwrap();
             let expected = Hashed {
                 size: len,
@@ -413,8 +421,8 @@ mod tests {
         let ended = parallel::stream(
             &crew,
             file.as_fd(),
-            Reading::Cached,
-            Options::new(len),
+            ParallelReading::Cached,
+            StreamOptions::new(len),
             |_| {
                 shown += 1;
                 if shown == 3 { Err("enough") } else { Ok(()) }
@@ -434,13 +442,13 @@ mod tests {
                 .map(|at| (at / 512 % 253) as u8)
                 .collect();
             std::fs::write(dir.path().join("file"), &plain).unwrap();
-            let options = Options::new(plain.len() as u64);
+            let options = StreamOptions::new(plain.len() as u64);
             let crew = parallel::Crew::of(2);
             let Some(fd) = file::open_direct(&handle, &name) else {
                 eprintln!("skipped: no direct reads on the file system of this checkout");
                 return;
             };
-            let (fd, direct) = (fd.as_fd(), Reading::Direct);
+            let (fd, direct) = (fd.as_fd(), ParallelReading::Direct);
             let hashed = parallel::stream(&crew, fd, direct, options, |_| Ok::<_, ()>(()));
             let expected = Hashed {
                 size: plain.len() as u64,
@@ -454,7 +462,7 @@ mod tests {
     fn a_file_that_is_shorter_than_expected_ends_there() {
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(&[1; 100], 0).unwrap();
-        let hashed = sum(&file, Options::new(5000), &mut Vec::new()).unwrap();
+        let hashed = sum(&file, StreamOptions::new(5000), &mut Vec::new()).unwrap();
         assert_eq!(
             hashed,
             Hashed {

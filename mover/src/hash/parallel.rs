@@ -17,7 +17,8 @@ use rustix::io::Errno;
 use crate::fs::footprint::Footprint;
 
 use super::{
-    Hashed, Options, Piece, StreamError, Stretch, Stretches, Sum, buffer::Buffer, leaves_of, to_u64,
+    Hashed, Piece, StreamError, StreamOptions, Stretch, Stretches, Sum, buffer::Buffer, leaves_of,
+    to_u64,
 };
 
 /// Bytes of a file from which on several threads are worth their start.
@@ -78,7 +79,7 @@ impl Drop for Crew {
 
 /// Where bytes come from.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Reading {
+pub(super) enum ParallelReading {
     /// Through the page cache.
     Cached,
     /// From the device: the file was opened for that.
@@ -86,7 +87,7 @@ pub(super) enum Reading {
 }
 
 /// A window that was read.
-struct Window {
+struct ReadWindow {
     number: u64,
     stretch: Stretch,
     buffer: Buffer,
@@ -94,7 +95,7 @@ struct Window {
 }
 
 /// The stretches of the file, numbered as they are given out.
-struct Plan<'f> {
+struct ReadPlan<'f> {
     fd: BorrowedFd<'f>,
     size: u64,
     stretches: Stretches<'f>,
@@ -102,7 +103,7 @@ struct Plan<'f> {
     next: u64,
 }
 
-impl Plan<'_> {
+impl ReadPlan<'_> {
     fn next(&mut self) -> Result<Option<(u64, Stretch)>, Errno> {
         let Some(stretch) = self.stretches.next()? else {
             return Ok(None);
@@ -120,11 +121,11 @@ impl Plan<'_> {
 pub(super) fn stream<E>(
     crew: &Crew,
     fd: BorrowedFd<'_>,
-    source: Reading,
-    options: Options,
+    source: ParallelReading,
+    options: StreamOptions,
     each: impl FnMut(Piece<'_>) -> Result<(), E>,
 ) -> Result<Hashed, StreamError<E>> {
-    let plan = Mutex::new(Plan {
+    let plan = Mutex::new(ReadPlan {
         fd,
         size: options.size,
         footprint: Footprint::new(options.cache),
@@ -151,7 +152,7 @@ pub(super) fn stream<E>(
         let mut waiting = BTreeMap::new();
         let mut next = 0;
         for window in windows {
-            let window: Window = window.map_err(StreamError::Read)?;
+            let window: ReadWindow = window.map_err(StreamError::Read)?;
             waiting.insert(window.number, window);
             while let Some(window) = waiting.remove(&next) {
                 let more = sum
@@ -179,10 +180,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Reads stretches until there are no more or nobody wants them.
 fn work(
     fd: BorrowedFd<'_>,
-    source: Reading,
-    plan: &Mutex<Plan<'_>>,
+    source: ParallelReading,
+    plan: &Mutex<ReadPlan<'_>>,
     free: &Mutex<mpsc::Receiver<Buffer>>,
-    done: &mpsc::Sender<Result<Window, Errno>>,
+    done: &mpsc::Sender<Result<ReadWindow, Errno>>,
 ) {
     loop {
         let buffer = lock(free).recv();
@@ -194,14 +195,14 @@ fn work(
                 let leaves = match stretch {
                     Stretch::Hole { .. } => Ok(Vec::new()),
                     Stretch::Data { offset, len } => match source {
-                        Reading::Cached => buffer.fill_hashed(fd, offset, len),
+                        ParallelReading::Cached => buffer.fill_hashed(fd, offset, len),
                         // A device is asked for all at once.
-                        Reading::Direct => buffer
+                        ParallelReading::Direct => buffer
                             .fill_directly(fd, offset, len)
                             .map(|()| leaves_of(buffer.content())),
                     },
                 };
-                leaves.map(|leaves| Window {
+                leaves.map(|leaves| ReadWindow {
                     number,
                     stretch,
                     buffer,

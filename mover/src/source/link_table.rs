@@ -13,7 +13,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct LinkTable {
     /// At the source, by inode.
-    pub(super) groups: HashMap<Inode, Group>,
+    pub(super) groups: HashMap<Inode, LinkGroup>,
     /// At the destination: the names that segments say are in a group.
     pub(super) claims: HashMap<u64, Vec<RelPath>>,
     /// At the destination: names that have one link there.
@@ -24,7 +24,7 @@ pub struct LinkTable {
 
 /// The names of an inode.
 #[derive(Debug)]
-pub(super) struct Group {
+pub(super) struct LinkGroup {
     /// What it was when its last name was looked at.
     pub(super) stat: Stat,
     pub(super) paths: Vec<RelPath>,
@@ -38,11 +38,14 @@ pub(super) const REMOTE: u64 = 1 << 63;
 impl LinkTable {
     /// The source has one more name of an inode.
     pub fn add(&mut self, stat: &Stat, path: RelPath) {
-        let group = self.groups.entry(stat.inode()).or_insert_with(|| Group {
-            stat: *stat,
-            paths: Vec::new(),
-            agreed: true,
-        });
+        let group = self
+            .groups
+            .entry(stat.inode())
+            .or_insert_with(|| LinkGroup {
+                stat: *stat,
+                paths: Vec::new(),
+                agreed: true,
+            });
         group.agreed &= group.stat.identity == stat.identity;
         group.stat = *stat;
         group.paths.push(path);

@@ -42,7 +42,7 @@ impl Flush {
 
 /// On what ground an equal identity is a proof.
 #[derive(Clone, Copy, Debug)]
-pub struct Proof {
+pub struct StatTrust {
     /// Whether anything can be proven.
     pub possible: bool,
     /// Whether what was proven before still is: not after the wall clock was stepped.
@@ -51,7 +51,7 @@ pub struct Proof {
     pub flushed: Time,
 }
 
-impl Proof {
+impl StatTrust {
     /// Whether `identity`, unchanged since before the first read until after the last, will
     /// prove later that nothing changed.
     pub fn is_cold(&self, identity: &Identity) -> bool {
@@ -107,7 +107,7 @@ mod tests {
             seconds: 1000,
             nanoseconds: 0,
         };
-        let proof = Proof {
+        let proof = StatTrust {
             possible: true,
             remembered: true,
             flushed,
@@ -116,7 +116,7 @@ mod tests {
         assert!(!proof.is_cold(&identity(1000 - MARGIN)));
         assert!(!proof.is_cold(&identity(2000)));
         assert!(
-            !Proof {
+            !StatTrust {
                 possible: false,
                 ..proof
             }
@@ -130,7 +130,7 @@ mod tests {
             seconds: 1000,
             nanoseconds: 0,
         };
-        let proof = Proof {
+        let proof = StatTrust {
             possible: true,
             remembered: true,
             flushed,
@@ -146,7 +146,7 @@ mod tests {
             nanoseconds: 0,
         };
         let seen = Seen::proven(identity(1));
-        let proof = Proof {
+        let proof = StatTrust {
             possible: true,
             remembered: true,
             flushed,
@@ -155,7 +155,7 @@ mod tests {
         assert!(!proof.holds(Some(&seen), &identity(2)));
         assert!(!proof.holds(None, &identity(1)));
         assert!(
-            !Proof {
+            !StatTrust {
                 remembered: false,
                 ..proof
             }
@@ -167,7 +167,7 @@ mod tests {
     fn a_flush_before_a_step_of_the_clock_proves_nothing() {
         let flush = Flush::begin();
         let old = identity(flush.at.seconds - MARGIN - 1);
-        let proof = |flush: Flush| Proof {
+        let proof = |flush: Flush| StatTrust {
             possible: flush.counts(),
             remembered: true,
             flushed: flush.at,

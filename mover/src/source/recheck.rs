@@ -13,7 +13,7 @@ use super::{
     links::LinkStates,
     queue::{Baseline, Job, Queue},
     shared::{Faults, Shared},
-    walk::apart::Standing,
+    walk::apart::ApartStanding,
 };
 use crate::{
     catalog::{
@@ -107,18 +107,19 @@ fn directory(
         };
         let standing = shared.standing(&job.path, name, &stat)?;
         match standing {
-            Standing::Nobodys => continue,
-            Standing::Closed => {
+            ApartStanding::Nobodys => continue,
+            ApartStanding::Closed => {
                 // One that an earlier pass could look into is known.
                 let _ = seen.next_if(|entry| entry.name == *name);
                 continue;
             }
-            Standing::Content | Standing::Apart(_) => {}
+            ApartStanding::Content | ApartStanding::Apart(_) => {}
         }
         match seen.next() {
             Some(entry)
                 if entry.name == *name
-                    && matches!(standing, Standing::Apart(_)) == (entry.kept == Kept::Apart)
+                    && matches!(standing, ApartStanding::Apart(_))
+                        == (entry.kept == Kept::Apart)
                     && is_same(shared, entry, &stat, links) =>
             {
                 if entry.kept == Kept::Directory {

@@ -17,14 +17,14 @@ use livmig_proto::{
 };
 
 use super::{
-    link_table::LinkTable, proof::Proof, queue::Queue, space::Room, throttle::limiter::Limiter,
+    link_table::LinkTable, proof::StatTrust, queue::Queue, space::Space, throttle::limiter::Limiter,
 };
 use crate::{
     catalog::{store::Store, tags::TagsRef},
     fault,
     fs::{footprint::CacheUse, stat::Identity, volume::Volume},
     stop::Stop,
-    transport::link::Link,
+    transport::link::DataSession,
 };
 
 /// Everything the workers of a pass have in common.
@@ -34,7 +34,7 @@ pub struct Shared<'a> {
     /// What the destination holds.
     pub store: &'a Store,
     /// The session.
-    pub link: &'a Link,
+    pub link: &'a DataSession,
     /// Live or final.
     pub kind: PassKind,
     /// Whether the destination's file system has a `lost+found` of its own.
@@ -50,9 +50,9 @@ pub struct Shared<'a> {
     /// The key of block tags.
     pub tag_key: [u8; 32],
     /// What was proven and when it was.
-    pub proof: Proof,
+    pub proof: StatTrust,
     /// What is done about room.
-    pub room: Room,
+    pub room: Space,
     /// Directories to visit.
     pub queue: Queue,
     /// Entries with several links.

@@ -21,7 +21,7 @@ const ROUNDS_MAX: u32 = 4;
 
 /// What the workers of a round do about room.
 #[derive(Debug, Default)]
-pub struct Room {
+pub struct Space {
     /// Room was short in an earlier round.
     tight: AtomicBool,
     /// Things sent in this round that may have given room back.
@@ -34,7 +34,7 @@ pub struct Room {
 
 /// What a round came to.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Outcome {
+pub struct SpaceOutcome {
     /// Which one; the first is 0.
     pub round: u32,
     /// Things that may have given room back.
@@ -43,7 +43,7 @@ pub struct Outcome {
     pub unfinished: u64,
 }
 
-impl Outcome {
+impl SpaceOutcome {
     /// Whether another round may end better; `before` is the round before this one.
     pub fn is_worth_another(&self, before: Option<&Self>) -> bool {
         let nearer = before.is_none_or(|before| self.unfinished < before.unfinished);
@@ -51,7 +51,7 @@ impl Outcome {
     }
 }
 
-impl Room {
+impl Space {
     /// Whether room was short in an earlier round.
     pub fn is_tight(&self) -> bool {
         self.tight.load(Ordering::Relaxed)
@@ -77,9 +77,9 @@ impl Room {
     }
 
     /// Ends a round in which there was no room for `refused` things.
-    pub fn end_round(&self, round: u32, refused: u64) -> Outcome {
+    pub fn end_round(&self, round: u32, refused: u64) -> SpaceOutcome {
         self.tight.store(true, Ordering::Relaxed);
-        Outcome {
+        SpaceOutcome {
             round,
             freed: self.freed.swap(0, Ordering::Relaxed),
             unfinished: refused + self.deferred.swap(0, Ordering::Relaxed),
@@ -94,18 +94,18 @@ pub enum Need {
     /// It needs no more room than it has: sent as ever.
     None,
     /// It waits for another round.
-    Room,
+    Space,
     /// It waits, and what is in its place can go.
-    RoomAndReplaces,
+    SpaceAndReplaces,
 }
 
 /// Whether an entry of `size` bytes needs room beyond that of what the destination has.
 pub fn need(before: Option<&Kept>, size: u64) -> Need {
     match before {
         Some(Kept::File(KeptFile { size: kept, .. })) if size <= *kept => Need::None,
-        None | Some(Kept::File(_)) => Need::Room,
+        None | Some(Kept::File(_)) => Need::Space,
         Some(Kept::Directory | Kept::Link { .. } | Kept::Other { .. } | Kept::Apart) => {
-            Need::RoomAndReplaces
+            Need::SpaceAndReplaces
         }
     }
 }
@@ -118,21 +118,21 @@ mod tests {
 
     #[test]
     fn another_round_needs_a_reason_and_comes_nearer() {
-        let first = Outcome {
+        let first = SpaceOutcome {
             round: 0,
             freed: 1,
             unfinished: 5,
         };
         assert!(first.is_worth_another(None));
-        assert!(!Outcome { freed: 0, ..first }.is_worth_another(None));
-        let second = Outcome { round: 1, ..first };
+        assert!(!SpaceOutcome { freed: 0, ..first }.is_worth_another(None));
+        let second = SpaceOutcome { round: 1, ..first };
         assert!(!second.is_worth_another(Some(&first)));
-        let nearer = Outcome {
+        let nearer = SpaceOutcome {
             unfinished: 4,
             ..second
         };
         assert!(nearer.is_worth_another(Some(&first)));
-        let last = Outcome {
+        let last = SpaceOutcome {
             round: ROUNDS_MAX - 1,
             ..nearer
         };
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_round_is_summed_up_once() {
-        let room = Room::default();
+        let room = Space::default();
         room.free();
         room.defer(&RelPath::ROOT);
         assert!(!room.is_tight());
@@ -161,11 +161,11 @@ mod tests {
             tags: None,
             reserved: None,
         });
-        assert_eq!(need(None, 0), Need::Room);
+        assert_eq!(need(None, 0), Need::Space);
         assert_eq!(need(Some(&file), 10), Need::None);
-        assert_eq!(need(Some(&file), 11), Need::Room);
+        assert_eq!(need(Some(&file), 11), Need::Space);
         for kept in [Kept::Directory, Kept::Link { group: 3 }] {
-            assert_eq!(need(Some(&kept), 1), Need::RoomAndReplaces);
+            assert_eq!(need(Some(&kept), 1), Need::SpaceAndReplaces);
         }
     }
 }

@@ -16,7 +16,7 @@ use std::{
 use livmig_proto::{
     attributes::Carry,
     control::{
-        Fault, FaultCode, Load, PassKind, PassReport, PassRequest, Side, Transport, VerifyLevel,
+        Fault, FaultCode, Limits, PassKind, PassReport, PassRequest, Side, Transport, VerifyLevel,
     },
     identity::{IdentityError, PrivateKey},
     ids::{Epoch, MigrationUid, PassNumber},
@@ -57,7 +57,7 @@ pub struct SyncOptions {
     /// What carries the data between the two ends in this process; without, it is measured.
     pub transport: Option<Transport>,
     /// The load that it may be.
-    pub load: Load,
+    pub load: Limits,
 }
 
 /// Why nothing was synchronised.
@@ -134,7 +134,7 @@ pub fn run(
     )?);
     runtime.spawn(destination::session::serve(Arc::clone(&target), sessions));
 
-    let identity = pass::Identity {
+    let identity = pass::PassIdentity {
         migration,
         own,
         peer: peer.public()?,

@@ -29,19 +29,19 @@ pub struct Prepared {
     /// What is written.
     pub destination: Volume,
     /// Where state lies.
-    pub state: State,
+    pub state: StateDirectory,
 }
 
 /// A state directory that is this run's.
 #[derive(Debug)]
-pub struct State {
+pub struct StateDirectory {
     path: PathBuf,
     handle: OwnedFd,
     _lock: File,
     _scratch: Option<Scratch>,
 }
 
-impl State {
+impl StateDirectory {
     /// A path to it.
     pub fn path(&self) -> &Path {
         &self.path
@@ -238,7 +238,7 @@ fn alias(overlap: &Overlap, first: &str, second: &str) -> String {
     (overlap.alias(first, second)).map_or_else(String::new, |alias| format!(" ({alias})"))
 }
 
-fn take_state(state: Named<'_>, given: Option<&Path>) -> Result<State, SyncError> {
+fn take_state(state: Named<'_>, given: Option<&Path>) -> Result<StateDirectory, SyncError> {
     let unusable = |errno: Errno| SyncError::State(errno.into());
     let (handle, shown, scratch) = if let Some(given) = given {
         (
@@ -256,7 +256,7 @@ fn take_state(state: Named<'_>, given: Option<&Path>) -> Result<State, SyncError
     let held = mounts::by_handle(handle.as_fd());
     let path = if held.is_dir() { held } else { shown.clone() };
     let lock = claim::lock_state(&path, &shown).map_err(SyncError::StateTaken)?;
-    Ok(State {
+    Ok(StateDirectory {
         path,
         handle,
         _lock: lock,

@@ -54,7 +54,7 @@ async fn lost(back: Option<RecvStream>) -> io::Error {
 
 /// A data session, from the source's point of view.
 #[derive(Debug)]
-pub struct Link {
+pub struct DataSession {
     runtime: Handle,
     connection: Arc<Outgoing>,
     /// Streams for queries that nobody uses now.
@@ -84,7 +84,7 @@ pub struct Traffic {
     received: AtomicU64,
 }
 
-impl Link {
+impl DataSession {
     /// Connects by `transport`, or by the faster one, says `begin`, and hears what the destination
     /// is. Gives up when it is asked to `stop`.
     pub fn open(
@@ -180,12 +180,12 @@ impl Link {
         Ok((number, queue))
     }
 
-    /// Asks the destination about the directory at `path`; the answer is read with [`Answer::next`].
+    /// Asks the destination about the directory at `path`; the answer is read with [`LinkAnswer::next`].
     pub fn query(
         &self,
         path: &RelPath,
         query: impl FnOnce(Relative) -> Query,
-    ) -> Result<Answer<'_>, Fault> {
+    ) -> Result<LinkAnswer<'_>, Fault> {
         let lost =
             |error: &dyn std::error::Error| fault::disconnected(Side::Source, &error.to_string());
         let idle = lock(&self.idle).pop();
@@ -206,7 +206,7 @@ impl Link {
                 .await
                 .map_err(|error| lost(&error))?;
             self.traffic.sent.fetch_add(sent, Ordering::Relaxed);
-            Ok(Answer {
+            Ok(LinkAnswer {
                 link: self,
                 streams,
             })
@@ -252,12 +252,12 @@ impl Link {
 
 /// The answer to a query, as it arrives.
 #[derive(Debug)]
-pub struct Answer<'a> {
-    link: &'a Link,
+pub struct LinkAnswer<'a> {
+    link: &'a DataSession,
     streams: Streams,
 }
 
-impl Answer<'_> {
+impl LinkAnswer<'_> {
     /// All of it was read: the next query may use its stream. Without this the stream ends, and
     /// what was still to come of the answer with it.
     pub fn end(self) {

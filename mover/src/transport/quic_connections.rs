@@ -14,10 +14,10 @@ use super::quic::{self, CONNECTIONS_MAX};
 
 /// Some connections, of which the first carries the control stream.
 #[derive(Debug, Default)]
-pub(super) struct Bundle(Mutex<State>);
+pub(super) struct Bundle(Mutex<BundleState>);
 
 #[derive(Debug, Default)]
-struct State {
+struct BundleState {
     open: Vec<Connection>,
     /// No more are taken in.
     complete: bool,
@@ -85,7 +85,7 @@ impl Bundle {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, BundleState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

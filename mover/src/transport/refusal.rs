@@ -6,7 +6,7 @@ use quinn::{ConnectionError, TransportErrorCode};
 
 /// Why a connection was not let in.
 #[derive(Debug)]
-pub(super) enum Refusal {
+pub(super) enum SessionRefusal {
     /// It is late: its session is over. A source that needs a lane or an answer no more does not wait
     /// until the destination has heard of it.
     Late,
@@ -16,7 +16,7 @@ pub(super) enum Refusal {
     Fault(io::Error),
 }
 
-impl Refusal {
+impl SessionRefusal {
     /// Of a connection that was still to say what it is for.
     pub(super) fn unsaid(error: io::Error) -> Self {
         match error.kind() {
@@ -59,13 +59,13 @@ impl Refusal {
     }
 }
 
-impl From<io::Error> for Refusal {
+impl From<io::Error> for SessionRefusal {
     fn from(error: io::Error) -> Self {
         Self::Fault(error)
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for SessionRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Late => f.write_str("it comes too late for its session"),
@@ -82,12 +82,12 @@ mod tests {
     #[test]
     fn only_what_its_maker_gave_up_or_nobody_needs_is_harmless() {
         let of = |kind: io::ErrorKind| io::Error::from(kind);
-        assert!(Refusal::unsaid(of(io::ErrorKind::UnexpectedEof)).is_harmless());
-        assert!(!Refusal::unsaid(of(io::ErrorKind::InvalidData)).is_harmless());
-        assert!(Refusal::of_session(of(io::ErrorKind::ConnectionAborted)).is_harmless());
-        assert!(!Refusal::of_session(io::Error::other("too many")).is_harmless());
-        assert!(Refusal::unmade(ConnectionError::LocallyClosed).is_harmless());
-        assert!(!Refusal::unmade(ConnectionError::TimedOut).is_harmless());
-        assert!(!Refusal::unmade(ConnectionError::VersionMismatch).is_harmless());
+        assert!(SessionRefusal::unsaid(of(io::ErrorKind::UnexpectedEof)).is_harmless());
+        assert!(!SessionRefusal::unsaid(of(io::ErrorKind::InvalidData)).is_harmless());
+        assert!(SessionRefusal::of_session(of(io::ErrorKind::ConnectionAborted)).is_harmless());
+        assert!(!SessionRefusal::of_session(io::Error::other("too many")).is_harmless());
+        assert!(SessionRefusal::unmade(ConnectionError::LocallyClosed).is_harmless());
+        assert!(!SessionRefusal::unmade(ConnectionError::TimedOut).is_harmless());
+        assert!(!SessionRefusal::unmade(ConnectionError::VersionMismatch).is_harmless());
     }
 }

@@ -5,7 +5,7 @@ use std::{convert::Infallible, fs, io::Write as _};
 use livmig_mover::{
     catalog::{log::Log, segment::Segment, store::Store, tags::Tag},
     persistent::Head,
-    rolling_match::{Old, Part, Search, Window},
+    rolling_match::{Old, Part, Search, WindowPlace},
     touched::Touch,
 };
 use livmig_proto::name::RelPath;
@@ -31,7 +31,7 @@ pub fn shift(data: &[u8]) {
         Ok::<_, Infallible>((first..first.saturating_add(count)).map(tag).collect())
     };
     let mut search = Search::new(old, [0; 32], &sums);
-    let Ok(decided) = search.window(content, Window::Last, BLOCK, known);
+    let Ok(decided) = search.window(content, WindowPlace::Last, BLOCK, known);
     let mut at = 0;
     for part in decided.parts {
         let (Part::Literal(range) | Part::Copy { at: range, .. }) = part;

@@ -6,7 +6,7 @@ use std::{fs, path::Path, time::Instant};
 use anyhow::{Context as _, Result, bail};
 use livmig_proto::{
     control::{
-        Bandwidth, FaultCode, IoPriority, Load, PassKind, PassReport, Progress, Request,
+        Bandwidth, FaultCode, IoPriority, Limits, PassKind, PassReport, Progress, Request,
         RequestBody, ResponseBody, encode,
     },
     ids::{Epoch, PassNumber},
@@ -24,8 +24,8 @@ const CRAWL: u64 = Bandwidth::MIN;
 /// The size of a file that would take it.
 const LARGE: u64 = 48 * MIB;
 
-fn load(rate: u64) -> Result<Load> {
-    Ok(Load {
+fn load(rate: u64) -> Result<Limits> {
+    Ok(Limits {
         bandwidth: Some(Bandwidth::try_from(rate)?),
         io_priority: IoPriority::Idle,
     })
@@ -40,7 +40,7 @@ fn client(pair: &Pair) -> Result<Client> {
     pair.source.connect(&pair.keys.coordinator, Epoch(1))
 }
 
-fn limit(pair: &Pair, load: Load) -> Result<()> {
+fn limit(pair: &Pair, load: Limits) -> Result<()> {
     let answer = client(pair)?.ask(RequestBody::Limit(load))?;
     assert_eq!(answer, ResponseBody::Accepted);
     Ok(())
@@ -113,7 +113,7 @@ fn a_change_is_heeded_by_the_pass_under_way() -> Result<()> {
     let sent = u32::try_from(after.bytes_sent - before.bytes_sent)?;
     let rate = f64::from(sent) / (after.seconds - before.seconds);
     assert!(rate < 1e6, "{rate} after {CRAWL} was asked for");
-    limit(&pair, Load::default())?;
+    limit(&pair, Limits::default())?;
     assert!(pass.report()?.complete);
     compare::expect_equal(&pair.a, &pair.b)?;
     pair.shut_down()

@@ -6,7 +6,7 @@ use super::{
     Machine,
     check::Illegal,
     history::Wishes,
-    state::{Proven, Round, State},
+    state::{ProvenVolumes, Round, State},
 };
 use crate::{
     convergence::combine,
@@ -209,7 +209,7 @@ impl Machine {
             (State::Verifying { round, .. }, Step::Verify) => State::Verifying {
                 round,
                 proven: match outcome {
-                    StepOutcome::Verified { volumes, proof } => Some(Proven {
+                    StepOutcome::Verified { volumes, proof } => Some(ProvenVolumes {
                         volumes: volumes.clone(),
                         proof: proof.clone(),
                     }),

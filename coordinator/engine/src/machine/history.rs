@@ -17,7 +17,7 @@ use crate::{
 
 /// Facts of the whole run so far.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct History {
+pub(super) struct MachineHistory {
     /// The number of the next record.
     pub(super) next_seq: u64,
     /// The coordinator in charge.
@@ -37,13 +37,13 @@ pub(super) struct History {
     /// The highest pass number used.
     pub(super) last_pass: Option<PassNumber>,
     /// Which kinds of step were ever intended; a rollback undoes these.
-    pub(super) intended: Touched,
+    pub(super) intended: TouchedWorkload,
     /// Whether movers run and obey this coordinator.
     pub(super) movers_ready: bool,
     /// Failures in a row, by kind of step.
     pub(super) failures: BTreeMap<&'static str, u32>,
     /// The last failure, while its step has not succeeded since.
-    pub(super) trouble: Option<Trouble>,
+    pub(super) trouble: Option<StepTrouble>,
     /// What a person asked for.
     pub(super) wishes: Wishes,
     /// The prediction the switch was decided on.
@@ -63,7 +63,7 @@ pub(super) struct Intended {
 
 /// A failure that awaits a reaction.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Trouble {
+pub(super) struct StepTrouble {
     pub(super) step: Step,
     pub(super) failure: StepFailure,
     pub(super) at: Timestamp,
@@ -75,7 +75,7 @@ pub(super) struct Trouble {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 // Five independent facts, not a hidden enumeration: each says that one intent is durable.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts")]
-pub(super) struct Touched {
+pub(super) struct TouchedWorkload {
     pub(super) movers: bool,
     pub(super) quiesce: bool,
     pub(super) fence: bool,
@@ -93,7 +93,7 @@ pub(super) struct Wishes {
     pub(super) interrupt: bool,
 }
 
-impl History {
+impl MachineHistory {
     pub(super) fn is_open(&self, step: Step) -> bool {
         self.open.iter().any(|intended| intended.step == step)
     }
@@ -164,7 +164,7 @@ impl History {
             .as_ref()
             .filter(|trouble| trouble.step.word() == step.word())
             .map_or(at, |trouble| trouble.since);
-        self.trouble = Some(Trouble {
+        self.trouble = Some(StepTrouble {
             step,
             failure,
             at,

@@ -79,12 +79,12 @@ mod whereabouts;
 
 pub use check::Illegal;
 pub use next::{Next, Question};
-pub use request::Refusal;
+pub use request::RequestRefusal;
 pub use whereabouts::Whereabouts;
 
 use livmig_proto::ids::Epoch;
 
-use self::{history::History, state::State};
+use self::{history::MachineHistory, state::State};
 use crate::{
     convergence::{Assessment, Assumptions, PassCost, Prediction, assess},
     outcome::Outcome,
@@ -100,7 +100,7 @@ use crate::{
 pub struct Machine {
     spec: MigrationSpec,
     assumptions: Assumptions,
-    history: History,
+    history: MachineHistory,
     state: State,
 }
 
@@ -134,11 +134,11 @@ impl Machine {
         Ok(Self {
             spec: (**spec).clone(),
             assumptions: Assumptions::default(),
-            history: History {
+            history: MachineHistory {
                 next_seq: 1,
                 epoch: record.epoch,
                 last_at: record.at,
-                ..History::default()
+                ..MachineHistory::default()
             },
             state: State::Planned,
         })

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Machine,
-    history::Trouble,
+    history::StepTrouble,
     state::{Round, State},
 };
 use crate::{
@@ -86,7 +86,7 @@ impl Machine {
 }
 
 /// A final pass or verification that failed in a way that may pass is made once more.
-fn another_round(round: Round, trouble: &Trouble) -> Option<Reaction> {
+fn another_round(round: Round, trouble: &StepTrouble) -> Option<Reaction> {
     (trouble.failure.is_transient() && !round.retried)
         .then_some(Reaction::Decide(Decision::AnotherRound))
 }
@@ -96,14 +96,14 @@ fn pause(count: u32) -> Duration {
     doubled.min(LONGEST_PAUSE)
 }
 
-fn halt(trouble: &Trouble) -> Decision {
+fn halt(trouble: &StepTrouble) -> Decision {
     Decision::Halt {
         step: trouble.step,
         failure: trouble.failure.clone(),
     }
 }
 
-fn roll_back(trouble: &Trouble) -> Decision {
+fn roll_back(trouble: &StepTrouble) -> Decision {
     Decision::RollBack {
         cause: Cause::Failed {
             step: trouble.step,

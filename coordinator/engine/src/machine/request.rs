@@ -8,7 +8,7 @@ use crate::{
 
 /// Why a request is not possible now.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum Refusal {
+pub enum RequestRefusal {
     /// The migration is over.
     #[error("the migration has already ended")]
     Ended,
@@ -42,29 +42,31 @@ impl Machine {
     ///
     /// # Errors
     /// When it is not possible now.
-    pub fn request(&self, request: Request) -> Result<Event, Refusal> {
+    pub fn request(&self, request: Request) -> Result<Event, RequestRefusal> {
         if let Some(outcome) = self.outcome() {
             return Err(if outcome.is_final() {
-                Refusal::Ended
+                RequestRefusal::Ended
             } else {
-                Refusal::AtRest
+                RequestRefusal::AtRest
             });
         }
         if matches!(self.state, State::RollingBack { .. }) {
-            return Err(Refusal::RollingBack);
+            return Err(RequestRefusal::RollingBack);
         }
         let roll_back = |cause| Event::Decided {
             decision: Decision::RollBack { cause },
         };
         match request {
-            Request::RollBack if self.is_past_return() => Err(Refusal::PastReturn),
+            Request::RollBack if self.is_past_return() => Err(RequestRefusal::PastReturn),
             Request::RollBack => Ok(roll_back(Cause::Requested)),
             _ if self.state.is_before_quiesce() => Ok(Event::Requested { request }),
             Request::Interrupt if self.state.is_uncommitted_downtime() => {
                 Ok(roll_back(Cause::Interrupted))
             }
-            Request::Interrupt => Err(Refusal::Committed),
-            Request::Switch | Request::Proceed | Request::KeepPassing => Err(Refusal::Switching),
+            Request::Interrupt => Err(RequestRefusal::Committed),
+            Request::Switch | Request::Proceed | Request::KeepPassing => {
+                Err(RequestRefusal::Switching)
+            }
         }
     }
 

@@ -40,7 +40,7 @@ pub enum State {
         /// Which attempt.
         round: Round,
         /// Both ends were equal and the proof stood: ready to commit.
-        proven: Option<Proven>,
+        proven: Option<ProvenVolumes>,
     },
     /// Committed; re-binding.
     Swapping,
@@ -95,7 +95,7 @@ pub struct Round {
 
 /// What COMMIT will say.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Proven {
+pub struct ProvenVolumes {
     /// Both ends of every volume.
     pub volumes: Vec<Verification>,
     /// The standing proof of no writers.

@@ -10,7 +10,7 @@ pub use kubernetes::{
 use std::{collections::BTreeSet, fmt, path::PathBuf, time::Duration};
 
 use livmig_proto::{
-    control::{Load, Reason, VerifyLevel},
+    control::{Limits, Reason, VerifyLevel},
     ids::MigrationUid,
 };
 use serde::{Deserialize, Serialize};
@@ -185,7 +185,7 @@ pub struct Options {
     pub adopt: bool,
     /// How much load live passes may be, until somebody changes it.
     #[serde(default)]
-    pub load: Load,
+    pub load: Limits,
     /// The reasons for which something grave may be left out.
     #[serde(default)]
     pub leave_out: BTreeSet<Reason>,
@@ -202,7 +202,7 @@ impl Default for Options {
             on_overrun: OnOverrun::Abort,
             verify: VerifyLevel::Readback,
             adopt: false,
-            load: Load::default(),
+            load: Limits::default(),
             leave_out: BTreeSet::new(),
             max_passes: 20,
             switch: SwitchMode::WhenReady,

@@ -40,7 +40,7 @@ use crate::{
     driver::Start,
     host::{
         platform::HostPlatform,
-        registration::{Planned, Wish, plan},
+        registration::{HostRequest, Planned, plan},
         store::{folder::StateRoot, journal::FileJournal},
         symlink::quote,
     },
@@ -260,7 +260,7 @@ async fn perform(args: &Args, layout: &Layout, root: &StateRoot) -> Result<ExitC
     Ok(ExitCode::Done)
 }
 
-fn wish(args: &Args, layout: &Layout) -> Result<Wish, Trouble> {
+fn wish(args: &Args, layout: &Layout) -> Result<HostRequest, Trouble> {
     let program = std::env::current_exe()
         .map_err(|error| Trouble::new(ExitCode::Failed, error.to_string()))?;
     let command = |action: &str| {
@@ -270,7 +270,7 @@ fn wish(args: &Args, layout: &Layout) -> Result<Wish, Trouble> {
             quote(layout.folder().as_os_str())
         )
     };
-    Ok(Wish {
+    Ok(HostRequest {
         path: layout.link(),
         to: layout.new_volume(),
         stop_command: command("stop"),

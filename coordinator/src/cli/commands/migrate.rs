@@ -8,7 +8,7 @@ use super::plan;
 use crate::cli::{
     flags::{
         cluster::{ClusterFlags, of_cluster},
-        request::WishArgs,
+        request::RequestArgs,
         values::Output,
     },
     terminal::{
@@ -33,7 +33,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    wish: WishArgs,
+    wish: RequestArgs,
     /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,

@@ -11,7 +11,7 @@ use livmig_proto::control::{LeftOut, Reason};
 
 use crate::cli::{
     flags::{
-        limits::LoadArgs,
+        limits::LimitArgs,
         values::{Output, Overrun, Verify, duration},
     },
     terminal::{
@@ -25,7 +25,7 @@ use crate::{
     host::{
         platform::HostPlatform,
         preflight::Refusal,
-        registration::{PlanError, Planned, Wish, plan, register},
+        registration::{HostRequest, PlanError, Planned, plan, register},
         store::{folder::StateRoot, journal::FileJournal},
     },
     movers::failure::chain,
@@ -56,7 +56,7 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value_t)]
     verify: Verify,
     #[command(flatten)]
-    load: LoadArgs,
+    load: LimitArgs,
     /// Take over a destination that already holds something; what the source lacks is deleted there
     #[arg(long)]
     adopt: bool,
@@ -144,9 +144,9 @@ pub(crate) fn begin(
     })
 }
 
-fn wish(args: Args) -> Wish {
+fn wish(args: Args) -> HostRequest {
     let otherwise = confirm::on_overrun();
-    Wish {
+    HostRequest {
         path: args.path,
         to: args.to,
         stop_command: args.stop_cmd,
@@ -189,7 +189,7 @@ fn shown(spec: &MigrationSpec, target: &HostTarget) -> String {
 }
 
 /// What is mounted below the source, told as a pass would, where the checks refuse that.
-fn mounted(error: &PlanError, wish: &Wish) -> Option<LeftOutDocument> {
+fn mounted(error: &PlanError, wish: &HostRequest) -> Option<LeftOutDocument> {
     let PlanError::Refused(Refusal::MountInside { points, .. }) = error else {
         return None;
     };
@@ -204,7 +204,7 @@ fn mounted(error: &PlanError, wish: &Wish) -> Option<LeftOutDocument> {
 
 /// The document of a wish that the checks refused: nothing is stored of it.
 fn refused(
-    wish: &Wish,
+    wish: &HostRequest,
     trouble: &Trouble,
     left_out: Option<&LeftOutDocument>,
 ) -> serde_json::Value {

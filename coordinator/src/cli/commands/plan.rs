@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::cli::{
     flags::{
         cluster::{ClusterFlags, of_cluster},
-        request::WishArgs,
+        request::RequestArgs,
     },
     terminal::confirm,
     text::{findings, output, summary::consent, table::aligned, trouble::Trouble},
@@ -32,7 +32,7 @@ use crate::kube::{
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    wish: WishArgs,
+    wish: RequestArgs,
     /// What to print
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
@@ -55,7 +55,7 @@ enum Format {
 /// A plan as a document.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Document<'a> {
+struct PlanDocument<'a> {
     api_version: &'static str,
     kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,7 +72,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Trouble> {
         .await
         .map_err(|error| of_cluster(&error))?;
     let report = check(&view, &wish);
-    let document = Document {
+    let document = PlanDocument {
         api_version: API_VERSION,
         kind: "Plan",
         spec: report.spec.as_ref(),
@@ -103,7 +103,7 @@ pub(crate) fn refused(report: &Report) -> Trouble {
     .with_next("do what the lines after -> say, then plan again")
 }
 
-fn yaml(document: &Document<'_>) -> Result<String, Trouble> {
+fn yaml(document: &PlanDocument<'_>) -> Result<String, Trouble> {
     serde_saphyr::to_string(document).map_err(|error| {
         Trouble::new(
             ExitCode::Failed,
@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn a_refused_plan_is_one_document_without_a_spec() {
         let findings = [Finding::error("storageclass/x", "There is no such class").hint("name y")];
-        let document = Document {
+        let document = PlanDocument {
             api_version: API_VERSION,
             kind: "Plan",
             spec: None,

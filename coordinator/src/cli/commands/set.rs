@@ -1,7 +1,7 @@
 //! `set`: changes the limits of a migration, also of one that runs.
 
 use livmig_engine::{machine::Machine, outcome::ExitCode};
-use livmig_proto::control::{IoPriority, Load};
+use livmig_proto::control::{IoPriority, Limits};
 
 use crate::{
     cli::{
@@ -56,8 +56,8 @@ async fn set(home: &impl MigrationHome, args: &Args) -> Result<ExitCode, Trouble
 
 impl Args {
     /// What was wanted `before`, changed.
-    fn over(&self, before: Load) -> Load {
-        Load {
+    fn over(&self, before: Limits) -> Limits {
+        Limits {
             bandwidth: self.bandwidth.map_or(before.bandwidth, |limit| limit.0),
             io_priority: self.io_priority.unwrap_or(before.io_priority),
         }

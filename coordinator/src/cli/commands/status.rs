@@ -10,7 +10,7 @@ use livmig_engine::{
 use crate::{
     cli::{
         flags::{cluster::ClusterFlags, values::Output},
-        home::{Driver, History, Home, MigrationHome},
+        home::{DrivenBy, History, Home, MigrationHome},
         text::{output, summary, trouble::Trouble},
     },
     host::store::folder::StateRoot,
@@ -74,7 +74,7 @@ async fn show(home: &impl MigrationHome, args: &Args) -> Result<ExitCode, Troubl
             shown = Some(now);
         }
         let running = document.status.outcome == Standing::Running;
-        if !running || home.driver() == Driver::Nobody {
+        if !running || home.driver() == DrivenBy::Nobody {
             if args.output == Output::Text {
                 output::text(&driven(home, &history))?;
             }
@@ -118,14 +118,14 @@ fn driven(home: &impl MigrationHome, history: &History) -> String {
         .outcome()
         .is_some_and(|outcome| outcome.is_final());
     match (home.driver(), has_ended) {
-        (Driver::Process(pid), _) => format!("\ndriven by process {pid}\n"),
+        (DrivenBy::Process(pid), _) => format!("\ndriven by process {pid}\n"),
         (_, true) => format!("\nfinished; next: livmig-coord cleanup {name}\n"),
-        (Driver::Nobody, false) => format!(
+        (DrivenBy::Nobody, false) => format!(
             "\nno coordinator works on it; next: {}\n{}",
             history.ways_on(),
             home.by_hand(history.machine()).unwrap_or_default()
         ),
-        (Driver::Unknown, false) => {
+        (DrivenBy::Unknown, false) => {
             format!(
                 "\nnext: if no coordinator works on it: {}\n",
                 history.ways_on()

@@ -2,13 +2,13 @@
 
 use std::{fmt, str::FromStr};
 
-use livmig_proto::control::{Bandwidth, IoPriority, Load};
+use livmig_proto::control::{Bandwidth, IoPriority, Limits};
 
 use crate::cli::text::amounts::bytes;
 
 /// How much load live passes may be. The final pass has no limit: the workload waits for it.
 #[derive(Clone, Copy, Debug, clap::Args)]
-pub(crate) struct LoadArgs {
+pub(crate) struct LimitArgs {
     /// Bytes a second that live passes send at most, as in 50M or 64Mi; changed by `set`. The final
     /// pass is not limited
     #[arg(long, value_name = "SIZE")]
@@ -19,10 +19,10 @@ pub(crate) struct LoadArgs {
     io_priority: IoPriority,
 }
 
-impl LoadArgs {
+impl LimitArgs {
     /// What they say.
-    pub(crate) fn load(self) -> Load {
-        Load {
+    pub(crate) fn load(self) -> Limits {
+        Limits {
             bandwidth: self.bandwidth,
             io_priority: self.io_priority,
         }

@@ -10,18 +10,18 @@ use livmig_proto::{control::Reason, ids::MigrationUid};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use super::{
-    limits::LoadArgs,
+    limits::LimitArgs,
     values::{Overrun, Verify, duration},
 };
 use crate::cli::text::trouble::Trouble;
 use crate::{
     images::DEFAULT_MOVER_IMAGE,
-    kube::preflight::request::{ToClasses, Wish, WorkloadName},
+    kube::preflight::request::{MigrationRequest, ToClasses, WorkloadName},
 };
 
 /// What is to move where, and how.
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct WishArgs {
+pub(crate) struct RequestArgs {
     /// The workload, as statefulset/NAME or deployment/NAME
     #[arg(value_name = "KIND/NAME")]
     workload: WorkloadName,
@@ -69,15 +69,15 @@ pub(crate) struct WishArgs {
     #[arg(long, value_enum, default_value_t)]
     verify: Verify,
     #[command(flatten)]
-    load: LoadArgs,
+    load: LimitArgs,
     /// Take over a destination that already holds something; what the source lacks is deleted there
     #[arg(long)]
     adopt: bool,
 }
 
-impl WishArgs {
+impl RequestArgs {
     /// The wish, under a new identity. Without `--on-overrun` it is `otherwise`.
-    pub(crate) fn wish(self, otherwise: OnOverrun) -> Result<Wish, Trouble> {
+    pub(crate) fn wish(self, otherwise: OnOverrun) -> Result<MigrationRequest, Trouble> {
         let mut uid = [0; 16];
         SystemRandom::new().fill(&mut uid).map_err(|_| {
             Trouble::new(
@@ -85,7 +85,7 @@ impl WishArgs {
                 "Could not make an identity for the migration",
             )
         })?;
-        Ok(Wish {
+        Ok(MigrationRequest {
             uid: MigrationUid(uid),
             workload: self.workload,
             to: self.to_class,
@@ -121,7 +121,7 @@ mod tests {
     #[derive(Debug, Parser)]
     struct Only {
         #[command(flatten)]
-        wish: WishArgs,
+        wish: RequestArgs,
     }
 
     #[test]

@@ -3,10 +3,10 @@
 use std::{fs, io};
 
 use livmig_engine::{machine::Machine, outcome::ExitCode, spec::MigrationName};
-use livmig_proto::control::Load;
+use livmig_proto::control::Limits;
 use rustix::fs::inotify;
 
-use super::{COORDINATOR_LOG, Driver, History, MigrationHome, Section};
+use super::{COORDINATOR_LOG, DrivenBy, History, MigrationHome, Section};
 use crate::{
     cli::text::trouble::Trouble,
     host::{
@@ -52,9 +52,9 @@ impl MigrationHome for MigrationFolder {
         watch.drain().await.map_err(|error| unwatched(self, &error))
     }
 
-    fn driver(&self) -> Driver {
+    fn driver(&self) -> DrivenBy {
         self.holder()
-            .map_or(Driver::Nobody, |holder| Driver::Process(holder.pid))
+            .map_or(DrivenBy::Nobody, |holder| DrivenBy::Process(holder.pid))
     }
 
     /// Where PATH leads nowhere, the commands that give it back.
@@ -80,12 +80,12 @@ impl MigrationHome for MigrationFolder {
         })
     }
 
-    async fn limits(&self, _: &Machine) -> Result<Option<Load>, String> {
+    async fn limits(&self, _: &Machine) -> Result<Option<Limits>, String> {
         let place = limits::path(self.path());
         limits::read(self.path()).map_err(|error| format!("{}: {error}", place.display()))
     }
 
-    async fn set_limits(&self, _: &Machine, load: Load) -> Result<(), Trouble> {
+    async fn set_limits(&self, _: &Machine, load: Limits) -> Result<(), Trouble> {
         let place = limits::path(self.path());
         limits::store(self.path(), load).map_err(|error| {
             Trouble::new(

@@ -14,7 +14,7 @@ use livmig_engine::{
     record::{Record, spec_of},
     spec::MigrationName,
 };
-use livmig_proto::control::Load;
+use livmig_proto::control::Limits;
 
 pub(super) use self::{history::History, namespace::InCluster};
 use super::{flags::cluster::ClusterFlags, text::trouble::Trouble};
@@ -48,16 +48,16 @@ pub(super) trait MigrationHome {
     async fn changed(&self, watch: &Self::Watch, seen: &History) -> Result<(), Trouble>;
 
     /// Who drives it.
-    fn driver(&self) -> Driver;
+    fn driver(&self) -> DrivenBy;
 
     /// How a person without livmig would let the workload at its volume again, where it is kept away.
     fn by_hand(&self, machine: &Machine) -> Option<String>;
 
     /// The limits that were set since it was planned; an error says why they cannot be read.
-    async fn limits(&self, machine: &Machine) -> Result<Option<Load>, String>;
+    async fn limits(&self, machine: &Machine) -> Result<Option<Limits>, String>;
 
     /// Sets them.
-    async fn set_limits(&self, machine: &Machine, load: Load) -> Result<(), Trouble>;
+    async fn set_limits(&self, machine: &Machine, load: Limits) -> Result<(), Trouble>;
 
     /// Everything that was written down about it.
     async fn logs(&self) -> Result<Vec<Section>, Trouble>;
@@ -65,7 +65,7 @@ pub(super) trait MigrationHome {
 
 /// Who drives a migration.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Driver {
+pub(super) enum DrivenBy {
     /// This process of this machine.
     Process(u32),
     /// Nobody.

@@ -10,9 +10,9 @@ use livmig_engine::{
     record::{Record, spec_of},
     spec::MigrationName,
 };
-use livmig_proto::control::{Load, Side};
+use livmig_proto::control::{Limits, Side};
 
-use super::{COORDINATOR_LOG, Driver, History, MigrationHome, Section};
+use super::{COORDINATOR_LOG, DrivenBy, History, MigrationHome, Section};
 use crate::{
     cli::{flags::cluster::of_cluster, text::trouble::Trouble},
     host::store::folder::StateRoot,
@@ -23,11 +23,11 @@ use crate::{
             watch::await_change,
         },
         store::{
-            limits::{self, ClusterLoad},
+            limits::{self, ClusterLimits},
             migrations,
         },
     },
-    movers::limits::Wanted as _,
+    movers::limits::StoredLimits as _,
 };
 
 /// A migration of a cluster.
@@ -93,16 +93,16 @@ impl MigrationHome for InCluster {
         }
     }
 
-    fn driver(&self) -> Driver {
-        Driver::Unknown
+    fn driver(&self) -> DrivenBy {
+        DrivenBy::Unknown
     }
 
     fn by_hand(&self, _: &Machine) -> Option<String> {
         None
     }
 
-    async fn limits(&self, machine: &Machine) -> Result<Option<Load>, String> {
-        let wanted = ClusterLoad {
+    async fn limits(&self, machine: &Machine) -> Result<Option<Limits>, String> {
+        let wanted = ClusterLimits {
             cluster: self.cluster.clone(),
             names: Names::new(&self.name),
             planned: machine.spec().options.load,
@@ -110,7 +110,7 @@ impl MigrationHome for InCluster {
         wanted.stored().await
     }
 
-    async fn set_limits(&self, machine: &Machine, load: Load) -> Result<(), Trouble> {
+    async fn set_limits(&self, machine: &Machine, load: Limits) -> Result<(), Trouble> {
         limits::store(&self.cluster, machine.spec(), load)
             .await
             .map_err(|error| of_cluster(&error))

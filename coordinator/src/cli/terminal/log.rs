@@ -18,7 +18,7 @@ pub(crate) fn init() {
         .with_ansi(false)
         .with_target(false)
         .with_max_level(tracing::Level::DEBUG)
-        .with_writer(|| Sink)
+        .with_writer(|| LogSink)
         .finish();
     // Set twice only by tests; the first one stays.
     let _ = tracing::subscriber::set_global_default(subscriber);
@@ -36,9 +36,9 @@ pub(crate) fn open(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-struct Sink;
+struct LogSink;
 
-impl Write for Sink {
+impl Write for LogSink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match LOG.get() {
             Some(mut file) => file.write(bytes),

@@ -85,7 +85,7 @@ pub struct Setup {
 /// What a later coordinator needs to find a mover.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Found {
+struct KnownMover {
     process: ProcessIdentity,
     listening: Listening,
 }
@@ -210,7 +210,7 @@ impl Movers {
         self.place(side).join("session.json")
     }
 
-    fn recorded(&self, side: Side) -> Option<Found> {
+    fn recorded(&self, side: Side) -> Option<KnownMover> {
         let bytes = fs::read(self.place(side).join("mover.json")).ok()?;
         serde_json::from_slice(&bytes).ok()
     }
@@ -239,7 +239,12 @@ impl Movers {
         }
     }
 
-    async fn greet(&self, side: Side, found: &Found, epoch: Epoch) -> Result<Mover, MoverError> {
+    async fn greet(
+        &self,
+        side: Side,
+        found: &KnownMover,
+        epoch: Epoch,
+    ) -> Result<Mover, MoverError> {
         let failed = |source| MoverError::Control { side, source };
         let peer = self.keys.mover(side).public().map_err(KeysError::from)?;
         let own = self.keys.coordinator();
@@ -332,7 +337,7 @@ impl Movers {
             .id()
             .and_then(|pid| ProcessIdentity::of(pid).ok().flatten())
             .ok_or_else(|| failed("its process")(io::ErrorKind::NotFound.into()))?;
-        let found = Found { process, listening };
+        let found = KnownMover { process, listening };
         let record =
             serde_json::to_vec(&found).map_err(|error| failed("its record")(error.into()))?;
         replace_durably(&place.join("mover.json"), &record).map_err(failed("its record"))?;

@@ -8,7 +8,7 @@ use k8s_openapi::{
 use livmig_engine::result::StepFailure;
 use livmig_proto::ids::Epoch;
 
-use super::release::{self, Left, Whose};
+use super::release::{self, LeftVolume, Whose};
 use crate::kube::{
     api::{
         cluster::{Cluster, call},
@@ -57,7 +57,7 @@ pub async fn forget(
     for claim in &migration.claims {
         let copy = provisioned::volume(cluster, migration, claim).await?;
         let staging = &claim.staging;
-        let left = |volume, whose| Left {
+        let left = |volume, whose| LeftVolume {
             migration: spec.name.as_str(),
             uid: &migration.uid,
             volume,

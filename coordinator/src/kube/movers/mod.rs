@@ -71,12 +71,12 @@ pub struct Movers {
     /// Of each claim.
     keys: OnceCell<BTreeMap<String, Keys>>,
     /// Of each claim.
-    pairs: BTreeMap<String, Pair>,
+    pairs: BTreeMap<String, Slot>,
 }
 
 /// What is known of a claim's movers.
 #[derive(Default)]
-struct Pair {
+struct Slot {
     connected: Mutex<Option<Connected>>,
     /// The new volume's name.
     volume: std::sync::Mutex<Option<String>>,
@@ -87,7 +87,7 @@ impl Movers {
     pub fn new(cluster: Cluster, migration: Arc<Migration>) -> Self {
         let claims = migration.claim_names().into_iter();
         Self {
-            pairs: claims.map(|claim| (claim, Pair::default())).collect(),
+            pairs: claims.map(|claim| (claim, Slot::default())).collect(),
             keys: OnceCell::new(),
             migration,
             cluster,
@@ -95,7 +95,7 @@ impl Movers {
     }
 
     /// What is known of the movers of `claim`.
-    fn pair(&self, claim: &Claim) -> Result<&Pair, StepFailure> {
+    fn pair(&self, claim: &Claim) -> Result<&Slot, StepFailure> {
         self.pairs
             .get(&claim.claim)
             .ok_or_else(|| no_such_claim(&claim.claim))
@@ -154,7 +154,7 @@ impl Movers {
             .unwrap_or(0);
         drop(made);
         let pod = |side| {
-            self.pod(Wanted {
+            self.pod(MoverToMake {
                 claim,
                 side,
                 size,
@@ -318,8 +318,8 @@ impl Movers {
         self.migration.labels(role)
     }
 
-    async fn pod(&self, wanted: Wanted<'_>) -> Result<PodFacts, StepFailure> {
-        let Wanted {
+    async fn pod(&self, wanted: MoverToMake<'_>) -> Result<PodFacts, StepFailure> {
+        let MoverToMake {
             claim,
             side,
             size,
@@ -443,7 +443,7 @@ impl Movers {
 }
 
 /// What a mover's pod is made of.
-struct Wanted<'a> {
+struct MoverToMake<'a> {
     claim: &'a Claim,
     side: Side,
     /// Of the new volume, in bytes.

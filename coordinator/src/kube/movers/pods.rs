@@ -71,15 +71,15 @@ pub(super) async fn running(cluster: &Cluster, name: &str) -> Result<PodFacts, S
             "The mover's pod {name} is gone: somebody has deleted it"
         )))),
         Some(pod) => match state(pod) {
-            State::Running => Some(Ok(PodFacts::of(pod))),
-            State::Broken(why) => Some(Err(StepFailure::permanent(format!(
+            PodState::Running => Some(Ok(PodFacts::of(pod))),
+            PodState::Broken(why) => Some(Err(StepFailure::permanent(format!(
                 "The mover's pod {name} cannot run: {why}"
             ))
             .with_hint(format!(
                 "kubectl -n {} describe pod {name}",
                 cluster.namespace()
             )))),
-            State::Pending(why) => {
+            PodState::Pending(why) => {
                 last = why;
                 None
             }
@@ -98,23 +98,23 @@ pub(super) async fn running(cluster: &Cluster, name: &str) -> Result<PodFacts, S
     }
 }
 
-enum State {
+enum PodState {
     Running,
     Pending(String),
     Broken(String),
 }
 
-fn state(pod: &Pod) -> State {
+fn state(pod: &Pod) -> PodState {
     let status = pod.status.as_ref();
     let container: Option<&ContainerStatus> = status
         .and_then(|status| status.container_statuses.as_ref())
         .and_then(|containers| containers.first());
     let container_state = container.and_then(|container| container.state.as_ref());
     if pod.metadata.deletion_timestamp.is_some() {
-        return State::Pending("it is being deleted".to_owned());
+        return PodState::Pending("it is being deleted".to_owned());
     }
     if container_state.is_some_and(|state| state.running.is_some()) {
-        return State::Running;
+        return PodState::Running;
     }
     let waiting = container_state.and_then(|state| state.waiting.as_ref());
     let reason = waiting
@@ -138,7 +138,7 @@ fn state(pod: &Pod) -> State {
             .and_then(|last| last.terminated.as_ref())
             .and_then(|ended| ended.message.clone())
             .unwrap_or_default();
-        return State::Broken(format!("{reason}: {message} {ended}").trim().to_owned());
+        return PodState::Broken(format!("{reason}: {message} {ended}").trim().to_owned());
     }
     let ended = container_state.and_then(|state| state.terminated.as_ref());
     if let Some(phase @ ("Failed" | "Succeeded")) =
@@ -147,7 +147,7 @@ fn state(pod: &Pod) -> State {
         let message = ended
             .and_then(|ended| ended.message.clone())
             .unwrap_or_default();
-        return State::Broken(
+        return PodState::Broken(
             format!("it has ended ({phase}) {message}")
                 .trim()
                 .to_owned(),
@@ -159,7 +159,7 @@ fn state(pod: &Pod) -> State {
         .flatten()
         .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")
         .and_then(|condition| condition.message.clone());
-    State::Pending(unscheduled.unwrap_or_else(|| format!("{reason} {message}")))
+    PodState::Pending(unscheduled.unwrap_or_else(|| format!("{reason} {message}")))
 }
 
 /// Deletes the pod `name` if it is there and waits until it is gone; at once when `grace` is 0.

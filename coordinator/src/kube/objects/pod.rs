@@ -25,14 +25,14 @@ pub struct PodFacts {
     /// Whether its containers run.
     pub running: bool,
     /// How much of it is left.
-    pub left: Left,
+    pub left: PodRemains,
     /// The address of the pod.
     pub address: Option<String>,
 }
 
 /// How much is left of a pod.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Left {
+pub enum PodRemains {
     /// A container may run.
     Containers,
     /// Every container has ended, or none was ever started.
@@ -90,11 +90,11 @@ impl PodFacts {
         // Said of a container that the runtime no longer knows, whatever became of its processes.
         let known = !containers.iter().any(|container| is_unknown(container));
         let left = if !ended {
-            Left::Containers
+            PodRemains::Containers
         } else if deleting && final_phase && known && own_processes && node.is_some() {
-            Left::Mounts
+            PodRemains::Mounts
         } else {
-            Left::Sandbox
+            PodRemains::Sandbox
         };
         Self {
             name: pod.metadata.name.clone().unwrap_or_default(),
@@ -115,12 +115,12 @@ impl PodFacts {
 
     /// Whether every container has ended, or none was ever started.
     pub fn has_ended(&self) -> bool {
-        self.left != Left::Containers
+        self.left != PodRemains::Containers
     }
 
     /// Whether nothing of it is left but mounts.
     pub fn is_over(&self) -> bool {
-        self.left == Left::Mounts
+        self.left == PodRemains::Mounts
     }
 
     /// Whether it names `claim` and was not made by `migration`.

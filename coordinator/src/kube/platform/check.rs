@@ -7,7 +7,7 @@ use livmig_engine::{
 
 use crate::kube::{
     api::cluster::Cluster,
-    preflight::{check as checked, read::survey, request::Wish},
+    preflight::{check as checked, read::survey, request::MigrationRequest},
 };
 
 /// Looks at everything the migration needs.
@@ -18,7 +18,7 @@ pub(super) async fn check(
     cluster: &Cluster,
     spec: &MigrationSpec,
 ) -> Result<StepOutcome, StepFailure> {
-    let Some(wish) = Wish::of(spec) else {
+    let Some(wish) = MigrationRequest::of(spec) else {
         return Err(StepFailure::permanent(
             "The migration is not one of a cluster",
         ));

@@ -33,7 +33,7 @@ use super::{
     movers::{Connected, Movers, Stay, Stranded, drain::Guard},
     objects::claim::ClaimClass,
     store::pre_image::{self, PreImage},
-    volumes::dry_run::Trial,
+    volumes::dry_run::DryRun,
     workload,
     writers::watch::Consumers,
 };
@@ -52,7 +52,7 @@ pub struct KubePlatform {
     /// From when the workload is asked to stop until it runs again.
     downtime: CurrentDowntime,
     /// The ways between movers that something has come through.
-    paths: Mutex<reachability::Proven>,
+    paths: Mutex<reachability::ProvenPaths>,
 }
 
 impl KubePlatform {
@@ -165,7 +165,7 @@ impl KubePlatform {
         let claims = pairs.iter().zip(&self.migration.claims);
         let all = claims.map(async |(pair, claim)| {
             let original = &before.of(claim)?.claim;
-            let trial = |which, volume, class| Trial {
+            let trial = |which, volume, class| DryRun {
                 name: &claim.dry_run,
                 original,
                 volume,

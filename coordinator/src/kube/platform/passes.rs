@@ -18,7 +18,7 @@ use super::{
     reachability::{self, Path},
 };
 use crate::{
-    kube::{movers::Connected, store::limits::ClusterLoad},
+    kube::{movers::Connected, store::limits::ClusterLimits},
     movers::{failure::control as control_failure, pair::Terms},
     platform::Context,
 };
@@ -63,7 +63,7 @@ impl KubePlatform {
         context: &Context,
     ) -> Result<Vec<VolumePass>, StepFailure> {
         let pairs = self.pairs(context).await?;
-        let limits = ClusterLoad {
+        let limits = ClusterLimits {
             cluster: self.cluster.clone(),
             names: self.migration.names.clone(),
             planned: self.migration.spec.options.load,

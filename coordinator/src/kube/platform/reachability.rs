@@ -18,9 +18,9 @@ pub(super) struct Path<'a> {
 
 /// The ways that something has come through, by the UIDs of their pods.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Proven(BTreeSet<(String, String)>);
+pub(super) struct ProvenPaths(BTreeSet<(String, String)>);
 
-impl Proven {
+impl ProvenPaths {
     /// Notes that something came through.
     pub(super) fn note(&mut self, path: &Path<'_>) {
         self.0.insert(uids(path));
@@ -49,7 +49,7 @@ pub(super) fn is_silent(faults: &[Fault]) -> bool {
 pub(super) fn blocked(
     path: &Path<'_>,
     kind: PassKind,
-    proven: &Proven,
+    proven: &ProvenPaths,
     namespace: &str,
 ) -> StepFailure {
     let Path {
@@ -116,7 +116,7 @@ mod tests {
             destination: &destination,
             data: ([10, 1, 2, 3], 7401).into(),
         };
-        let mut proven = Proven::default();
+        let mut proven = ProvenPaths::default();
         let failure = blocked(&path, PassKind::Live, &proven, "shop");
         assert_eq!(failure.kind, FailureKind::Permanent);
         for word in [

@@ -3,25 +3,25 @@
 use k8s_openapi::api::core::v1::{Node, Pod, PodSpec};
 
 use super::{
-    request::Wish,
-    select::Move,
-    snapshot::{View, Workload},
+    request::MigrationRequest,
+    select::ClaimMove,
+    snapshot::{Snapshot, WorkloadObject},
 };
 use crate::kube::api::names;
 
 /// What every check is given.
-pub(crate) struct Case<'a> {
+pub(crate) struct CheckContext<'a> {
     /// What was read of the cluster.
-    pub(crate) view: &'a View,
+    pub(crate) view: &'a Snapshot,
     /// What is wished for.
-    pub(crate) wish: &'a Wish,
+    pub(crate) wish: &'a MigrationRequest,
     /// The workload.
-    pub(crate) workload: &'a Workload,
+    pub(crate) workload: &'a WorkloadObject,
     /// What moves.
-    pub(crate) moves: Vec<Move<'a>>,
+    pub(crate) moves: Vec<ClaimMove<'a>>,
 }
 
-impl<'a> Case<'a> {
+impl<'a> CheckContext<'a> {
     /// The workload as an object of a finding.
     pub(crate) fn object(&self) -> String {
         format!(
@@ -72,8 +72,8 @@ impl<'a> Case<'a> {
         };
         let uid = self.workload.metadata().uid.as_deref();
         match (self.workload, &self.view.replica_sets) {
-            (Workload::StatefulSet(_), _) => uid == Some(owner.1),
-            (Workload::Deployment(_), Some(sets)) => sets.iter().any(|set| {
+            (WorkloadObject::StatefulSet(_), _) => uid == Some(owner.1),
+            (WorkloadObject::Deployment(_), Some(sets)) => sets.iter().any(|set| {
                 set.metadata.uid.as_deref() == Some(owner.1)
                     && set
                         .metadata
@@ -83,7 +83,7 @@ impl<'a> Case<'a> {
                         .any(|above| Some(above.uid.as_str()) == uid)
             }),
             // Not allowed to look: a replica set is called as its Deployment and a hash.
-            (Workload::Deployment(_), None) => owner
+            (WorkloadObject::Deployment(_), None) => owner
                 .0
                 .rsplit_once('-')
                 .is_some_and(|(name, _)| name == self.workload.name()),

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 
 use super::{
     checks::Check,
-    context::Case,
+    context::CheckContext,
     finding::Finding,
-    request::Wish,
-    select::{Move, select},
-    snapshot::{View, Workload},
+    request::MigrationRequest,
+    select::{ClaimMove, select},
+    snapshot::{Snapshot, WorkloadObject},
 };
 use crate::images::DEFAULT_MOVER_IMAGE;
 
@@ -22,8 +22,8 @@ pub(crate) fn object<K: DeserializeOwned>(value: Value) -> K {
 }
 
 /// Move `statefulset/db` to class `new`.
-pub(crate) fn wish() -> Wish {
-    Wish {
+pub(crate) fn wish() -> MigrationRequest {
+    MigrationRequest {
         uid: MigrationUid([0xab; 16]),
         workload: "sts/db".parse().unwrap(),
         to: "new".parse().unwrap(),
@@ -40,8 +40,8 @@ pub(crate) fn wish() -> Wish {
 }
 
 /// `statefulset/db` with two pods on `node-a` and `node-b`, and their claims of class `old`.
-pub(crate) fn view() -> View {
-    View {
+pub(crate) fn view() -> Snapshot {
+    Snapshot {
         namespace: "shop".to_owned(),
         workload: Some(set(json!({}))),
         claims: vec![claim("data-db-0", "pv-0"), claim("data-db-1", "pv-1")],
@@ -72,7 +72,7 @@ pub(crate) fn view() -> View {
 }
 
 /// `statefulset/db` with the fields of `spec` over its own.
-pub(crate) fn set(spec: Value) -> Workload {
+pub(crate) fn set(spec: Value) -> WorkloadObject {
     let mut whole = json!({
         "replicas": 2,
         "serviceName": "db",
@@ -84,7 +84,7 @@ pub(crate) fn set(spec: Value) -> Workload {
         "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {}}],
     });
     merge(&mut whole, spec);
-    Workload::StatefulSet(object(json!({
+    WorkloadObject::StatefulSet(object(json!({
         "metadata": {"name": "db", "uid": "uid-db"},
         "spec": whole,
         "status": {"replicas": 2, "readyReplicas": 2},
@@ -92,9 +92,9 @@ pub(crate) fn set(spec: Value) -> Workload {
 }
 
 /// A view with a Deployment `web` and its claim `www`, and the wish to move it.
-pub(crate) fn deployment() -> (View, Wish) {
+pub(crate) fn deployment() -> (Snapshot, MigrationRequest) {
     let mut view = view();
-    view.workload = Some(Workload::Deployment(object(json!({
+    view.workload = Some(WorkloadObject::Deployment(object(json!({
         "metadata": {"name": "web", "uid": "uid-web"},
         "spec": {
             "replicas": 1,
@@ -196,20 +196,22 @@ pub(crate) fn with<K: DeserializeOwned + serde::Serialize>(object: &K, patch: Va
 }
 
 /// The workload of `view` with the fields of `patch` over its own.
-pub(crate) fn patch_workload(view: &mut View, patch: Value) {
+pub(crate) fn patch_workload(view: &mut Snapshot, patch: Value) {
     view.workload = view.workload.take().map(|workload| match workload {
-        Workload::StatefulSet(set) => Workload::StatefulSet(Box::new(with(&*set, patch))),
-        Workload::Deployment(one) => Workload::Deployment(Box::new(with(&*one, patch))),
+        WorkloadObject::StatefulSet(set) => {
+            WorkloadObject::StatefulSet(Box::new(with(&*set, patch)))
+        }
+        WorkloadObject::Deployment(one) => WorkloadObject::Deployment(Box::new(with(&*one, patch))),
     });
 }
 
 /// The first claim of `view` with the fields of `patch` over its own.
-pub(crate) fn patch_claim(view: &mut View, patch: Value) {
+pub(crate) fn patch_claim(view: &mut Snapshot, patch: Value) {
     view.claims[0] = with(&view.claims[0], patch);
 }
 
 /// The first volume of `view` with the fields of `patch` over its own.
-pub(crate) fn patch_volume(view: &mut View, patch: Value) {
+pub(crate) fn patch_volume(view: &mut Snapshot, patch: Value) {
     let volumes = view.volumes.as_mut().unwrap();
     volumes[0] = with(&volumes[0], patch);
 }
@@ -226,13 +228,16 @@ fn merge(into: &mut Value, patch: Value) {
 }
 
 /// What moves.
-pub(crate) fn selected<'a>(view: &'a View, wish: &Wish) -> (Vec<Move<'a>>, Vec<Finding>) {
+pub(crate) fn selected<'a>(
+    view: &'a Snapshot,
+    wish: &MigrationRequest,
+) -> (Vec<ClaimMove<'a>>, Vec<Finding>) {
     select(view, view.workload.as_ref().unwrap(), wish)
 }
 
 /// What `check` finds.
-pub(crate) fn found(check: Check, view: &View, wish: &Wish) -> Vec<Finding> {
-    check(&Case {
+pub(crate) fn found(check: Check, view: &Snapshot, wish: &MigrationRequest) -> Vec<Finding> {
+    check(&CheckContext {
         view,
         wish,
         workload: view.workload.as_ref().unwrap(),
@@ -244,7 +249,7 @@ pub(crate) fn found(check: Check, view: &View, wish: &Wish) -> Vec<Finding> {
 #[track_caller]
 pub(crate) fn finds(
     check: Check,
-    view: &View,
+    view: &Snapshot,
     severity: super::finding::Severity,
     words: &str,
 ) -> Finding {

@@ -18,10 +18,10 @@ mod size;
 use livmig_engine::spec::{KubernetesTarget, MigrationSpec, MoverPods, Target, WorkloadRef};
 
 use self::{
-    context::Case,
+    context::CheckContext,
     finding::{Finding, Report},
-    request::Wish,
-    snapshot::View,
+    request::MigrationRequest,
+    snapshot::Snapshot,
 };
 use super::api::names::migration_name;
 
@@ -29,7 +29,7 @@ use super::api::names::migration_name;
 ///
 /// Where a migration is planned already, the wish of its spec (`Wish::of`) gives the same spec
 /// again, unless an object has been replaced by another of the same name since.
-pub fn check(view: &View, wish: &Wish) -> Report {
+pub fn check(view: &Snapshot, wish: &MigrationRequest) -> Report {
     let object = format!("{}/{}", wish.workload.kind.resource(), wish.workload.name);
     let Some(workload) = &view.workload else {
         let missing = Finding::error(
@@ -43,7 +43,7 @@ pub fn check(view: &View, wish: &Wish) -> Report {
         };
     };
     let (moves, mut findings) = select::select(view, workload, wish);
-    let case = Case {
+    let case = CheckContext {
         view,
         wish,
         workload,
@@ -65,9 +65,9 @@ pub fn check(view: &View, wish: &Wish) -> Report {
     report
 }
 
-fn spec(case: &Case<'_>) -> Option<MigrationSpec> {
+fn spec(case: &CheckContext<'_>) -> Option<MigrationSpec> {
     let wish = case.wish;
-    let claims: Option<Vec<_>> = case.moves.iter().map(select::Move::target).collect();
+    let claims: Option<Vec<_>> = case.moves.iter().map(select::ClaimMove::target).collect();
     Some(MigrationSpec {
         name: migration_name(case.workload.name(), &wish.uid).ok()?,
         uid: wish.uid,
@@ -93,7 +93,7 @@ fn spec(case: &Case<'_>) -> Option<MigrationSpec> {
     })
 }
 
-fn incomplete(case: &Case<'_>) -> Finding {
+fn incomplete(case: &CheckContext<'_>) -> Finding {
     Finding::error(
         case.object(),
         "The API server's answer lacks names or UIDs that a migration needs",
@@ -130,7 +130,7 @@ mod tests {
     fn the_wish_of_a_spec_makes_the_same_spec_again() {
         let view = fixture::view();
         let spec = check(&view, &fixture::wish()).spec.unwrap();
-        let again = Wish::of(&spec).unwrap();
+        let again = MigrationRequest::of(&spec).unwrap();
         assert_eq!(check(&view, &again).spec, Some(spec));
     }
 

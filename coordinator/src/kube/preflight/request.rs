@@ -12,7 +12,7 @@ use livmig_proto::ids::MigrationUid;
 
 /// What a user asks for.
 #[derive(Clone, Debug)]
-pub struct Wish {
+pub struct MigrationRequest {
     /// The identity that the migration will have.
     pub uid: MigrationUid,
     /// Whose claims move.
@@ -39,7 +39,7 @@ pub struct Wish {
     pub options: Options,
 }
 
-impl Wish {
+impl MigrationRequest {
     /// The wish that a planned migration stands for, so that its checks can be made again: exactly
     /// its claims, each to its class. None for a migration of another platform.
     pub fn of(spec: &MigrationSpec) -> Option<Self> {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use livmig_engine::spec::WorkloadKind;
 
-use super::request::Wish;
+use super::request::MigrationRequest;
 use crate::kube::objects::network_policy::Network;
 
 /// The right to do one thing with one kind of object.
@@ -180,7 +180,7 @@ const NETWORK: &[Row] = &[(
 )];
 
 /// The rights that a migration by `wish` needs; in a restricted network, those to open it too.
-pub fn needed(wish: &Wish, network: Network) -> Vec<Right> {
+pub fn needed(wish: &MigrationRequest, network: Network) -> Vec<Right> {
     let workload = match wish.workload.kind {
         WorkloadKind::StatefulSet => STATEFUL_SET,
         WorkloadKind::Deployment => DEPLOYMENT,

@@ -7,13 +7,13 @@ use livmig_engine::spec::ClaimTarget;
 
 use super::{
     finding::Finding,
-    request::Wish,
-    snapshot::{View, Workload},
+    request::MigrationRequest,
+    snapshot::{Snapshot, WorkloadObject},
 };
 
 /// One claim that is to move.
 #[derive(Clone, Debug)]
-pub(crate) struct Move<'a> {
+pub(crate) struct ClaimMove<'a> {
     /// The claim.
     pub(crate) claim: &'a PersistentVolumeClaim,
     /// The volume it is bound to, where that could be read.
@@ -22,7 +22,7 @@ pub(crate) struct Move<'a> {
     pub(crate) to_class: String,
 }
 
-impl Move<'_> {
+impl ClaimMove<'_> {
     /// The claim's name.
     pub(crate) fn name(&self) -> &str {
         self.claim.metadata.name.as_deref().unwrap_or_default()
@@ -50,10 +50,10 @@ impl Move<'_> {
 /// The claims of the workload that move, in the order of their names; and what of the wish fits
 /// none of them.
 pub(crate) fn select<'a>(
-    view: &'a View,
-    workload: &Workload,
-    wish: &Wish,
-) -> (Vec<Move<'a>>, Vec<Finding>) {
+    view: &'a Snapshot,
+    workload: &WorkloadObject,
+    wish: &MigrationRequest,
+) -> (Vec<ClaimMove<'a>>, Vec<Finding>) {
     let owned = owned(view, workload);
     let mut findings = unfitting(&owned, view, wish);
     let mut moves = Vec::new();
@@ -81,7 +81,7 @@ pub(crate) fn select<'a>(
             }
             continue;
         }
-        moves.push(Move {
+        moves.push(ClaimMove {
             claim,
             volume,
             to_class: to.to_owned(),
@@ -115,7 +115,7 @@ pub(crate) fn class_of<'a>(
 /// call it.
 type Owned<'a> = BTreeMap<String, (&'a PersistentVolumeClaim, Option<String>)>;
 
-fn owned<'a>(view: &'a View, workload: &Workload) -> Owned<'a> {
+fn owned<'a>(view: &'a Snapshot, workload: &WorkloadObject) -> Owned<'a> {
     let direct: Vec<(&str, &str)> = workload
         .template()
         .and_then(|template| template.spec.as_ref())
@@ -146,8 +146,8 @@ fn owned<'a>(view: &'a View, workload: &Workload) -> Owned<'a> {
         .collect()
 }
 
-fn templates(workload: &Workload) -> Vec<&str> {
-    let Workload::StatefulSet(set) = workload else {
+fn templates(workload: &WorkloadObject) -> Vec<&str> {
+    let WorkloadObject::StatefulSet(set) = workload else {
         return Vec::new();
     };
     set.spec
@@ -171,7 +171,10 @@ fn is_ordinal_of(claim: &str, template: &str, set: &str) -> bool {
         })
 }
 
-fn volume_of<'a>(view: &'a View, claim: &PersistentVolumeClaim) -> Option<&'a PersistentVolume> {
+fn volume_of<'a>(
+    view: &'a Snapshot,
+    claim: &PersistentVolumeClaim,
+) -> Option<&'a PersistentVolume> {
     let name = claim.spec.as_ref()?.volume_name.as_ref()?;
     view.volumes
         .iter()
@@ -180,7 +183,7 @@ fn volume_of<'a>(view: &'a View, claim: &PersistentVolumeClaim) -> Option<&'a Pe
 }
 
 /// Words of the wish that fit no claim of the workload: probably mistyped.
-fn unfitting(owned: &Owned<'_>, view: &View, wish: &Wish) -> Vec<Finding> {
+fn unfitting(owned: &Owned<'_>, view: &Snapshot, wish: &MigrationRequest) -> Vec<Finding> {
     let known: Vec<&str> = owned.keys().map(String::as_str).collect();
     let hint = if known.is_empty() {
         "name a workload that has claims".to_owned()
@@ -235,7 +238,7 @@ fn unfitting(owned: &Owned<'_>, view: &View, wish: &Wish) -> Vec<Finding> {
     findings
 }
 
-fn nothing(owned: &Owned<'_>, workload: &Workload, wish: &Wish) -> Finding {
+fn nothing(owned: &Owned<'_>, workload: &WorkloadObject, wish: &MigrationRequest) -> Finding {
     let object = format!("{}/{}", workload.kind().resource(), workload.name());
     if owned.is_empty() {
         return Finding::error(
@@ -267,7 +270,7 @@ mod tests {
     use super::*;
     use crate::kube::preflight::fixture;
 
-    fn names(moves: &[Move<'_>]) -> Vec<String> {
+    fn names(moves: &[ClaimMove<'_>]) -> Vec<String> {
         moves.iter().map(|m| m.name().to_owned()).collect()
     }
 

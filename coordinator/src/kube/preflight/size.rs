@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use super::select::Move;
+use super::select::ClaimMove;
 use crate::kube::objects::quantity::amount;
 
 /// The bytes to ask for: what the claim asks for, and no less than its volume has.
-pub(crate) fn of(one: &Move<'_>) -> Option<u64> {
+pub(crate) fn of(one: &ClaimMove<'_>) -> Option<u64> {
     let asked = one
         .claim
         .spec

@@ -23,11 +23,11 @@ use super::rights::Right;
 /// What the checks look at. What the user may not read, or the cluster does not have, is `None`
 /// and told in `unread`.
 #[derive(Clone, Debug, Default)]
-pub struct View {
+pub struct Snapshot {
     /// The namespace's name.
     pub namespace: String,
     /// The workload; none when there is no such object.
-    pub workload: Option<Workload>,
+    pub workload: Option<WorkloadObject>,
     /// All claims of the namespace.
     pub claims: Vec<PersistentVolumeClaim>,
     /// All pods of the namespace, finished ones too.
@@ -69,14 +69,14 @@ pub struct View {
 
 /// The workload.
 #[derive(Clone, Debug)]
-pub enum Workload {
+pub enum WorkloadObject {
     /// `apps/v1 StatefulSet`.
     StatefulSet(Box<StatefulSet>),
     /// `apps/v1 Deployment`.
     Deployment(Box<Deployment>),
 }
 
-impl Workload {
+impl WorkloadObject {
     /// What it is.
     pub fn kind(&self) -> WorkloadKind {
         match self {

@@ -31,7 +31,7 @@ const RENEW: Duration = Duration::from_secs(2);
 
 /// The right to act, while it is held.
 #[derive(Debug)]
-pub struct Held {
+pub struct HeldLease {
     api: Api<Lease>,
     name: String,
     renewing: AbortHandle,
@@ -57,7 +57,7 @@ pub enum LeaseError {
 ///
 /// # Errors
 /// When another coordinator renews it, or it cannot be read or written.
-pub async fn acquire(cluster: &Cluster, name: &str, holder: &str) -> Result<Held, LeaseError> {
+pub async fn acquire(cluster: &Cluster, name: &str, holder: &str) -> Result<HeldLease, LeaseError> {
     let api = cluster.api::<Lease>();
     let mut renewed = false;
     let lease = loop {
@@ -99,7 +99,7 @@ pub async fn acquire(cluster: &Cluster, name: &str, holder: &str) -> Result<Held
         holder.to_owned(),
         writing,
     ));
-    Ok(Held {
+    Ok(HeldLease {
         api,
         name: name.to_owned(),
         renewing: renewing.abort_handle(),
@@ -107,7 +107,7 @@ pub async fn acquire(cluster: &Cluster, name: &str, holder: &str) -> Result<Held
     })
 }
 
-impl Held {
+impl HeldLease {
     /// Gives the right back, so that the next coordinator need not wait. What somebody else has
     /// taken since stays theirs.
     pub async fn release(self) {
@@ -127,7 +127,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldLease {
     fn drop(&mut self) {
         self.renewing.abort();
     }

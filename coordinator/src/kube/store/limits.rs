@@ -9,33 +9,33 @@ use ::kube::{
 };
 use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use livmig_engine::spec::MigrationSpec;
-use livmig_proto::control::Load;
+use livmig_proto::control::Limits;
 
 use crate::kube::api::{
     cluster::{Cluster, ClusterError, call},
     names::{FIELD_MANAGER, MIGRATION, NAME, Names, ROLE},
 };
-use crate::movers::{failure::chain, limits::Wanted};
+use crate::movers::{failure::chain, limits::StoredLimits};
 
 /// The key of what is wanted.
 const KEY: &str = "load";
 
 /// What is wanted of one migration.
-pub struct ClusterLoad {
+pub struct ClusterLimits {
     /// The cluster and namespace.
     pub cluster: Cluster,
     /// The names of its objects.
     pub names: Names,
     /// What was wanted when it was planned.
-    pub planned: Load,
+    pub planned: Limits,
 }
 
-impl Wanted for ClusterLoad {
-    fn planned(&self) -> Load {
+impl StoredLimits for ClusterLimits {
+    fn planned(&self) -> Limits {
         self.planned
     }
 
-    async fn stored(&self) -> Result<Option<Load>, String> {
+    async fn stored(&self) -> Result<Option<Limits>, String> {
         let name = self.names.limits();
         let found = read(&self.cluster, &name).await;
         let Some(object) = found.map_err(|error| chain(&error))? else {
@@ -54,7 +54,7 @@ impl Wanted for ClusterLoad {
 pub async fn store(
     cluster: &Cluster,
     spec: &MigrationSpec,
-    load: Load,
+    load: Limits,
 ) -> Result<(), ClusterError> {
     let api = cluster.api::<ConfigMap>();
     let names = Names::new(&spec.name);
@@ -77,7 +77,7 @@ async fn read(cluster: &Cluster, name: &str) -> Result<Option<ConfigMap>, Cluste
 }
 
 /// The object; it goes with the migration's `owner`.
-fn encode(spec: &MigrationSpec, owner: &ConfigMap, load: Load) -> ConfigMap {
+fn encode(spec: &MigrationSpec, owner: &ConfigMap, load: Limits) -> ConfigMap {
     let labels = [
         (MIGRATION, spec.uid.to_string()),
         (NAME, spec.name.to_string()),
@@ -96,7 +96,7 @@ fn encode(spec: &MigrationSpec, owner: &ConfigMap, load: Load) -> ConfigMap {
     }
 }
 
-fn decode(object: &ConfigMap) -> Option<Load> {
+fn decode(object: &ConfigMap) -> Option<Limits> {
     serde_json::from_str(object.data.as_ref()?.get(KEY)?).ok()
 }
 

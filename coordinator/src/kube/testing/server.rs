@@ -36,11 +36,11 @@ const COLLECTIONS: [&str; 5] = [
 /// A server that runs as long as the test.
 pub(crate) struct MemoryServer {
     address: SocketAddr,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<ServerState>>,
 }
 
 #[derive(Default)]
-struct State {
+struct ServerState {
     /// By their paths.
     objects: BTreeMap<String, Value>,
     version: u64,
@@ -67,13 +67,13 @@ pub(crate) enum Course {
 }
 
 /// A call that does not take effect before the test says so.
-pub(crate) struct Held {
+pub(crate) struct HeldCall {
     arrived: oneshot::Receiver<()>,
     course: oneshot::Sender<Course>,
     done: oneshot::Receiver<()>,
 }
 
-impl Held {
+impl HeldCall {
     /// Waits until the call has come.
     pub(crate) async fn arrived(&mut self) {
         let arrived = timeout(ARRIVES_MAX, &mut self.arrived).await;
@@ -94,7 +94,7 @@ impl MemoryServer {
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let state = Arc::<Mutex<State>>::default();
+        let state = Arc::<Mutex<ServerState>>::default();
         let serving = Arc::clone(&state);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -143,7 +143,7 @@ impl MemoryServer {
     }
 
     /// Keeps back the next call of `method` for the object whose path ends so.
-    pub(crate) fn hold(&self, method: &'static str, end: &str) -> Held {
+    pub(crate) fn hold(&self, method: &'static str, end: &str) -> HeldCall {
         let (arriving, arrived) = oneshot::channel();
         let (course, going) = oneshot::channel();
         let (doing, done) = oneshot::channel();
@@ -154,7 +154,7 @@ impl MemoryServer {
             course: going,
             done: doing,
         });
-        Held {
+        HeldCall {
             arrived,
             course,
             done,
@@ -162,7 +162,7 @@ impl MemoryServer {
     }
 }
 
-async fn serve(stream: TcpStream, state: Arc<Mutex<State>>) {
+async fn serve(stream: TcpStream, state: Arc<Mutex<ServerState>>) {
     let mut stream = BufReader::new(stream);
     while let Some((method, target, body)) = request(&mut stream).await {
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
@@ -222,7 +222,7 @@ async fn request(stream: &mut BufReader<TcpStream>) -> Option<(String, String, V
     Some((method, target, body))
 }
 
-impl State {
+impl ServerState {
     fn kept_back(&mut self, method: &str, path: &str) -> Option<KeptBack> {
         let mut all = self.kept_back.iter();
         let at = all.position(|one| one.method == method && path.ends_with(&one.end))?;

@@ -19,7 +19,7 @@ use crate::kube::{
 
 /// One claim as it may have to be made anew, and the name it is tried under.
 #[derive(Clone, Copy, Debug)]
-pub struct Trial<'a> {
+pub struct DryRun<'a> {
     /// A name that no claim has: the real one is taken by the claim that is to be replaced, and
     /// the server answers so before it asks anybody. So a policy that tells claims by their names
     /// is not met here; labels, annotations and owners are the real ones.
@@ -34,7 +34,7 @@ pub struct Trial<'a> {
     pub class: ClaimClass,
 }
 
-impl Trial<'_> {
+impl DryRun<'_> {
     /// Asks the API server to create the claim without storing it.
     ///
     /// # Errors
@@ -64,13 +64,13 @@ impl Trial<'_> {
         )
         .await;
         match verdict(&claim, &volume, answer) {
-            Verdict::Passed => Ok(()),
-            Verdict::Unknown(why) => {
+            DryRunVerdict::Passed => Ok(()),
+            DryRunVerdict::Unknown(why) => {
                 let which = self.which;
                 tracing::warn!(claim = %original, "the claim on its {which} volume could not be tried: {why}");
                 Ok(())
             }
-            Verdict::Altered(how) => Err(StepFailure::permanent(format!(
+            DryRunVerdict::Altered(how) => Err(StepFailure::permanent(format!(
                 "The claim {original} could not be bound to its {} volume {}: something in the \
                  cluster changes claims as they are created, and makes {how}",
                 self.which, self.volume
@@ -80,7 +80,7 @@ impl Trial<'_> {
                         mutatingwebhookconfigurations,mutatingadmissionpolicies; except the claim \
                         from them, and migrate again",
             )),
-            Verdict::Refused(why) => Err(StepFailure::permanent(format!(
+            DryRunVerdict::Refused(why) => Err(StepFailure::permanent(format!(
                 "The claim {original} would be refused when it is made anew on its {} volume {}: \
                  {why}",
                 self.which, self.volume
@@ -89,14 +89,14 @@ impl Trial<'_> {
                 "let the claim pass, with either class, as it stands in the message; then migrate \
                  again",
             )),
-            Verdict::Failed(error) => Err(error.into()),
+            DryRunVerdict::Failed(error) => Err(error.into()),
         }
     }
 }
 
 /// What a trial says.
 #[derive(Debug)]
-enum Verdict {
+enum DryRunVerdict {
     /// The claim will be made as it is meant.
     Passed,
     /// It tells nothing, and why.
@@ -113,15 +113,19 @@ fn verdict(
     wanted: &PersistentVolumeClaim,
     volume: &PersistentVolume,
     answer: Result<PersistentVolumeClaim, ClusterError>,
-) -> Verdict {
+) -> DryRunVerdict {
     match answer {
-        Ok(made) => altered(wanted, volume, &made).map_or(Verdict::Passed, Verdict::Altered),
-        Err(ClusterError::Refused { message, .. }) if tells_nothing(&message) => {
-            Verdict::Unknown(message)
+        Ok(made) => {
+            altered(wanted, volume, &made).map_or(DryRunVerdict::Passed, DryRunVerdict::Altered)
         }
-        Err(error) if error.is_transient() || error.is_lack_of_rights() => Verdict::Failed(error),
-        Err(ClusterError::Refused { message, .. }) => Verdict::Refused(message),
-        Err(error) => Verdict::Failed(error),
+        Err(ClusterError::Refused { message, .. }) if tells_nothing(&message) => {
+            DryRunVerdict::Unknown(message)
+        }
+        Err(error) if error.is_transient() || error.is_lack_of_rights() => {
+            DryRunVerdict::Failed(error)
+        }
+        Err(ClusterError::Refused { message, .. }) => DryRunVerdict::Refused(message),
+        Err(error) => DryRunVerdict::Failed(error),
     }
 }
 
@@ -201,7 +205,7 @@ mod tests {
         .unwrap()
     }
 
-    fn said(code: u16, message: &str) -> Verdict {
+    fn said(code: u16, message: &str) -> DryRunVerdict {
         let answer = Err(ClusterError::Refused {
             what: "try".to_owned(),
             code,
@@ -224,7 +228,7 @@ mod tests {
             (400, "admission webhook \"a.b.c\" denied the request: no"),
         ] {
             assert!(
-                matches!(said(code, message), Verdict::Refused(said) if said == message),
+                matches!(said(code, message), DryRunVerdict::Refused(said) if said == message),
                 "{message}"
             );
         }
@@ -236,7 +240,7 @@ mod tests {
             (400, "admission webhook \"a.b.c\" does not support dry run"),
         ] {
             assert!(
-                matches!(said(code, message), Verdict::Unknown(_)),
+                matches!(said(code, message), DryRunVerdict::Unknown(_)),
                 "{message}"
             );
         }
@@ -245,7 +249,7 @@ mod tests {
     #[test]
     fn a_server_that_cannot_ask_is_asked_again_and_a_right_that_lacks_is_called_so() {
         let away = said(500, "failed calling webhook \"a.b.c\": connection refused");
-        let Verdict::Failed(error) = away else {
+        let DryRunVerdict::Failed(error) = away else {
             panic!("{away:?}");
         };
         assert!(error.is_transient());
@@ -254,7 +258,7 @@ mod tests {
             "persistentvolumeclaims is forbidden: User \"u\" cannot create resource \
              \"persistentvolumeclaims\" in API group \"\" in the namespace \"shop\"",
         );
-        assert!(matches!(lacks, Verdict::Failed(_)), "{lacks:?}");
+        assert!(matches!(lacks, DryRunVerdict::Failed(_)), "{lacks:?}");
     }
 
     #[test]
@@ -266,7 +270,7 @@ mod tests {
             json!({"resources": {"requests": {"storage": "2Gi"}}}),
             json!({"volumeAttributesClassName": "gold"}),
         ] {
-            assert!(matches!(verdict(&fine), Verdict::Passed), "{fine}");
+            assert!(matches!(verdict(&fine), DryRunVerdict::Passed), "{fine}");
         }
         for (change, word) in [
             (
@@ -287,13 +291,13 @@ mod tests {
         ] {
             let verdict = verdict(&change);
             assert!(
-                matches!(&verdict, Verdict::Altered(how) if how.contains(word)),
+                matches!(&verdict, DryRunVerdict::Altered(how) if how.contains(word)),
                 "{verdict:?}"
             );
         }
         // A claim that keeps its own class by the letter names no volume.
         let kept = claim(&json!({"volumeName": null, "storageClassName": "old"}));
         let made = super::verdict(&kept, &volume(), Ok(kept.clone()));
-        assert!(matches!(made, Verdict::Passed), "{made:?}");
+        assert!(matches!(made, DryRunVerdict::Passed), "{made:?}");
     }
 }

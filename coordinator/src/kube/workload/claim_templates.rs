@@ -83,12 +83,12 @@ pub async fn update(
             refuse_if_stale(found, "ConfigMap", stored, epoch)?;
         }
         let done = match next(set.as_ref(), found.as_ref(), target)? {
-            Next::Done => return Ok(()),
-            Next::Store(set, wanted) => {
+            NextMove::Done => return Ok(()),
+            NextMove::Store(set, wanted) => {
                 store(&notes, found.as_ref(), note(blank.clone(), set, &wanted)?).await
             }
-            Next::Delete(set) => delete(&sets, name, set).await,
-            Next::Create(wanted) => match create(&sets, name, &wanted).await {
+            NextMove::Delete(set) => delete(&sets, name, set).await,
+            NextMove::Create(wanted) => match create(&sets, name, &wanted).await {
                 Err(error) if !error.is_conflict() => return Err(error.into()),
                 _ => return Ok(()),
             },
@@ -107,7 +107,7 @@ pub async fn update(
 
 /// What comes next on the way to a set with the new classes.
 #[derive(Debug, PartialEq)]
-enum Next<'a> {
+enum NextMove<'a> {
     /// Nothing is left to do.
     Done,
     /// Store what the set is to become, whatever was stored of an earlier version of it.
@@ -123,12 +123,12 @@ fn next<'a>(
     set: Option<&'a StatefulSet>,
     note: Option<&ConfigMap>,
     target: &KubernetesTarget,
-) -> Result<Next<'a>, StepFailure> {
+) -> Result<NextMove<'a>, StepFailure> {
     if let Some(set) = set {
         return Ok(match renewed(set, target) {
-            None => Next::Done,
-            Some(_) if note.is_some_and(|note| is_of(note, set)) => Next::Delete(set),
-            Some(wanted) => Next::Store(set, Box::new(wanted)),
+            None => NextMove::Done,
+            Some(_) if note.is_some_and(|note| is_of(note, set)) => NextMove::Delete(set),
+            Some(wanted) => NextMove::Store(set, Box::new(wanted)),
         });
     }
     let name = &target.workload.name;
@@ -138,7 +138,7 @@ fn next<'a>(
         ))
     })?;
     let wanted = entry(note, OBJECT).and_then(|text| serde_json::from_str(text).ok());
-    wanted.map(Next::Create).ok_or_else(|| {
+    wanted.map(NextMove::Create).ok_or_else(|| {
         StepFailure::undecided(format!(
             "The ConfigMap {} holds no statefulset",
             note.metadata.name.as_deref().unwrap_or_default()
@@ -377,7 +377,7 @@ mod tests {
     /// The note of a set, and how many replicas it says.
     fn stored(set: &StatefulSet) -> ConfigMap {
         match next(Some(set), None, &target()).unwrap() {
-            Next::Store(from, wanted) => note(ConfigMap::default(), from, &wanted).unwrap(),
+            NextMove::Store(from, wanted) => note(ConfigMap::default(), from, &wanted).unwrap(),
             other => panic!("{other:?}"),
         }
     }
@@ -388,26 +388,26 @@ mod tests {
         let old = stored(&then);
         assert_eq!(
             next(Some(&then), Some(&old), &target()).unwrap(),
-            Next::Delete(&then)
+            NextMove::Delete(&then)
         );
         // A day later: other replicas.
         let step = next(Some(&now), Some(&old), &target()).unwrap();
         assert!(
-            matches!(&step, Next::Store(from, _) if *from == &now),
+            matches!(&step, NextMove::Store(from, _) if *from == &now),
             "{step:?}"
         );
         let new = stored(&now);
         assert_eq!(
             next(Some(&now), Some(&new), &target()).unwrap(),
-            Next::Delete(&now)
+            NextMove::Delete(&now)
         );
-        let Next::Create(wanted) = next(None, Some(&new), &target()).unwrap() else {
+        let NextMove::Create(wanted) = next(None, Some(&new), &target()).unwrap() else {
             panic!("it is created once the set is gone");
         };
         assert_eq!(wanted.spec.as_ref().and_then(|spec| spec.replicas), Some(5));
         assert_eq!(
             next(Some(&wanted), Some(&new), &target()).unwrap(),
-            Next::Done
+            NextMove::Done
         );
     }
 
@@ -418,7 +418,7 @@ mod tests {
         for key in [UID, VERSION] {
             other.data.get_or_insert_default().remove(key);
             let step = next(Some(&set), Some(&other), &target()).unwrap();
-            assert!(matches!(step, Next::Store(..)), "{step:?}");
+            assert!(matches!(step, NextMove::Store(..)), "{step:?}");
         }
         assert!(next(None, None, &target()).is_err());
         assert!(next(None, Some(&ConfigMap::default()), &target()).is_err());

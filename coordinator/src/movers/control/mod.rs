@@ -20,7 +20,7 @@ use std::{
 
 use livmig_proto::{
     control::{
-        self, Load, ManifestReport, PassReport, PassRequest, Progress, Request, RequestBody,
+        self, Limits, ManifestReport, PassReport, PassRequest, Progress, Request, RequestBody,
         ResponseBody, VerifyLevel, Welcome,
     },
     identity::{self, PrivateKey, PublicKey},
@@ -182,7 +182,7 @@ impl ControlClient {
     }
 
     /// Limits live passes, the one under way and those to come.
-    pub async fn limit(&self, load: Load) -> Result<(), ControlError> {
+    pub async fn limit(&self, load: Limits) -> Result<(), ControlError> {
         self.accepted(RequestBody::Limit(load)).await
     }
 

@@ -9,7 +9,7 @@ use crate::size;
 /// Limits of live passes. A final pass has none: there, the workload waits for it.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Load {
+pub struct Limits {
     /// Bytes that leave the source; unlimited without.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bandwidth: Option<Bandwidth>,
@@ -104,8 +104,8 @@ mod tests {
 
     #[test]
     fn nothing_said_means_no_limit() {
-        let load: Load = serde_json::from_str("{}").unwrap();
-        assert_eq!(load, Load::default());
+        let load: Limits = serde_json::from_str("{}").unwrap();
+        assert_eq!(load, Limits::default());
         assert_eq!(
             serde_json::to_string(&load).unwrap(),
             r#"{"ioPriority":"best-effort"}"#
@@ -116,11 +116,11 @@ mod tests {
     fn a_bandwidth_that_would_stall_a_pass_is_refused() {
         for json in ["0", "65535", "-1", "1.5", "\"1M\""] {
             let json = format!(r#"{{"bandwidth":{json}}}"#);
-            assert!(serde_json::from_str::<Load>(&json).is_err(), "{json}");
+            assert!(serde_json::from_str::<Limits>(&json).is_err(), "{json}");
         }
         for rate in [Bandwidth::MIN, u64::MAX] {
             let json = format!(r#"{{"bandwidth":{rate}}}"#);
-            let load: Load = serde_json::from_str(&json).unwrap();
+            let load: Limits = serde_json::from_str(&json).unwrap();
             assert_eq!(load.bandwidth.map(Bandwidth::get), Some(rate));
         }
     }

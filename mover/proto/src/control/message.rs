@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     fault::Fault,
-    load::Load,
+    load::Limits,
     pass::{PassRequest, VerifyLevel},
     report::{ManifestReport, PassReport, Progress},
     welcome::Welcome,
@@ -40,7 +40,7 @@ pub enum RequestBody {
     },
     /// Source: limit live passes, the one under way and those to come, until the next request of
     /// this kind or the mover's end. Answered by `Accepted`.
-    Limit(Load),
+    Limit(Limits),
     /// Both: the digest of everything this end holds, as of its last complete pass. Level `full`
     /// reads all content again. Answered by `Progress`…, then `Manifest`.
     Manifest {

@@ -37,7 +37,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     fault::{Fault, FaultCode},
     left::{Gravity, LeftEntry, LeftOut, Reason, Reasons, UnknownReason, unconsented},
-    load::{Bandwidth, IoPriority, Load, TooLow},
+    load::{Bandwidth, IoPriority, Limits, TooLow},
     message::{Request, RequestBody, Response, ResponseBody},
     pass::{PassKind, PassRequest, Transport, VerifyLevel},
     report::{ManifestReport, PassReport, PassSeconds, Progress, Stage},
@@ -153,14 +153,14 @@ mod tests {
         let request = |body: &str| {
             decode::<Request>(format!(r#"{{"id":1,"epoch":2,"body":{body}}}"#).as_bytes())
         };
-        let load = Load {
+        let load = Limits {
             bandwidth: Some(Bandwidth::try_from(1_000_000).unwrap()),
             io_priority: IoPriority::Idle,
         };
         let said = r#"{"type":"limit","bandwidth":1000000,"ioPriority":"idle"}"#;
         assert_eq!(request(said).unwrap().body, RequestBody::Limit(load));
         let nothing = request(r#"{"type":"limit"}"#).unwrap();
-        assert_eq!(nothing.body, RequestBody::Limit(Load::default()));
+        assert_eq!(nothing.body, RequestBody::Limit(Limits::default()));
         for hostile in ["0", "1", "-5", "1e30", "null, \"ioPriority\":\"realtime\""] {
             let body = format!(r#"{{"type":"limit","bandwidth":{hostile}}}"#);
             assert!(request(&body).is_err(), "{body}");

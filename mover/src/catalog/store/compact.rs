@@ -4,7 +4,7 @@ use std::fs::File;
 
 use rustix::io::Errno;
 
-use super::{inner::Inner, kind, place::Place};
+use super::{inner::Inner, kind, place::StorePlace};
 use crate::catalog::log::{Key, Log};
 
 /// A log is rewritten when it is this large and three quarters of it are dead.
@@ -25,7 +25,7 @@ impl Inner {
     /// is safe here because the caller holds the lock and a crash meanwhile only costs knowledge:
     /// the head goes last, and without it nothing is believed.
     pub(super) fn compact(&mut self, scratch: File) -> Result<(), Errno> {
-        let mut live: Vec<(Key, Place)> = self
+        let mut live: Vec<(Key, StorePlace)> = self
             .index
             .iter()
             .map(|(key, place)| (*key, *place))
@@ -60,12 +60,12 @@ impl Inner {
         for (key, state, offset, len) in kept {
             if state.is_in_flight() {
                 self.log.append(kind::BEGIN, key, &[])?;
-                self.index.insert(key, Place::in_flight());
+                self.index.insert(key, StorePlace::in_flight());
                 continue;
             }
             let body = bodies.read(offset, len)?;
             let offset = self.log.append(kind::PUT, key, &body)?;
-            if let Some(place) = Place::decode(offset, body) {
+            if let Some(place) = StorePlace::decode(offset, body) {
                 self.index.insert(key, place);
             }
         }

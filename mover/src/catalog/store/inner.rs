@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::{
     kind,
-    place::{self, Place},
+    place::{self, StorePlace},
 };
 use crate::{
     catalog::log::{Key, Log},
@@ -19,7 +19,7 @@ use crate::{
 pub(super) struct Inner {
     pub(super) log: Log,
     pub(super) key: [u8; 32],
-    pub(super) index: HashMap<Key, Place>,
+    pub(super) index: HashMap<Key, StorePlace>,
     /// What groups of hard links share; nothing for a group that is in flight.
     pub(super) groups: HashMap<u64, Option<(u64, usize)>>,
     pub(super) head: Option<Vec<u8>>,
@@ -38,10 +38,10 @@ impl Inner {
             match found.kind {
                 kind::HEAD => head = Some(found.body),
                 kind::BEGIN | kind::DOUBT => {
-                    index.insert(key, Place::in_flight());
+                    index.insert(key, StorePlace::in_flight());
                 }
                 kind::PUT => {
-                    if let Some(place) = Place::decode(found.offset, found.body) {
+                    if let Some(place) = StorePlace::decode(found.offset, found.body) {
                         index.insert(key, place);
                     }
                 }
@@ -112,7 +112,7 @@ impl Inner {
         self.log.flush()
     }
 
-    pub(super) fn read(&mut self, place: &Place) -> Result<Vec<u8>, Errno> {
+    pub(super) fn read(&mut self, place: &StorePlace) -> Result<Vec<u8>, Errno> {
         self.log.read(
             place.offset,
             usize::try_from(place.len).unwrap_or(usize::MAX),

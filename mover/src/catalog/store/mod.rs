@@ -20,7 +20,7 @@ use rustix::io::Errno;
 pub use self::unfinished::Unfinished;
 use self::{
     inner::Inner,
-    place::{Place, State},
+    place::{PlaceState, StorePlace},
 };
 use super::log::Key;
 use super::{
@@ -142,9 +142,9 @@ impl Store {
             .index
             .get(&inner.key_of(path))
             .is_some_and(|place| match place.state {
-                State::InFlight => false,
-                State::Doubtful => place.order > 0,
-                State::Unfinished | State::Finished => true,
+                PlaceState::InFlight => false,
+                PlaceState::Doubtful => place.order > 0,
+                PlaceState::Unfinished | PlaceState::Finished => true,
             })
     }
 
@@ -152,7 +152,7 @@ impl Store {
     pub fn doubts(&self, path: &RelPath) -> bool {
         let inner = self.lock();
         let place = inner.index.get(&inner.key_of(path));
-        place.is_some_and(|place| place.state == State::Doubtful && place.order > 0)
+        place.is_some_and(|place| place.state == PlaceState::Doubtful && place.order > 0)
     }
 
     /// Says that the directory at `path` is about to change. Must be in the kernel's hands
@@ -164,9 +164,9 @@ impl Store {
         let order = inner.order(key);
         inner.index.insert(
             key,
-            Place {
+            StorePlace {
                 order,
-                ..Place::in_flight()
+                ..StorePlace::in_flight()
             },
         );
         Ok(())
@@ -176,23 +176,23 @@ impl Store {
     /// its own metadata; what was not needs it only if it did before.
     pub fn put(&self, segment: &Segment, change: Change) -> Result<(), Errno> {
         self.store(kind::PUT, segment, |before| match change {
-            Change::Made => State::Unfinished,
-            Change::None if before == Some(State::Unfinished) => State::Unfinished,
-            Change::None => State::Finished,
+            Change::Made => PlaceState::Unfinished,
+            Change::None if before == Some(PlaceState::Unfinished) => PlaceState::Unfinished,
+            Change::None => PlaceState::Finished,
         })
     }
 
     /// Stores what a directory was to be in which something failed. For what is left of this round:
     /// whoever asks is told that it is in flight, now and after a crash.
     pub fn doubt(&self, segment: &Segment) -> Result<(), Errno> {
-        self.store(kind::DOUBT, segment, |_| State::Doubtful)
+        self.store(kind::DOUBT, segment, |_| PlaceState::Doubtful)
     }
 
     fn store(
         &self,
         kind: u8,
         segment: &Segment,
-        state: impl FnOnce(Option<State>) -> State,
+        state: impl FnOnce(Option<PlaceState>) -> PlaceState,
     ) -> Result<(), Errno> {
         // What takes long, for a directory of many entries, is done before anybody has to wait for it.
         let (encoded, member) = (segment.encode(), segment.member());
@@ -200,7 +200,7 @@ impl Store {
         let key = inner.key_of(&segment.path);
         let before = inner.index.get(&key).map(|place| place.state);
         let state = state(before);
-        let place = Place {
+        let place = StorePlace {
             offset: 0,
             len: 0,
             depth: u16::try_from(segment.path.components().count()).unwrap_or(u16::MAX),
@@ -212,8 +212,8 @@ impl Store {
         };
         let body = place.encode(&encoded);
         let offset = inner.log.append(kind, key, &body)?;
-        if let Some(decoded) = Place::decode(offset, body) {
-            let place = Place {
+        if let Some(decoded) = StorePlace::decode(offset, body) {
+            let place = StorePlace {
                 state,
                 order: inner.order(key),
                 ..decoded
@@ -248,7 +248,7 @@ impl Store {
         let mut inner = self.lock();
         let key = inner.key_of(path);
         let order = inner.order(key);
-        let place = inner.index.entry(key).or_insert_with(Place::in_flight);
+        let place = inner.index.entry(key).or_insert_with(StorePlace::in_flight);
         place.order = order;
     }
 
@@ -324,7 +324,7 @@ impl Store {
         for place in inner
             .index
             .values()
-            .filter(|place| place.state != State::InFlight)
+            .filter(|place| place.state != PlaceState::InFlight)
         {
             totals.directories += 1;
             totals.entries += u64::from(place.entries);

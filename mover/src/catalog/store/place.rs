@@ -10,11 +10,11 @@ use livmig_proto::{
 use crate::catalog::log::Key;
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place {
+pub(super) struct StorePlace {
     pub(super) offset: u64,
     pub(super) len: u32,
     pub(super) depth: u16,
-    pub(super) state: State,
+    pub(super) state: PlaceState,
     pub(super) entries: u32,
     pub(super) bytes: u64,
     pub(super) member: Digest,
@@ -23,7 +23,7 @@ pub(super) struct Place {
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum State {
+pub(super) enum PlaceState {
     InFlight,
     /// In flight for whoever asks later: something in it failed. This pass knows its names, and its
     /// own metadata is still to be applied.
@@ -33,14 +33,14 @@ pub(super) enum State {
     Finished,
 }
 
-impl State {
+impl PlaceState {
     /// Whether the other end must be asked.
     pub(super) fn is_in_flight(self) -> bool {
         matches!(self, Self::InFlight | Self::Doubtful)
     }
 }
 
-impl Place {
+impl StorePlace {
     const HEAD: usize = 1 + 4 + 4 + 8 + 32;
 
     pub(super) fn in_flight() -> Self {
@@ -48,7 +48,7 @@ impl Place {
             offset: 0,
             len: 0,
             depth: 0,
-            state: State::InFlight,
+            state: PlaceState::InFlight,
             entries: 0,
             bytes: 0,
             member: Digest([0; 32]),
@@ -59,7 +59,7 @@ impl Place {
     /// The body of a record: what the index holds, then the segment.
     pub(super) fn encode(&self, segment: &[u8]) -> Vec<u8> {
         let mut out = Encoder::with_capacity(Self::HEAD + segment.len());
-        out.u8(u8::from(self.state == State::Finished));
+        out.u8(u8::from(self.state == PlaceState::Finished));
         out.u32(u32::from(self.depth));
         out.u32(self.entries);
         out.u64(self.bytes);
@@ -75,9 +75,9 @@ impl Place {
             offset: offset + u64::try_from(Self::HEAD).ok()?,
             len: u32::try_from(len).ok()?,
             state: if input.flag().ok()? {
-                State::Finished
+                PlaceState::Finished
             } else {
-                State::Unfinished
+                PlaceState::Unfinished
             },
             depth: u16::try_from(input.u32().ok()?).ok()?,
             entries: input.u32().ok()?,
@@ -89,11 +89,11 @@ impl Place {
 }
 
 /// The metadata of every directory was applied.
-pub(super) fn finish(index: &mut HashMap<Key, Place>) {
+pub(super) fn finish(index: &mut HashMap<Key, StorePlace>) {
     for place in index
         .values_mut()
-        .filter(|place| place.state == State::Unfinished)
+        .filter(|place| place.state == PlaceState::Unfinished)
     {
-        place.state = State::Finished;
+        place.state = PlaceState::Finished;
     }
 }

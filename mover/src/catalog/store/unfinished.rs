@@ -5,7 +5,7 @@ use rustix::io::Errno;
 
 use super::{
     Change, Known, Store, kind,
-    place::{self, State},
+    place::{self, PlaceState},
 };
 use crate::catalog::{log::Key, segment::Segment};
 
@@ -33,9 +33,9 @@ impl Store {
             .index
             .iter()
             .filter(|(_, place)| match place.state {
-                State::Unfinished => true,
-                State::Doubtful => place.order > 0,
-                State::InFlight | State::Finished => false,
+                PlaceState::Unfinished => true,
+                PlaceState::Doubtful => place.order > 0,
+                PlaceState::InFlight | PlaceState::Finished => false,
             })
             .map(|(key, place)| (place.order == 0, place.order, place.depth, *key))
             .collect();
@@ -58,7 +58,7 @@ impl Store {
         Ok(Some(Unfinished {
             path: head.0,
             meta: head.1,
-            member: if place.state == State::Doubtful {
+            member: if place.state == PlaceState::Doubtful {
                 Digest([0; 32])
             } else {
                 place.member

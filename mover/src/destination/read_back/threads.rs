@@ -17,12 +17,12 @@ const READERS: usize = 2;
 
 /// Reading back early, until this is dropped.
 #[derive(Debug)]
-pub struct Reading {
+pub struct BackgroundReading {
     destination: Arc<Destination>,
     level: VerifyLevel,
 }
 
-impl Reading {
+impl BackgroundReading {
     /// Begins it. Must be called within a runtime.
     pub fn begin(destination: &Arc<Destination>, level: VerifyLevel, when: When) -> Self {
         destination.early.open(when);
@@ -54,7 +54,7 @@ impl Reading {
     }
 }
 
-impl Drop for Reading {
+impl Drop for BackgroundReading {
     fn drop(&mut self) {
         self.destination.early.stop();
     }

@@ -10,7 +10,7 @@ use crate::destination::touched::{Touch, Written};
 const TOUCH_MAX: usize = 4096;
 
 /// The directory that ops are about.
-pub(crate) struct Current {
+pub(crate) struct LaneDirectory {
     /// Where it is.
     pub(crate) path: RelPath,
     /// It.
@@ -24,7 +24,7 @@ pub(crate) struct Current {
     complete_at_open: bool,
 }
 
-impl Current {
+impl LaneDirectory {
     /// A directory of which nothing was said yet but that something will be.
     pub(crate) fn new(path: RelPath, dir: OwnedFd) -> Self {
         Self {
@@ -50,7 +50,7 @@ impl Current {
 
     /// Before `op` is tried: what was done is not all told from now on, since an op that fails has
     /// changed nobody knows what. Whether it is again once the op is done: see
-    /// [`Current::is_all_told`].
+    /// [`LaneDirectory::is_all_told`].
     pub(crate) fn begin(&mut self, op: &Op) -> bool {
         self.touched = true;
         let complete = std::mem::replace(&mut self.touch.complete, false);

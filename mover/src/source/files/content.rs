@@ -10,7 +10,7 @@ use livmig_proto::{
 
 use rustix::io::Errno;
 
-use super::verdict::{Old, Verdict, of_zeros, runs};
+use super::verdict::{OldBlock, Verdict, of_zeros, runs};
 use crate::source::shared::Shared;
 use crate::{
     catalog::tags::{self, Tag, TagFile, TagsRef},
@@ -20,7 +20,7 @@ use crate::{
         stat::{SMALL, Stat},
         volume::Volume,
     },
-    hash::{self, Hashed, Options, Piece, StreamError},
+    hash::{self, Hashed, Piece, StreamError, StreamOptions},
 };
 
 /// Where differences go.
@@ -34,7 +34,7 @@ pub trait Sink {
 
 /// What the destination's file is before.
 #[derive(Clone, Copy, Debug)]
-pub enum Before {
+pub enum Existing {
     /// Empty: made anew.
     Fresh,
     /// What these tags say; beyond them, nothing.
@@ -88,13 +88,13 @@ pub fn compare(
     shared: &Shared<'_>,
     fd: impl AsFd,
     subject: Subject,
-    before: Before,
+    before: Existing,
     buffer: &mut Vec<u8>,
     sink: &mut impl Sink,
 ) -> Result<Compared, CompareError> {
     let block_log2 = match before {
-        Before::Tagged(tags) => tags.block_log2,
-        Before::Fresh | Before::Opaque => tags::block_log2_for(subject.size),
+        Existing::Tagged(tags) => tags.block_log2,
+        Existing::Fresh | Existing::Opaque => tags::block_log2_for(subject.size),
     };
     let block = 1_u64 << block_log2;
     let store = shared.store.tags();
@@ -105,12 +105,12 @@ pub fn compare(
         .transpose()
         .map_err(|errno| StreamError::Stopped(Shared::state_fault(errno)))?;
     let window = hash::WINDOW.max(usize::try_from(block).unwrap_or(usize::MAX));
-    let options = Options {
+    let options = StreamOptions {
         window,
         align: block,
         cache: shared.cache_use(),
         true_holes: subject.true_holes,
-        ..Options::new(subject.size)
+        ..StreamOptions::new(subject.size)
     };
     let mut comparison = Comparison {
         store,
@@ -184,7 +184,7 @@ struct Comparison<'a, S> {
     follows_space: bool,
     fd: BorrowedFd<'a>,
     subject: Subject,
-    before: Before,
+    before: Existing,
     new: Option<TagsRef>,
     block: u64,
     sink: &'a mut S,
@@ -276,9 +276,9 @@ impl<S: Sink> Comparison<'_, S> {
             let old = self.old(first, count)?;
             let reserved = self.reserved(at, self.block, count);
             let beyond = if self.is_opaque() {
-                Old::Unknown
+                OldBlock::Unknown
             } else {
-                Old::Nothing
+                OldBlock::Nothing
             };
             let verdicts = old.iter().zip(&reserved).map(|(old, reserved)| {
                 let zeros = if *reserved {
@@ -286,7 +286,7 @@ impl<S: Sink> Comparison<'_, S> {
                 } else {
                     Zeros::Hole
                 };
-                of_zeros(old.map_or(beyond, Old::Tagged), zeros)
+                of_zeros(old.map_or(beyond, OldBlock::Tagged), zeros)
             });
             let mut new: Vec<Tag> = old.iter().map(|old| old.unwrap_or_default()).collect();
             for (verdict, run) in runs(verdicts) {
@@ -404,12 +404,12 @@ impl<S: Sink> Comparison<'_, S> {
     }
 
     fn is_opaque(&self) -> bool {
-        matches!(self.before, Before::Opaque)
+        matches!(self.before, Existing::Opaque)
     }
 
     /// The old tags of `count` blocks; nothing for a block that did not exist.
     fn old(&self, first: u64, count: usize) -> Result<Vec<Option<Tag>>, Fault> {
-        let Before::Tagged(old) = self.before else {
+        let Existing::Tagged(old) = self.before else {
             return Ok(vec![None; count]);
         };
         let tags = self

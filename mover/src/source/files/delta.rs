@@ -20,7 +20,7 @@ use livmig_proto::{
 use super::{
     content::{CompareError, Compared, Subject},
     file::{LaneSink, Transfer},
-    rolling_match::{Decided, Old, Part, Search, Window},
+    rolling_match::{Decided, Old, Part, Search, WindowPlace},
 };
 use crate::source::shared::Shared;
 use crate::{
@@ -187,7 +187,11 @@ fn stream(
         let content = buffer.get(..read).unwrap_or_default();
         // A file that is shorter than expected ends where it ends.
         let last = read < wanted || offset + u64_of(read) >= size;
-        let place = if last { Window::Last } else { Window::Inner };
+        let place = if last {
+            WindowPlace::Last
+        } else {
+            WindowPlace::Inner
+        };
         let (leaves, decided) = thread::scope(|scope| {
             let leaves = scope.spawn(|| hash::leaves_of(content));
             let decided = search.window(content, place, align, known);

@@ -8,12 +8,12 @@ use livmig_proto::{
     tree::{BLOCK, Digest, leaf, range_digest, root_of},
 };
 
-use super::content::{Before, Sink};
+use super::content::{Existing, Sink};
 use crate::source::{
     shared::Counts,
     walk::{
         join::Look,
-        read::{self, Attempt, OpenFile},
+        read::{self, OpenFile, ReadAttempt},
         sight,
         visit::{Looked, Scope, Visit, Visitor},
     },
@@ -81,12 +81,12 @@ impl Visitor<'_> {
         let dir = std::os::fd::AsFd::as_fd(&dir);
         let open = match read::open(self.shared, dir, path, name)? {
             // It has several names now. If it does not stay so, it is carried for itself.
-            Attempt::Read(open) if open.before.has_links() && !look.is_last() => {
+            ReadAttempt::Read(open) if open.before.has_links() && !look.is_last() => {
                 return Ok(Looked::Changed);
             }
-            Attempt::Read(open) => open,
-            Attempt::Gone => return Ok(Looked::Missing),
-            Attempt::Changed => return Ok(Looked::Changed),
+            ReadAttempt::Read(open) => open,
+            ReadAttempt::Gone => return Ok(Looked::Missing),
+            ReadAttempt::Changed => return Ok(Looked::Changed),
         };
         let kept = match before.map(|before| &before.kept) {
             Some(Kept::File(kept)) => Some(*kept),
@@ -311,7 +311,7 @@ pub(crate) struct LaneSink<'v, 's, 't, 'a> {
     pub(crate) visitor: &'v mut Visitor<'a>,
     pub(crate) scope: &'s mut Scope,
     pub(crate) transfer: &'t Transfer<'t>,
-    pub(crate) before: Before,
+    pub(crate) before: Existing,
     pub(crate) opened: Option<OpenMode>,
 }
 
@@ -319,8 +319,8 @@ impl LaneSink<'_, '_, '_, '_> {
     pub(crate) fn open(&mut self) -> Result<(), Fault> {
         if self.opened.is_none() {
             let mode = match self.before {
-                Before::Fresh => OpenMode::Replace,
-                Before::Tagged(_) | Before::Opaque => self.transfer.in_place,
+                Existing::Fresh => OpenMode::Replace,
+                Existing::Tagged(_) | Existing::Opaque => self.transfer.in_place,
             };
             self.open_as(mode)?;
         }

@@ -9,7 +9,7 @@ use livmig_proto::{
 };
 
 use super::{
-    content::{self, Before, Compared, Subject},
+    content::{self, Compared, Existing, Subject},
     delta,
     file::{Difference, LaneSink, Passed, Transfer, difference},
 };
@@ -24,7 +24,7 @@ use crate::{
         reserved,
         stat::{SMALL, Stat},
     },
-    hash::{self, Options, StreamError},
+    hash::{self, StreamError, StreamOptions},
 };
 
 impl Visitor<'_> {
@@ -52,10 +52,10 @@ impl Visitor<'_> {
         if !is_reserved_alike(&kept, reserved) {
             return Ok(None);
         }
-        let options = Options {
+        let options = StreamOptions {
             cache: self.shared.cache_use(),
             true_holes: subject.true_holes,
-            ..Options::new(subject.size)
+            ..StreamOptions::new(subject.size)
         };
         let hashed = hash::sum(fd, options, &mut self.buffer).map_err(failed)?;
         if (hashed.size, hashed.root) != (kept.size, kept.root) {
@@ -93,10 +93,10 @@ impl Visitor<'_> {
         }
         let mut buffer = std::mem::take(&mut self.buffer);
         let before = match old {
-            Some(tags) => Before::Tagged(tags),
+            Some(tags) => Existing::Tagged(tags),
             // A new inode would take this name away from the others.
-            None if transfer.in_place == OpenMode::Shared && !transfer.replace => Before::Opaque,
-            None => Before::Fresh,
+            None if transfer.in_place == OpenMode::Shared && !transfer.replace => Existing::Opaque,
+            None => Existing::Fresh,
         };
         let mut sink = LaneSink {
             visitor: self,

@@ -28,7 +28,7 @@ impl Verdict {
 
 /// What the destination has where a block is to be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Old {
+pub(crate) enum OldBlock {
     /// A block with this tag.
     Tagged(Tag),
     /// Nothing: the file ends before.
@@ -38,13 +38,13 @@ pub(crate) enum Old {
 }
 
 /// What is to be done with a block of zeros where the destination has `old`.
-pub(crate) fn of_zeros(old: Old, zeros: Zeros) -> Verdict {
+pub(crate) fn of_zeros(old: OldBlock, zeros: Zeros) -> Verdict {
     let is_so = match (old, zeros) {
-        (Old::Tagged(tag), Zeros::Reserved) => tag == Tag::RESERVED,
-        (Old::Tagged(tag), Zeros::Hole) => tag == Tag::default(),
+        (OldBlock::Tagged(tag), Zeros::Reserved) => tag == Tag::RESERVED,
+        (OldBlock::Tagged(tag), Zeros::Hole) => tag == Tag::default(),
         // Already zero, perhaps to be reserved.
-        (Old::Nothing, _) => zeros == Zeros::Hole,
-        (Old::Unknown, _) => false,
+        (OldBlock::Nothing, _) => zeros == Zeros::Hole,
+        (OldBlock::Unknown, _) => false,
     };
     match (is_so, zeros) {
         (true, _) => Verdict::Same,
@@ -73,21 +73,21 @@ mod tests {
     use super::*;
 
     /// What the block is after the verdict; none where nobody knows.
-    fn afterwards(old: Old, verdict: Verdict) -> Option<Tag> {
+    fn afterwards(old: OldBlock, verdict: Verdict) -> Option<Tag> {
         match (verdict, old) {
             // Beyond the end of what was there is a hole.
-            (Verdict::Zero, _) | (Verdict::Same, Old::Nothing) => Some(Tag::default()),
+            (Verdict::Zero, _) | (Verdict::Same, OldBlock::Nothing) => Some(Tag::default()),
             (Verdict::Reserve, _) => Some(Tag::RESERVED),
-            (Verdict::Same, Old::Tagged(tag)) => Some(tag),
-            (Verdict::Same, Old::Unknown) | (Verdict::Data, _) => None,
+            (Verdict::Same, OldBlock::Tagged(tag)) => Some(tag),
+            (Verdict::Same, OldBlock::Unknown) | (Verdict::Data, _) => None,
         }
     }
 
     #[test]
     fn a_hole_is_a_hole_and_a_reservation_one_whatever_was_there() {
         let tags = [Tag::default(), Tag::RESERVED, Tag([7; 16])];
-        let others = [Old::Nothing, Old::Unknown];
-        for old in tags.map(Old::Tagged).into_iter().chain(others) {
+        let others = [OldBlock::Nothing, OldBlock::Unknown];
+        for old in tags.map(OldBlock::Tagged).into_iter().chain(others) {
             for (zeros, wanted) in [
                 (Zeros::Hole, Tag::default()),
                 (Zeros::Reserved, Tag::RESERVED),
@@ -95,7 +95,7 @@ mod tests {
                 let is = afterwards(old, of_zeros(old, zeros));
                 assert_eq!(is, Some(wanted), "{old:?} {zeros:?}");
                 // And it is not said again.
-                assert_eq!(of_zeros(Old::Tagged(wanted), zeros), Verdict::Same);
+                assert_eq!(of_zeros(OldBlock::Tagged(wanted), zeros), Verdict::Same);
             }
         }
     }

@@ -11,7 +11,7 @@ use livmig_proto::name::RelPath;
 
 use crate::{
     fs::stat::{Identity, Inode, Kind, Stat},
-    source::link_table::Group,
+    source::link_table::LinkGroup,
 };
 
 /// How often names are looked at that do not agree.
@@ -26,9 +26,9 @@ pub(super) struct Single {
 
 /// The names of a pass that have several links, by what they are links of.
 #[derive(Debug, Default)]
-pub(super) struct Settled {
+pub(super) struct SettledGroup {
     /// Names that agree.
-    pub(super) groups: Vec<Group>,
+    pub(super) groups: Vec<LinkGroup>,
     /// Names that are carried for themselves.
     pub(super) apart: Vec<Single>,
     /// Names that share an inode number with others which are another file.
@@ -38,10 +38,10 @@ pub(super) struct Settled {
 /// Settles what the names of each inode are links of; `look` looks at one of them, and finds nothing
 /// where there is nothing.
 pub(super) fn settle(
-    groups: impl IntoIterator<Item = (Inode, Group)>,
+    groups: impl IntoIterator<Item = (Inode, LinkGroup)>,
     mut look: impl FnMut(&RelPath) -> Option<Stat>,
-) -> Settled {
-    let mut settled = Settled::default();
+) -> SettledGroup {
+    let mut settled = SettledGroup::default();
     for (inode, mut group) in groups {
         group.paths.sort_unstable();
         group.paths.dedup();
@@ -107,9 +107,9 @@ impl Moment {
 
 fn look_closer(
     inode: Inode,
-    listed: &Group,
+    listed: &LinkGroup,
     look: &mut impl FnMut(&RelPath) -> Option<Stat>,
-    settled: &mut Settled,
+    settled: &mut SettledGroup,
 ) {
     let mut moment = Moment::default();
     for _ in 0..LOOKS {
@@ -135,7 +135,7 @@ fn look_closer(
             settled.unlike.extend(paths.iter().cloned());
         }
         if agreed || fits(&stat, paths.len()) {
-            settled.groups.push(Group {
+            settled.groups.push(LinkGroup {
                 stat,
                 paths,
                 agreed: true,
@@ -177,8 +177,8 @@ mod tests {
         stat
     }
 
-    fn group(stat: Stat, paths: &[&str], agreed: bool) -> (Inode, Group) {
-        let group = Group {
+    fn group(stat: Stat, paths: &[&str], agreed: bool) -> (Inode, LinkGroup) {
+        let group = LinkGroup {
             stat,
             paths: paths.iter().map(|name| path(name)).collect(),
             agreed,
@@ -188,7 +188,7 @@ mod tests {
 
     type Shown<'s> = (Vec<Vec<&'s str>>, Vec<&'s str>, Vec<&'s str>);
 
-    fn shown(settled: &Settled) -> Shown<'_> {
+    fn shown(settled: &SettledGroup) -> Shown<'_> {
         let text = |path: &'_ RelPath| -> &'_ str { Box::leak(path.to_string().into_boxed_str()) };
         let mut groups: Vec<Vec<&str>> = settled
             .groups

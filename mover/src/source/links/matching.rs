@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use livmig_proto::name::RelPath;
 
 use super::{
-    agree::{Settled, Single},
+    agree::{SettledGroup, Single},
     kept::Common,
 };
 use crate::{
     catalog::segment::Kept,
     fs::stat::{Identity, Inode, Kind, Stat},
-    source::link_table::{Group, LinkTable, REMOTE},
+    source::link_table::{LinkGroup, LinkTable, REMOTE},
 };
 
 /// One group at the source and what the destination has of it.
@@ -90,7 +90,7 @@ pub(super) trait GroupStore {
 /// `table` knows.
 pub(super) fn matched<K: GroupStore>(
     table: &LinkTable,
-    settled: Settled,
+    settled: SettledGroup,
     known: &K,
 ) -> Result<Matched, K::Error> {
     let mut matched = Matched::default();
@@ -108,7 +108,7 @@ pub(super) fn matched<K: GroupStore>(
         }
     }
     let mut used = HashSet::new();
-    for Group { stat, paths, .. } in listed(settled.groups, known) {
+    for LinkGroup { stat, paths, .. } in listed(settled.groups, known) {
         matched.states.add(&stat);
         if let [path] = paths.as_slice() {
             // Its other names are outside the volume, or gone: for the destination it has one.
@@ -189,7 +189,7 @@ fn is_usable(common: &Common, stat: &Stat) -> bool {
 }
 
 /// The groups whose names can be linked, and these names, sorted.
-fn listed(mut groups: Vec<Group>, known: &impl GroupStore) -> Vec<Group> {
+fn listed(mut groups: Vec<LinkGroup>, known: &impl GroupStore) -> Vec<LinkGroup> {
     for group in &mut groups {
         group.paths.retain(|path| is_known(path, known));
     }

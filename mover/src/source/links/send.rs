@@ -25,19 +25,19 @@ use crate::{
         walk::{
             join::Look,
             listing,
-            read::{self, Attempt, OpenFile, Special},
+            read::{self, OpenFile, ReadAttempt, SpecialEntry},
             visit::Scope,
         },
     },
 };
 
 /// What was found at a name: held, so that nobody can exchange it.
-enum Held {
+enum HeldLink {
     File(OpenFile),
-    Special(Special),
+    Special(SpecialEntry),
 }
 
-impl Held {
+impl HeldLink {
     fn stat(&self) -> &Stat {
         match self {
             Self::File(open) => &open.before,
@@ -47,7 +47,7 @@ impl Held {
 }
 
 /// What one inode of the destination is to become.
-struct Subject<'t> {
+struct LinkSubject<'t> {
     /// A name of it there.
     path: &'t RelPath,
     /// What the destination holds under the name.
@@ -72,9 +72,11 @@ impl Work<'_, '_> {
         let mut kind = alone.stat.kind;
         for _ in Look::all() {
             match self.hold(dir.as_fd(), path, &name, kind) {
-                Ok(Attempt::Read(held)) => return self.carry(alone, held),
-                Ok(Attempt::Gone) if listing::lacks(&dir, &name) => return self.drop_name(path),
-                Ok(Attempt::Gone | Attempt::Changed) => {}
+                Ok(ReadAttempt::Read(held)) => return self.carry(alone, held),
+                Ok(ReadAttempt::Gone) if listing::lacks(&dir, &name) => {
+                    return self.drop_name(path);
+                }
+                Ok(ReadAttempt::Gone | ReadAttempt::Changed) => {}
                 Err(fault) => return self.note(fault).map(|()| false),
             }
             match Stat::of_entry(&dir, &name) {
@@ -93,7 +95,7 @@ impl Work<'_, '_> {
         Ok(false)
     }
 
-    fn carry(&mut self, alone: &Alone, held: Held) -> Result<bool, Fault> {
+    fn carry(&mut self, alone: &Alone, held: HeldLink) -> Result<bool, Fault> {
         let now = held.stat();
         let anew = !alone.stat.is_same_inode(now) && alone.stat.identity.is_like(&now.identity);
         if anew {
@@ -103,7 +105,7 @@ impl Work<'_, '_> {
         }
         let name = self.enter(&alone.path)?;
         let sent = self.send(
-            &Subject {
+            &LinkSubject {
                 path: &alone.path,
                 kept: alone.kept.as_ref(),
                 in_place: OpenMode::InPlace,
@@ -170,7 +172,7 @@ impl Work<'_, '_> {
             .begin_group(group.number)
             .map_err(Shared::state_fault)?;
         let sent = self.send(
-            &Subject {
+            &LinkSubject {
                 path,
                 kept,
                 in_place: OpenMode::Shared,
@@ -184,7 +186,7 @@ impl Work<'_, '_> {
 
     /// The inode of a group, by a name that still leads to it: `first`, or where that was replaced
     /// since it was listed, another.
-    fn find(&self, group: &Match, first: &RelPath) -> Result<Option<Held>, Fault> {
+    fn find(&self, group: &Match, first: &RelPath) -> Result<Option<HeldLink>, Fault> {
         let others = group.paths.iter().filter(|path| *path != first);
         for path in std::iter::once(first).chain(others) {
             let Some((parent, name)) = path.split() else {
@@ -194,10 +196,10 @@ impl Work<'_, '_> {
                 continue;
             };
             match self.hold(dir.as_fd(), path, &name, group.stat.kind)? {
-                Attempt::Read(held) if held.stat().is_same_inode(&group.stat) => {
+                ReadAttempt::Read(held) if held.stat().is_same_inode(&group.stat) => {
                     return Ok(Some(held));
                 }
-                Attempt::Read(_) | Attempt::Gone | Attempt::Changed => {}
+                ReadAttempt::Read(_) | ReadAttempt::Gone | ReadAttempt::Changed => {}
             }
         }
         Ok(None)
@@ -210,12 +212,12 @@ impl Work<'_, '_> {
         path: &RelPath,
         name: &Name,
         kind: Kind,
-    ) -> Result<Attempt<Held>, Fault> {
+    ) -> Result<ReadAttempt<HeldLink>, Fault> {
         let shared = self.visitor.shared;
         Ok(if kind == Kind::File {
-            read::open(shared, dir, path, name)?.map(Held::File)
+            read::open(shared, dir, path, name)?.map(HeldLink::File)
         } else {
-            read::special(shared, dir, path, name, kind)?.map(Held::Special)
+            read::special(shared, dir, path, name, kind)?.map(HeldLink::Special)
         })
     }
 
@@ -235,7 +237,7 @@ impl Work<'_, '_> {
 
     /// Sends what differs of one inode; what is known of it then. Nothing when it could not be read,
     /// which is noted.
-    fn send(&mut self, subject: &Subject<'_>, held: Held) -> Result<Option<Common>, Fault> {
+    fn send(&mut self, subject: &LinkSubject<'_>, held: HeldLink) -> Result<Option<Common>, Fault> {
         let path = subject.path;
         let Some((parent, name)) = path.split() else {
             return Ok(None);
@@ -245,7 +247,7 @@ impl Work<'_, '_> {
             begun: true,
         };
         let sent = match held {
-            Held::File(open) => {
+            HeldLink::File(open) => {
                 let kept = match subject.kept {
                     Some(Kept::File(kept)) => Some(*kept),
                     _ => None,
@@ -265,7 +267,7 @@ impl Work<'_, '_> {
                     seen: Some(seen),
                 })
             }
-            Held::Special(special) => self.special(&mut scope, &name, subject, special),
+            HeldLink::Special(special) => self.special(&mut scope, &name, subject, special),
         };
         match sent {
             Ok(common) => Ok(Some(common)),
@@ -300,8 +302,8 @@ impl Work<'_, '_> {
         &mut self,
         scope: &mut Scope,
         name: &Name,
-        subject: &Subject<'_>,
-        special: Special,
+        subject: &LinkSubject<'_>,
+        special: SpecialEntry,
     ) -> Result<Common, Fault> {
         let shared = self.visitor.shared;
         let digest = entry_digest(&special.meta, &special.node);

@@ -10,7 +10,7 @@ use livmig_proto::{
 
 use super::{
     report,
-    resume::{self, Progress},
+    resume::{self, Advance},
     rounds::disappeared,
     run::Run,
 };
@@ -18,19 +18,19 @@ use crate::{
     fs::{attributes, other_end, volume::Volume},
     source::{
         link_table::LinkTable,
-        proof::{Flush, Proof},
+        proof::{Flush, StatTrust},
         queue::Queue,
         shared::{Faults, Shared, lock},
-        space::Room,
+        space::Space,
     },
-    transport::link::Link,
+    transport::link::DataSession,
 };
 
 /// What came of one connection.
 pub(super) struct Attempt {
     pub(super) result: Result<(), Fault>,
     /// Whether the destination has applied anything of it.
-    pub(super) progress: Progress,
+    pub(super) progress: Advance,
     /// What went wrong, the first of it and how much in all.
     faults: Vec<Fault>,
     total: u64,
@@ -65,7 +65,7 @@ impl Run<'_> {
     /// known, the rest in flight. So the next may be an attempt of this pass or another pass.
     pub(super) fn attempt(
         &mut self,
-        link: &Link,
+        link: &DataSession,
         ready: &Ready,
         sees: Kinds,
         flush: Flush,
@@ -89,12 +89,12 @@ impl Run<'_> {
             carry,
             unseen: unseen(self.volume, ready),
             tag_key: lock(self.head).tag_key,
-            proof: Proof {
+            proof: StatTrust {
                 possible: self.volume.proves_unchanged() && flush.counts(),
                 remembered: !stepped,
                 flushed: flush.at,
             },
-            room: Room::default(),
+            room: Space::default(),
             queue: Queue::default(),
             links: Mutex::new(LinkTable::default()),
             vanished: Mutex::new(Vec::new()),
@@ -123,9 +123,9 @@ impl Run<'_> {
         Ok(Attempt {
             result,
             progress: if link.acks().has_applied() {
-                Progress::Some
+                Advance::Some
             } else {
-                Progress::None
+                Advance::None
             },
             faults,
             total: total + remote_total,

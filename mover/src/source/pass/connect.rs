@@ -15,19 +15,24 @@ use super::{
 use crate::{
     fault,
     source::shared::lock,
-    transport::{dial::Peer, link::Link},
+    transport::{dial::Peer, link::DataSession},
 };
 
 impl Run<'_> {
     /// Connects as the passes before did; where that gets through no longer, by what does.
-    pub(super) fn connect(&self, runtime: &Handle, begin: &Begin) -> Result<(Link, Ready), Fault> {
+    pub(super) fn connect(
+        &self,
+        runtime: &Handle,
+        begin: &Begin,
+    ) -> Result<(DataSession, Ready), Fault> {
         let peer = Peer {
             address: self.request.destination,
             own: &self.identity.own,
             key: &self.identity.peer,
         };
-        let open =
-            |transport| Link::open(runtime, peer, transport, begin.clone(), &self.counts.stop);
+        let open = |transport| {
+            DataSession::open(runtime, peer, transport, begin.clone(), &self.counts.stop)
+        };
         let known = *lock(self.transport);
         let (link, ready) = match open(known) {
             Err(fault) if known.is_some() && is_path(&fault) => open(None)?,
@@ -44,7 +49,7 @@ impl Run<'_> {
         runtime: &Handle,
         begin: &Begin,
         lost: &Fault,
-    ) -> Result<(Link, Ready), Fault> {
+    ) -> Result<(DataSession, Ready), Fault> {
         let since = Instant::now();
         let mut tries = 0;
         loop {

@@ -17,7 +17,7 @@ use livmig_proto::{
 };
 use tokio::runtime::Handle;
 
-pub use self::run::Identity;
+pub use self::run::PassIdentity;
 use self::run::Run;
 use super::{
     persistent::Head,
@@ -34,7 +34,7 @@ pub struct Source {
     head: Mutex<Head>,
     /// What the last pass proved, if it was complete.
     proven: Mutex<Option<ManifestReport>>,
-    identity: Identity,
+    identity: PassIdentity,
     /// What carries the data; measured when it is first needed.
     transport: Mutex<Option<Transport>>,
     limiter: Limiter,
@@ -47,7 +47,7 @@ impl Source {
     pub fn new(
         volume: Volume,
         store: Store,
-        identity: Identity,
+        identity: PassIdentity,
         transport: Option<Transport>,
     ) -> Result<Self, Fault> {
         let head = store.head().and_then(|head| Head::decode(&head));

@@ -34,7 +34,7 @@ pub(super) struct Losses {
 
 /// Whether the destination had applied anything that came over a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Progress {
+pub(super) enum Advance {
     /// It had.
     Some,
     /// It had not.
@@ -45,14 +45,14 @@ impl Losses {
     /// Whether the pass goes on over a new connection after it has ended with `fault`. Not when
     /// `others` went wrong too, for it will be incomplete anyway, and in a final pass that may have
     /// been a writer, of which the next look shows nothing.
-    pub(super) fn add(&mut self, fault: &Fault, others: u64, progress: Progress) -> bool {
+    pub(super) fn add(&mut self, fault: &Fault, others: u64, progress: Advance) -> bool {
         if !is_path(fault) || others > 0 {
             return false;
         }
         self.total += 1;
         self.fruitless = match progress {
-            Progress::Some => 0,
-            Progress::None => self.fruitless + 1,
+            Advance::Some => 0,
+            Advance::None => self.fruitless + 1,
         };
         self.total <= LOSSES_MAX && self.fruitless <= FRUITLESS_MAX
     }
@@ -84,15 +84,15 @@ mod tests {
     fn only_a_lost_path_is_replaced_and_not_without_end() {
         let lost = fault::disconnected(Side::Source, "reset");
         let refused = fault::plain(Side::Destination, FaultCode::Stopped, "another run");
-        assert!(!Losses::default().add(&refused, 0, Progress::Some));
-        assert!(!Losses::default().add(&lost, 1, Progress::Some));
+        assert!(!Losses::default().add(&refused, 0, Advance::Some));
+        assert!(!Losses::default().add(&lost, 1, Advance::Some));
         let until_given_up = |progress| {
             let mut losses = Losses::default();
             while losses.add(&lost, 0, progress) {}
             losses.total
         };
-        assert_eq!(until_given_up(Progress::Some), LOSSES_MAX + 1);
-        assert_eq!(until_given_up(Progress::None), FRUITLESS_MAX + 1);
+        assert_eq!(until_given_up(Advance::Some), LOSSES_MAX + 1);
+        assert_eq!(until_given_up(Advance::None), FRUITLESS_MAX + 1);
     }
 
     #[test]

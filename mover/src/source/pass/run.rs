@@ -37,7 +37,7 @@ use crate::{
 
 /// Whose source it is.
 #[derive(Debug)]
-pub struct Identity {
+pub struct PassIdentity {
     /// The migration.
     pub migration: MigrationUid,
     /// Our key.
@@ -51,7 +51,7 @@ pub(super) struct Run<'a> {
     pub(super) volume: &'a Volume,
     pub(super) store: &'a Store,
     pub(super) head: &'a Mutex<Head>,
-    pub(super) identity: &'a Identity,
+    pub(super) identity: &'a PassIdentity,
     pub(super) transport: &'a Mutex<Option<Transport>>,
     pub(super) request: &'a PassRequest,
     pub(super) counts: &'a Counts,

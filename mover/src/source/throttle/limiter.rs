@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use livmig_proto::control::{Bandwidth, IoPriority, Load};
+use livmig_proto::control::{Bandwidth, IoPriority, Limits};
 
 use super::pace::{self, Pace};
 use crate::fs::sys;
@@ -16,7 +16,7 @@ use crate::fs::sys;
 #[derive(Debug)]
 pub struct Limiter {
     begun: Instant,
-    state: Mutex<(Load, Pace)>,
+    state: Mutex<(Limits, Pace)>,
 }
 
 impl Default for Limiter {
@@ -30,12 +30,12 @@ impl Default for Limiter {
 
 impl Limiter {
     /// Sets the limits, also of a pass under way.
-    pub fn set(&self, load: Load) {
+    pub fn set(&self, load: Limits) {
         self.lock().0 = load;
     }
 
     /// The limits.
-    pub fn get(&self) -> Load {
+    pub fn get(&self) -> Limits {
         self.lock().0
     }
 
@@ -66,7 +66,7 @@ impl Limiter {
         Ok(bytes)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, (Load, Pace)> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, (Limits, Pace)> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -93,10 +93,10 @@ mod tests {
 
     use super::*;
 
-    fn limited(rate: u64) -> Load {
-        Load {
+    fn limited(rate: u64) -> Limits {
+        Limits {
             bandwidth: Some(Bandwidth::try_from(rate).unwrap()),
-            ..Load::default()
+            ..Limits::default()
         }
     }
 

@@ -21,7 +21,7 @@ use crate::{
 
 /// What a listed name is to a pass.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Standing {
+pub enum ApartStanding {
     /// Part of the volume's content.
     Content,
     /// The file system's own, and empty: no part of it.
@@ -33,12 +33,12 @@ pub enum Standing {
 }
 
 /// What `lost` means at a source whose destination keeps the name for itself or not.
-fn of_lost_and_found(lost: Option<LostFound>, reserved: bool) -> Standing {
+fn of_lost_and_found(lost: Option<LostFound>, reserved: bool) -> ApartStanding {
     match (lost, reserved) {
-        (Some(LostFound::Empty), _) => Standing::Nobodys,
-        (Some(LostFound::Closed), _) => Standing::Closed,
-        (Some(LostFound::Holding), true) => Standing::Apart(Reason::LostFound),
-        (Some(LostFound::Holding), false) | (None, _) => Standing::Content,
+        (Some(LostFound::Empty), _) => ApartStanding::Nobodys,
+        (Some(LostFound::Closed), _) => ApartStanding::Closed,
+        (Some(LostFound::Holding), true) => ApartStanding::Apart(Reason::LostFound),
+        (Some(LostFound::Holding), false) | (None, _) => ApartStanding::Content,
     }
 }
 
@@ -49,12 +49,12 @@ impl Shared<'_> {
         directory: &RelPath,
         name: &Name,
         stat: &Stat,
-    ) -> Result<Standing, Fault> {
+    ) -> Result<ApartStanding, Fault> {
         if self.volume.is_mount(stat) {
-            return Ok(Standing::Apart(Reason::Mount));
+            return Ok(ApartStanding::Apart(Reason::Mount));
         }
         if !directory.is_root() {
-            return Ok(Standing::Content);
+            return Ok(ApartStanding::Content);
         }
         let lost = self.volume.lost_and_found(name, stat).map_err(|errno| {
             let path = directory.child(name).unwrap_or_default();
@@ -114,14 +114,23 @@ mod tests {
     fn what_was_rescued_is_content_wherever_the_name_is_free() {
         use LostFound::{Closed, Empty, Holding};
         for reserved in [false, true] {
-            assert_eq!(of_lost_and_found(None, reserved), Standing::Content);
-            assert_eq!(of_lost_and_found(Some(Empty), reserved), Standing::Nobodys);
-            assert_eq!(of_lost_and_found(Some(Closed), reserved), Standing::Closed);
+            assert_eq!(of_lost_and_found(None, reserved), ApartStanding::Content);
+            assert_eq!(
+                of_lost_and_found(Some(Empty), reserved),
+                ApartStanding::Nobodys
+            );
+            assert_eq!(
+                of_lost_and_found(Some(Closed), reserved),
+                ApartStanding::Closed
+            );
         }
-        assert_eq!(of_lost_and_found(Some(Holding), false), Standing::Content);
+        assert_eq!(
+            of_lost_and_found(Some(Holding), false),
+            ApartStanding::Content
+        );
         assert_eq!(
             of_lost_and_found(Some(Holding), true),
-            Standing::Apart(Reason::LostFound)
+            ApartStanding::Apart(Reason::LostFound)
         );
     }
 }

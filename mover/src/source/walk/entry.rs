@@ -11,9 +11,9 @@ use livmig_proto::{
 use rustix::io::Errno;
 
 use super::{
-    apart::Standing,
+    apart::ApartStanding,
     join::Look,
-    read::{self, Attempt},
+    read::{self, ReadAttempt},
     sight,
     visit::{Looked, Visit, Visitor},
 };
@@ -95,12 +95,12 @@ impl Visitor<'_> {
         };
         let counts = self.shared.counts;
         match self.shared.standing(&visit.scope.path, name, &stat) {
-            Ok(Standing::Content) => {}
-            Ok(Standing::Nobodys) => return Ok(Looked::Absent),
-            Ok(Standing::Apart(reason)) => {
+            Ok(ApartStanding::Content) => {}
+            Ok(ApartStanding::Nobodys) => return Ok(Looked::Absent),
+            Ok(ApartStanding::Apart(reason)) => {
                 return self.apart(visit, name, &stat, reason, before);
             }
-            Ok(Standing::Closed) => {
+            Ok(ApartStanding::Closed) => {
                 let path = visit.scope.path.child(name).unwrap_or_default();
                 counts.leave(&path, Reason::LostFound, "it may not be looked into");
                 // What the destination has of it from before stays.
@@ -202,7 +202,7 @@ impl Visitor<'_> {
             before,
         ) {
             (Need::None, _) => return Ok(false),
-            (Need::RoomAndReplaces, Some(before)) => self.remove(visit, before)?,
+            (Need::SpaceAndReplaces, Some(before)) => self.remove(visit, before)?,
             _ => self.begin(&mut visit.scope)?,
         }
         self.shared.room.defer(path);
@@ -291,9 +291,9 @@ impl Visitor<'_> {
         before: Option<&Entry>,
     ) -> Result<Looked, Fault> {
         let special = match read::special(self.shared, visit.dir.as_fd(), path, name, kind)? {
-            Attempt::Read(special) => special,
-            Attempt::Gone => return Ok(Looked::Missing),
-            Attempt::Changed => return Ok(Looked::Changed),
+            ReadAttempt::Read(special) => special,
+            ReadAttempt::Gone => return Ok(Looked::Missing),
+            ReadAttempt::Changed => return Ok(Looked::Changed),
         };
         let digest = entry_digest(&special.meta, &special.node);
         let kept = Kept::Other { digest };

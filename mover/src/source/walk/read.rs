@@ -37,7 +37,7 @@ pub struct OpenFile {
 
 /// What became of an attempt to read something.
 #[derive(Debug)]
-pub enum Attempt<T> {
+pub enum ReadAttempt<T> {
     /// It was read.
     Read(T),
     /// There was nothing of that name at this moment. Whether it is gone, a later listing tells.
@@ -46,13 +46,13 @@ pub enum Attempt<T> {
     Changed,
 }
 
-impl<T> Attempt<T> {
+impl<T> ReadAttempt<T> {
     /// What was read, as something else.
-    pub fn map<U>(self, into: impl FnOnce(T) -> U) -> Attempt<U> {
+    pub fn map<U>(self, into: impl FnOnce(T) -> U) -> ReadAttempt<U> {
         match self {
-            Self::Read(read) => Attempt::Read(into(read)),
-            Self::Gone => Attempt::Gone,
-            Self::Changed => Attempt::Changed,
+            Self::Read(read) => ReadAttempt::Read(into(read)),
+            Self::Gone => ReadAttempt::Gone,
+            Self::Changed => ReadAttempt::Changed,
         }
     }
 }
@@ -67,20 +67,20 @@ pub fn open(
     dir: BorrowedFd<'_>,
     path: &RelPath,
     name: &Name,
-) -> Result<Attempt<OpenFile>, Fault> {
+) -> Result<ReadAttempt<OpenFile>, Fault> {
     let fd = match file::open_read(dir, name) {
         Ok(fd) => fd,
-        Err(Errno::NOENT) => return Ok(Attempt::Gone),
+        Err(Errno::NOENT) => return Ok(ReadAttempt::Gone),
         // What is opened in place of a regular file answers with one of these.
         Err(Errno::LOOP | Errno::NXIO | Errno::NOTDIR | Errno::ISDIR) => {
-            return Ok(Attempt::Changed);
+            return Ok(ReadAttempt::Changed);
         }
         Err(errno) => return Err(fault::at(Side::Source, path, "open the file", errno)),
     };
     let before = Stat::of_fd(&fd)
         .map_err(|errno| fault::at(Side::Source, path, "look at the file", errno))?;
     if before.kind != Kind::File {
-        return Ok(Attempt::Changed);
+        return Ok(ReadAttempt::Changed);
     }
     sight::sound(path, &before)?;
     shared.reads(&before);
@@ -103,7 +103,7 @@ pub fn open(
             file::expect_sequential(&fd);
         }
     }
-    Ok(Attempt::Read(OpenFile {
+    Ok(ReadAttempt::Read(OpenFile {
         fd,
         before,
         cache: shared.cache_use(),
@@ -154,7 +154,7 @@ pub fn attributes(
 
 /// A symbolic link, fifo, socket or device, whole.
 #[derive(Debug)]
-pub struct Special {
+pub struct SpecialEntry {
     /// Its metadata.
     pub meta: Meta,
     /// What it is.
@@ -172,7 +172,7 @@ pub fn special(
     path: &RelPath,
     name: &Name,
     listed: Kind,
-) -> Result<Attempt<Special>, Fault> {
+) -> Result<ReadAttempt<SpecialEntry>, Fault> {
     let failed = |what: &str, errno| fault::at(Side::Source, path, what, errno);
     // Reading a link moves its access time, unless the mount leaves that alone.
     let quiet = (listed == Kind::Symlink)
@@ -181,7 +181,7 @@ pub fn special(
     let is_quiet = quiet.is_some();
     let handle = match quiet.map_or_else(|| file::open_handle(dir, name), Ok) {
         Ok(handle) => handle,
-        Err(Errno::NOENT) => return Ok(Attempt::Gone),
+        Err(Errno::NOENT) => return Ok(ReadAttempt::Gone),
         Err(errno) => return Err(failed("open the entry", errno)),
     };
     let stat = Stat::of_fd(&handle).map_err(|errno| failed("look at the entry", errno))?;
@@ -191,11 +191,11 @@ pub fn special(
     let node = node(&handle, &stat).map_err(|errno| failed("read the link", errno))?;
     // It became a file or directory since it was listed.
     let Some(node) = node else {
-        return Ok(Attempt::Changed);
+        return Ok(ReadAttempt::Changed);
     };
     let (meta, mut left) = meta(shared, &Reach::of_handle(&handle), path, &stat)?;
     left.extend(sight::tell_special(shared, path, &stat));
-    Ok(Attempt::Read(Special {
+    Ok(ReadAttempt::Read(SpecialEntry {
         meta,
         node,
         stat,

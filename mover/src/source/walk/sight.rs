@@ -18,7 +18,7 @@ use crate::{
     fs::{
         dir,
         flags::{self, Flags},
-        fscrypt::{self, Key},
+        fscrypt::{self, FscryptKey},
         stat::{Attributes, Kind, Stat},
     },
 };
@@ -27,14 +27,14 @@ use crate::{
 /// it shows ciphers in place of names.
 pub(crate) fn locked(path: &RelPath, dir: BorrowedFd<'_>) -> Option<Fault> {
     match fscrypt::key_of(dir) {
-        Key::Present => None,
-        Key::Absent => Some(fault::named(
+        FscryptKey::Present => None,
+        FscryptKey::Absent => Some(fault::named(
             Side::Source,
             FaultCode::Permission,
             path,
             "source: the directory is encrypted and its key is not there; unlock it (fscrypt unlock)",
         )),
-        Key::Unknown(errno) => Some(unknown(path, "the directory", errno)),
+        FscryptKey::Unknown(errno) => Some(unknown(path, "the directory", errno)),
     }
 }
 

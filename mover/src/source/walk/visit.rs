@@ -63,7 +63,7 @@ pub(crate) struct Visit {
 
 /// What is known of a directory itself.
 #[derive(PartialEq)]
-struct Head {
+struct DirectoryHead {
     meta: Meta,
     seen: Option<Seen>,
 }
@@ -237,7 +237,7 @@ impl<'a> Visitor<'a> {
             self.begin(&mut visit.scope)?;
         }
         let (known, entries) = known.map_or((None, Vec::new()), |known| {
-            let head = Head {
+            let head = DirectoryHead {
                 meta: known.meta,
                 seen: known.seen,
             };
@@ -358,7 +358,7 @@ impl<'a> Visitor<'a> {
         mut visit: Visit,
         stat: &Stat,
         entries: Vec<Entry>,
-        known: Option<(&Head, bool)>,
+        known: Option<(&DirectoryHead, bool)>,
     ) -> Result<(), Fault> {
         let counts = self.shared.counts;
         Counts::add(&counts.directories, 1);
@@ -406,7 +406,7 @@ impl<'a> Visitor<'a> {
         if head.is_none_or(|head| head.meta != meta) {
             self.begin(&mut visit.scope)?;
         }
-        let now = Head {
+        let now = DirectoryHead {
             meta,
             seen: Some(seen),
         };

@@ -22,7 +22,7 @@ use super::{
     accepted::{Arriving, pump},
     hello::{Hello, Purpose, Token},
     quic::{self, QuicError},
-    refusal::Refusal,
+    refusal::SessionRefusal,
     stream::{RecvStream, SendStream, Tls, TlsSocket, halves},
     tcp,
     tls::ServerTls,
@@ -170,8 +170,8 @@ impl Doorman {
         }
     }
 
-    async fn admit_quic(&self, incoming: quinn::Incoming) -> Result<(), Refusal> {
-        let connection = incoming.await.map_err(Refusal::unmade)?;
+    async fn admit_quic(&self, incoming: quinn::Incoming) -> Result<(), SessionRefusal> {
+        let connection = incoming.await.map_err(SessionRefusal::unmade)?;
         let admitted = self.admit_connection(&connection).await;
         if let Err(error) = &admitted {
             connection.close(REFUSED, error.to_string().as_bytes());
@@ -179,28 +179,33 @@ impl Doorman {
         admitted
     }
 
-    async fn admit_connection(&self, connection: &quinn::Connection) -> Result<(), Refusal> {
-        let (mut send, mut receive) = connection.accept_bi().await.map_err(Refusal::unmade)?;
-        let hello = Hello::read(&mut receive).await.map_err(Refusal::unsaid)?;
+    async fn admit_connection(&self, connection: &quinn::Connection) -> Result<(), SessionRefusal> {
+        let (mut send, mut receive) = connection
+            .accept_bi()
+            .await
+            .map_err(SessionRefusal::unmade)?;
+        let hello = Hello::read(&mut receive)
+            .await
+            .map_err(SessionRefusal::unsaid)?;
         let session = match hello.purpose {
             Purpose::Begin => self.begin(hello.token)?,
             Purpose::Join => self.session(hello.token)?,
             Purpose::OneWay | Purpose::BothWays => return Err(misplaced()),
         };
-        (session.bundle.add(connection)).map_err(Refusal::of_session)?;
+        (session.bundle.add(connection)).map_err(SessionRefusal::of_session)?;
         let begins = hello.purpose == Purpose::Begin;
         let arriving = pump(Arc::downgrade(&session), connection.clone(), hello.purpose);
         tokio::spawn(arriving);
         if begins {
             let control = (SendStream::Quic(send), RecvStream::Quic(receive));
-            (session.both_ways.push(control)).map_err(Refusal::of_session)?;
+            (session.both_ways.push(control)).map_err(SessionRefusal::of_session)?;
             let _ = self.begun.send(Incoming(session)).await;
         } else {
             let answered = async {
                 send.write_all(&hello.encode()).await?;
                 send.shutdown().await
             };
-            answered.await.map_err(Refusal::unsaid)?;
+            answered.await.map_err(SessionRefusal::unsaid)?;
         }
         Ok(())
     }
@@ -228,30 +233,35 @@ impl Doorman {
         }
     }
 
-    async fn admit_tcp(&self, socket: TcpStream) -> Result<(), Refusal> {
+    async fn admit_tcp(&self, socket: TcpStream) -> Result<(), SessionRefusal> {
         tcp::prepare(&socket)?;
         let handle = tcp::handle(&socket)?;
         let accepted = ServerTls::accept(Arc::clone(&self.tls), socket).await;
-        let mut tls = Tls::Server(Box::new(accepted.map_err(Refusal::unsaid)?));
-        let Hello { token, purpose } = Hello::read(&mut tls).await.map_err(Refusal::unsaid)?;
+        let mut tls = Tls::Server(Box::new(accepted.map_err(SessionRefusal::unsaid)?));
+        let Hello { token, purpose } = Hello::read(&mut tls)
+            .await
+            .map_err(SessionRefusal::unsaid)?;
         let session = match purpose {
             Purpose::Begin => self.begin(token)?,
             Purpose::OneWay | Purpose::BothWays => self.session(token)?,
             Purpose::Join => return Err(misplaced()),
         };
-        (session.sockets.add(&handle)).map_err(Refusal::of_session)?;
+        (session.sockets.add(&handle)).map_err(SessionRefusal::of_session)?;
         let (send, receive) = halves(TlsSocket { tls, handle });
         if purpose == Purpose::OneWay {
-            return session.one_way.push(receive).map_err(Refusal::of_session);
+            return session
+                .one_way
+                .push(receive)
+                .map_err(SessionRefusal::of_session);
         }
-        (session.both_ways.push((send, receive))).map_err(Refusal::of_session)?;
+        (session.both_ways.push((send, receive))).map_err(SessionRefusal::of_session)?;
         if purpose == Purpose::Begin {
             let _ = self.begun.send(Incoming(session)).await;
         }
         Ok(())
     }
 
-    fn begin(&self, token: Token) -> Result<Arc<Arriving>, Refusal> {
+    fn begin(&self, token: Token) -> Result<Arc<Arriving>, SessionRefusal> {
         let session = Arc::new(Arriving::default());
         let mut sessions = self.lock();
         if sessions.iter().any(|(known, _)| *known == token) {
@@ -266,11 +276,11 @@ impl Doorman {
         Ok(session)
     }
 
-    fn session(&self, token: Token) -> Result<Arc<Arriving>, Refusal> {
+    fn session(&self, token: Token) -> Result<Arc<Arriving>, SessionRefusal> {
         let sessions = self.lock();
         let known = sessions.iter().find(|(known, _)| *known == token);
         let (_, session) = known.ok_or_else(|| io::Error::other("no such session"))?;
-        session.upgrade().ok_or(Refusal::Late)
+        session.upgrade().ok_or(SessionRefusal::Late)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Sessions> {
@@ -279,11 +289,11 @@ impl Doorman {
 }
 
 /// It says that it is for something that this protocol has no connections for.
-fn misplaced() -> Refusal {
+fn misplaced() -> SessionRefusal {
     io::Error::from(io::ErrorKind::InvalidData).into()
 }
 
-fn report(from: SocketAddr, admitted: Result<Result<(), Refusal>, Elapsed>) {
+fn report(from: SocketAddr, admitted: Result<Result<(), SessionRefusal>, Elapsed>) {
     match admitted {
         Ok(Ok(())) => {}
         Ok(Err(refusal)) if refusal.is_harmless() => {

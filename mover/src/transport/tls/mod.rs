@@ -37,7 +37,7 @@ const WAITING_MAX: usize = 256 << 10;
 #[derive(Debug)]
 pub struct ServerTls {
     socket: TcpStream,
-    records: Records,
+    records: TlsRecords,
     /// Decrypted bytes that nobody has asked for yet.
     plain: Vec<u8>,
     /// The peer said that nothing more comes.
@@ -57,7 +57,7 @@ impl ServerTls {
         let tls = UnbufferedServerConnection::new(config).map_err(invalid)?;
         let mut this = Self {
             socket,
-            records: Records {
+            records: TlsRecords {
                 tls,
                 received: Received::new(),
                 sending: Vec::new(),
@@ -81,7 +81,7 @@ impl ServerTls {
             let step = step?;
             sent?;
             match step {
-                Step::Ended => return Err(io::ErrorKind::UnexpectedEof.into()),
+                TlsStep::Ended => return Err(io::ErrorKind::UnexpectedEof.into()),
                 _ if !this.records.tls.is_handshaking() => return Ok(this),
                 _ => {}
             }
@@ -99,9 +99,9 @@ impl ServerTls {
                 self.plain.extend_from_slice(later);
             })?;
             match step {
-                Step::Read => {}
-                Step::Ended => self.ended = true,
-                Step::Idle | Step::Wrote => break,
+                TlsStep::Read => {}
+                TlsStep::Ended => self.ended = true,
+                TlsStep::Idle | TlsStep::Wrote => break,
             }
         }
         Ok(())
@@ -109,7 +109,7 @@ impl ServerTls {
 
     /// Hands what is encrypted to the socket.
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Records { sending, sent, .. } = &mut self.records;
+        let TlsRecords { sending, sent, .. } = &mut self.records;
         while let Some(rest) = sending.get(*sent..).filter(|rest| !rest.is_empty()) {
             match ready!(Pin::new(&mut self.socket).poll_write(context, rest))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -127,11 +127,11 @@ impl ServerTls {
                 .records
                 .step(write, |content| self.plain.extend_from_slice(content))?;
             match step {
-                Step::Wrote => return Ok(()),
-                Step::Read => {}
+                TlsStep::Wrote => return Ok(()),
+                TlsStep::Read => {}
                 // Said once by the peer; again only after our own end.
-                Step::Ended if !self.ended => self.ended = true,
-                Step::Ended | Step::Idle => return Err(io::ErrorKind::NotConnected.into()),
+                TlsStep::Ended if !self.ended => self.ended = true,
+                TlsStep::Ended | TlsStep::Idle => return Err(io::ErrorKind::NotConnected.into()),
             }
         }
     }
@@ -218,7 +218,7 @@ enum Write<'b> {
 
 /// What came of a step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Step {
+enum TlsStep {
     /// A record was decrypted.
     Read,
     /// What was to be encrypted is.
@@ -230,7 +230,7 @@ enum Step {
 }
 
 /// The protocol between what was received and what is to be sent.
-struct Records {
+struct TlsRecords {
     tls: UnbufferedServerConnection,
     received: Received,
     /// Encrypted, of which the first bytes are `sent`.
@@ -238,15 +238,15 @@ struct Records {
     sent: usize,
 }
 
-impl fmt::Debug for Records {
+impl fmt::Debug for TlsRecords {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Records").finish_non_exhaustive()
     }
 }
 
-impl Records {
+impl TlsRecords {
     /// Goes on until something is decrypted, for `take`, or encrypted, or nothing can be done.
-    fn step(&mut self, write: Write<'_>, mut take: impl FnMut(&[u8])) -> io::Result<Step> {
+    fn step(&mut self, write: Write<'_>, mut take: impl FnMut(&[u8])) -> io::Result<TlsStep> {
         loop {
             let UnbufferedStatus { mut discard, state } =
                 self.tls.process_tls_records(self.received.filled());
@@ -257,7 +257,7 @@ impl Records {
                         discard += record.discard;
                         take(record.payload);
                     }
-                    Ok(Some(Step::Read))
+                    Ok(Some(TlsStep::Read))
                 }
                 Ok(ConnectionState::EncodeTlsData(mut data)) => {
                     encode(&mut data, &mut self.sending).map(|()| None)
@@ -270,7 +270,7 @@ impl Records {
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
                     let sending = &mut self.sending;
                     let result = match write {
-                        Write::Nothing => Ok(Step::Idle),
+                        Write::Nothing => Ok(TlsStep::Idle),
                         Write::Content(content) => {
                             let records = content.len().div_ceil(1 << 14).max(1);
                             let room = content.len() + records * OVERHEAD;
@@ -282,8 +282,10 @@ impl Records {
                     };
                     result.map(Some).map_err(io::Error::other)
                 }
-                Ok(ConnectionState::BlockedHandshake) => Ok(Some(Step::Idle)),
-                Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => Ok(Some(Step::Ended)),
+                Ok(ConnectionState::BlockedHandshake) => Ok(Some(TlsStep::Idle)),
+                Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
+                    Ok(Some(TlsStep::Ended))
+                }
                 // Early data is never agreed on.
                 Ok(_) => Err(io::ErrorKind::InvalidData.into()),
                 Err(error) => Err(invalid(error)),
@@ -301,12 +303,12 @@ fn append(
     sending: &mut Vec<u8>,
     room: usize,
     write: impl FnOnce(&mut [u8]) -> Result<usize, EncryptError>,
-) -> Result<Step, EncryptError> {
+) -> Result<TlsStep, EncryptError> {
     let at = sending.len();
     sending.resize(at + room, 0);
     let written = write(sending.get_mut(at..).unwrap_or_default());
     sending.truncate(at + written.as_ref().map_or(0, |written| *written));
-    written.map(|_| Step::Wrote)
+    written.map(|_| TlsStep::Wrote)
 }
 
 /// Appends a record of the handshake.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use livmig_proto::{control::PassKind, ids::PassNumber};
 
 use super::{
-    super::{Next, Refusal, Whereabouts, state::State},
+    super::{Next, RequestRefusal, Whereabouts, state::State},
     explore::{success, verified},
     story::Story,
 };
@@ -395,14 +395,23 @@ fn transient_failures_are_retried_with_pauses_and_a_bound() {
 fn requests_are_refused_with_the_reason() {
     let refused = |story: &Story, request| story.machine.request(request).unwrap_err();
     let swapping = Story::up_to("swap");
-    assert_eq!(refused(&swapping, Request::Interrupt), Refusal::Committed);
-    assert_eq!(refused(&swapping, Request::Switch), Refusal::Switching);
+    assert_eq!(
+        refused(&swapping, Request::Interrupt),
+        RequestRefusal::Committed
+    );
+    assert_eq!(
+        refused(&swapping, Request::Switch),
+        RequestRefusal::Switching
+    );
     assert!(swapping.machine.request(Request::RollBack).is_ok());
 
     let mut starting = Story::up_to("unquiesce");
     assert!(starting.machine.request(Request::RollBack).is_ok());
     starting.intend();
-    assert_eq!(refused(&starting, Request::RollBack), Refusal::PastReturn);
+    assert_eq!(
+        refused(&starting, Request::RollBack),
+        RequestRefusal::PastReturn
+    );
     assert_eq!(starting.machine.whereabouts(), Whereabouts::Starting);
 }
 
@@ -448,12 +457,12 @@ fn an_unquiesce_that_fails_halts_and_never_goes_back() {
     assert_eq!(outcome.exit_code().code(), 5);
     assert_eq!(
         story.machine.request(Request::RollBack).unwrap_err(),
-        Refusal::AtRest
+        RequestRefusal::AtRest
     );
     story.tell(Event::Adopted);
     assert_eq!(story.next(), Next::Perform(Step::Unquiesce));
     assert_eq!(
         story.machine.request(Request::RollBack).unwrap_err(),
-        Refusal::PastReturn
+        RequestRefusal::PastReturn
     );
 }

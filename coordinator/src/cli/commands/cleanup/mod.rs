@@ -17,7 +17,7 @@ use crate::cli::{
     text::{output, trouble::Trouble},
 };
 use crate::host::{
-    old_volume::{self, Identity, NotRemoved, RemovalError},
+    old_volume::{self, DirectoryIdentity, NotRemoved, RemovalError},
     settings::Settings,
     store::{
         folder::{MigrationFolder, StateRoot},
@@ -106,7 +106,7 @@ fn refuse_unfinished(history: &History, document: &Document) -> Result<(), Troub
 fn remove_source(
     document: &Document,
     target: &HostTarget,
-    identity: Option<Identity>,
+    identity: Option<DirectoryIdentity>,
 ) -> Result<(), Trouble> {
     let name = &document.metadata.name;
     let refused =

@@ -32,7 +32,7 @@ pub enum Whose {
 
 /// A volume that may go, and what of it is the migration's own.
 #[derive(Clone, Copy, Debug)]
-pub struct Left<'a> {
+pub struct LeftVolume<'a> {
     /// The migration's name.
     pub migration: &'a str,
     /// Its UID.
@@ -53,7 +53,7 @@ pub async fn ensure_unused(cluster: &Cluster, migration: &Migration) -> Result<(
     let volumes = cluster.cluster_api::<PersistentVolume>();
     let claims = claims(cluster).await?;
     for claim in &migration.claims {
-        let left = Left {
+        let left = LeftVolume {
             migration: migration.spec.name.as_str(),
             uid: &migration.uid,
             volume: &claim.volume,
@@ -77,7 +77,7 @@ pub async fn ensure_unused(cluster: &Cluster, migration: &Migration) -> Result<(
 /// When an old volume is in use or not the migration's any more, or it cannot be changed.
 pub async fn release(
     cluster: &Cluster,
-    left: Left<'_>,
+    left: LeftVolume<'_>,
     epoch: Epoch,
 ) -> Result<Option<String>, StepFailure> {
     let name = left.volume;
@@ -107,7 +107,7 @@ async fn claims(cluster: &Cluster) -> Result<Vec<PersistentVolumeClaim>, Cluster
     Ok(list.items)
 }
 
-fn refusal(left: Left<'_>, why: &str) -> StepFailure {
+fn refusal(left: LeftVolume<'_>, why: &str) -> StepFailure {
     let (volume, name) = (left.volume, left.migration);
     StepFailure::permanent(format!("The old volume {volume} is in use: {why}")).with_hint(format!(
         "livmig-coord cleanup {name} forgets the migration and leaves the volume as it is; to have it \
@@ -121,7 +121,7 @@ fn used(
     volume: &PersistentVolume,
     claims: &[PersistentVolumeClaim],
     namespace: &str,
-    left: Left<'_>,
+    left: LeftVolume<'_>,
 ) -> Option<String> {
     let staging = |name: Option<&str>| name == Some(left.staging);
     let own = |name: Option<&str>| left.whose == Whose::Copy && staging(name);
@@ -164,7 +164,7 @@ fn used(
 }
 
 /// The change by which an unused volume goes; none when it goes already.
-fn going(volume: &PersistentVolume, left: Left<'_>) -> Result<Option<Value>, StepFailure> {
+fn going(volume: &PersistentVolume, left: LeftVolume<'_>) -> Result<Option<Value>, StepFailure> {
     let holder = reference(volume).and_then(holder);
     match annotation(volume, MIGRATION) {
         mark if left.uid.is(mark) => {}

@@ -6,8 +6,8 @@ use super::*;
 
 static UID: LazyLock<Uid<MigrationSpec>> = LazyLock::new(|| Uid::new("m"));
 
-fn old() -> Left<'static> {
-    Left {
+fn old() -> LeftVolume<'static> {
+    LeftVolume {
         migration: "db-1",
         uid: &UID,
         volume: "pv-a",
@@ -16,8 +16,8 @@ fn old() -> Left<'static> {
     }
 }
 
-fn copy() -> Left<'static> {
-    Left {
+fn copy() -> LeftVolume<'static> {
+    LeftVolume {
         whose: Whose::Copy,
         ..old()
     }
@@ -130,7 +130,7 @@ fn what_an_earlier_try_has_let_go_is_let_go_again_and_nothing_else_without_a_mar
         assert_eq!(going(&let_go, old()).unwrap(), None);
     }
     let another = Uid::new("n");
-    let others = Left {
+    let others = LeftVolume {
         uid: &another,
         ..old()
     };

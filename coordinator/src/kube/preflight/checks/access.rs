@@ -1,8 +1,8 @@
 //! Access modes and volume modes: whether a mover can read the volume beside the workload.
 
-use crate::kube::preflight::{context::Case, finding::Finding};
+use crate::kube::preflight::{context::CheckContext, finding::Finding};
 
-pub(crate) fn check(case: &Case<'_>) -> Vec<Finding> {
+pub(crate) fn check(case: &CheckContext<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for one in &case.moves {
         let Some(spec) = &one.claim.spec else {

@@ -1,8 +1,8 @@
 //! Attachments of the volumes to nodes where no pod of the workload is: what a lost node leaves.
 
-use crate::kube::preflight::{context::Case, finding::Finding};
+use crate::kube::preflight::{context::CheckContext, finding::Finding};
 
-pub(crate) fn check(case: &Case<'_>) -> Vec<Finding> {
+pub(crate) fn check(case: &CheckContext<'_>) -> Vec<Finding> {
     let own_nodes = case.own_nodes();
     let mut findings = Vec::new();
     for one in &case.moves {

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Container, PodSpec};
 use livmig_engine::spec::MoverCapability;
 
 use super::pod_security::{admits_capabilities, privileged};
-use crate::kube::preflight::{context::Case, finding::Finding};
+use crate::kube::preflight::{context::CheckContext, finding::Finding};
 
 /// Words of images, and what those write. The word stands between other characters than letters.
 const KNOWN: [(&str, &str); 11] = [
@@ -23,7 +23,7 @@ const KNOWN: [(&str, &str); 11] = [
     ("samba", "Samba keeps access lists in security.NTACL"),
 ];
 
-pub(crate) fn check(case: &Case<'_>) -> Vec<Finding> {
+pub(crate) fn check(case: &CheckContext<'_>) -> Vec<Finding> {
     let given = case.wish.capabilities.contains(&MoverCapability::SysAdmin);
     let Some(why) = case.pod_spec().filter(|_| !given).and_then(why) else {
         return Vec::new();
@@ -98,9 +98,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::kube::preflight::{finding::Severity, fixture, snapshot::View};
+    use crate::kube::preflight::{finding::Severity, fixture, snapshot::Snapshot};
 
-    fn view(containers: &Value) -> View {
+    fn view(containers: &Value) -> Snapshot {
         let mut view = fixture::view();
         view.workload = Some(fixture::set(json!({"template": {"spec": containers}})));
         view

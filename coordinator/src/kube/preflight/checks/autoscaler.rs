@@ -1,8 +1,8 @@
 //! Autoscalers of the workload.
 
-use crate::kube::preflight::{context::Case, finding::Finding};
+use crate::kube::preflight::{context::CheckContext, finding::Finding};
 
-pub(crate) fn check(case: &Case<'_>) -> Vec<Finding> {
+pub(crate) fn check(case: &CheckContext<'_>) -> Vec<Finding> {
     let kind = format!("{:?}", case.workload.kind());
     let aims_here = |target: &k8s_openapi::api::autoscaling::v2::CrossVersionObjectReference| {
         target.kind == kind && target.name == case.workload.name()

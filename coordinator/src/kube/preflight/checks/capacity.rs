@@ -2,7 +2,7 @@
 
 use crate::kube::{
     objects::quantity::{about, bytes},
-    preflight::{context::Case, finding::Finding, select::Move, size},
+    preflight::{context::CheckContext, finding::Finding, select::ClaimMove, size},
 };
 
 /// Of a new volume's bytes, what a file system leaves for files, in percent: its own structures
@@ -12,14 +12,14 @@ const FOR_FILES: u64 = 93;
 /// Bytes for which a new ext4 has one inode.
 const PER_INODE: u64 = 16 << 10;
 
-pub(crate) fn check(case: &Case<'_>) -> Vec<Finding> {
+pub(crate) fn check(case: &CheckContext<'_>) -> Vec<Finding> {
     case.moves
         .iter()
         .flat_map(|one| findings(case, one))
         .collect()
 }
 
-fn findings(case: &Case<'_>, one: &Move<'_>) -> Vec<Finding> {
+fn findings(case: &CheckContext<'_>, one: &ClaimMove<'_>) -> Vec<Finding> {
     let Some(size) = size::of(one) else {
         return vec![
             Finding::error(one.object(), "The claim asks for no size that can be read")
@@ -90,12 +90,12 @@ mod tests {
     use crate::kube::preflight::{
         finding::Severity,
         fixture,
-        snapshot::{Usage, View},
+        snapshot::{Snapshot, Usage},
     };
 
     const GIB: u64 = 1 << 30;
 
-    fn holding(capacity: u64, used: u64, inodes: u64) -> View {
+    fn holding(capacity: u64, used: u64, inodes: u64) -> Snapshot {
         let mut view = fixture::view();
         let small = Usage {
             capacity: GIB,

@@ -2,7 +2,7 @@
 
 use crate::kube::{
     api::names,
-    preflight::{context::Case, finding::Finding, select::Move},
+    preflight::{context::CheckContext, finding::Finding, select::ClaimMove},
 };
 
 /// The finalizers that Kubernetes itself and livmig put on claims.
@@ -17,11 +17,11 @@ const CHANGING: [&str; 5] = [
     "ModifyingVolume",
 ];
 
-pub(crate) fn check(case: &Case<'_>) -> Vec<Finding> {
+pub(crate) fn check(case: &CheckContext<'_>) -> Vec<Finding> {
     case.moves.iter().flat_map(findings).collect()
 }
 
-fn findings(one: &Move<'_>) -> Vec<Finding> {
+fn findings(one: &ClaimMove<'_>) -> Vec<Finding> {
     let metadata = &one.claim.metadata;
     let mut findings = Vec::new();
     let phase = one.claim.status.as_ref().and_then(|s| s.phase.as_deref());
@@ -72,7 +72,7 @@ fn findings(one: &Move<'_>) -> Vec<Finding> {
     findings
 }
 
-fn held(one: &Move<'_>, finalizer: &str) -> Finding {
+fn held(one: &ClaimMove<'_>, finalizer: &str) -> Finding {
     let (why, hint) = match finalizer {
         "snapshot.storage.kubernetes.io/pvc-as-source-protection" => (
             "A snapshot is being made of the claim",
@@ -90,7 +90,7 @@ fn held(one: &Move<'_>, finalizer: &str) -> Finding {
     Finding::error(one.object(), format!("{why} (finalizer {finalizer})")).hint(hint)
 }
 
-fn changing(one: &Move<'_>) -> Option<Finding> {
+fn changing(one: &ClaimMove<'_>) -> Option<Finding> {
     let status = one.claim.status.as_ref()?;
     let condition = status
         .conditions

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::storage::v1::StorageClass;
 
-use crate::kube::preflight::{context::Case, finding::Finding};
+use crate::kube::preflight::{context::CheckContext, finding::Finding};
 
 /// The provisioner of classes whose volumes are made by hand.
 const BY_HAND: &str = "kubernetes.io/no-provisioner";
 
-pub(crate) fn check(case: &Case<'_>) -> Vec<Finding> {
+pub(crate) fn check(case: &CheckContext<'_>) -> Vec<Finding> {
     let Some(classes) = &case.view.classes else {
         return Vec::new();
     };
@@ -40,7 +40,7 @@ fn missing(name: &str, classes: &[StorageClass]) -> Finding {
     Finding::error(format!("storageclass/{name}"), "There is no such class").hint(hint)
 }
 
-fn of_class(name: &str, class: &StorageClass, case: &Case<'_>) -> Vec<Finding> {
+fn of_class(name: &str, class: &StorageClass, case: &CheckContext<'_>) -> Vec<Finding> {
     let object = format!("storageclass/{name}");
     let mut findings = Vec::new();
     if class.provisioner == BY_HAND {
@@ -95,9 +95,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::kube::preflight::{finding::Severity, fixture, snapshot::View};
+    use crate::kube::preflight::{finding::Severity, fixture, snapshot::Snapshot};
 
-    fn with_new(patch: serde_json::Value) -> View {
+    fn with_new(patch: serde_json::Value) -> Snapshot {
         let mut view = fixture::view();
         view.classes = Some(vec![fixture::with(&fixture::class("new"), patch)]);
         view

@@ -2,11 +2,11 @@
 //! that waits would take the new claim before the workload does.
 
 use crate::kube::preflight::{
-    context::{Case, is_finished, name_of, node_of},
+    context::{CheckContext, is_finished, name_of, node_of},
     finding::Finding,
 };
 
-pub(crate) fn check(case: &Case<'_>) -> Vec<Finding> {
+pub(crate) fn check(case: &CheckContext<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for one in &case.moves {
         for pod in case.foreign_pods(one.name()) {

@@ -2,9 +2,9 @@
 
 use k8s_openapi::api::storage::v1::{CSINode, StorageClass};
 
-use crate::kube::preflight::{context::Case, finding::Finding};
+use crate::kube::preflight::{context::CheckContext, finding::Finding};
 
-pub(crate) fn check(case: &Case<'_>) -> Vec<Finding> {
+pub(crate) fn check(case: &CheckContext<'_>) -> Vec<Finding> {
     let (Some(csi_nodes), Some(classes)) = (&case.view.csi_nodes, &case.view.classes) else {
         return Vec::new();
     };

@@ -2,10 +2,10 @@
 
 use crate::{
     images::DEFAULT_MOVER_IMAGE,
-    kube::preflight::{context::Case, finding::Finding},
+    kube::preflight::{context::CheckContext, finding::Finding},
 };
 
-pub(crate) fn check(case: &Case<'_>) -> Vec<Finding> {
+pub(crate) fn check(case: &CheckContext<'_>) -> Vec<Finding> {
     let image = case.wish.mover_image.as_str();
     let object = format!("image/{image}");
     if image.trim().is_empty() || image.contains(char::is_whitespace) {

@@ -2,10 +2,10 @@
 
 use crate::kube::{
     objects::quantity::{amount, bytes},
-    preflight::{context::Case, finding::Finding, size},
+    preflight::{context::CheckContext, finding::Finding, size},
 };
 
-pub(crate) fn check(case: &Case<'_>) -> Vec<Finding> {
+pub(crate) fn check(case: &CheckContext<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for range in case.view.limits.iter().flatten() {
         let name = range.metadata.name.as_deref().unwrap_or_default();

@@ -27,12 +27,12 @@ mod unread;
 mod volume_state;
 mod workload_state;
 
-use super::{context::Case, finding::Finding};
+use super::{context::CheckContext, finding::Finding};
 
 pub(super) use self::pod_security::run_as;
 
 /// One check.
-pub(crate) type Check = fn(&Case<'_>) -> Vec<Finding>;
+pub(crate) type Check = fn(&CheckContext<'_>) -> Vec<Finding>;
 
 /// Every check.
 pub(crate) const ALL: &[Check] = &[

@@ -2,10 +2,10 @@
 
 use crate::kube::{
     objects::network_policy::Network,
-    preflight::{context::Case, finding::Finding},
+    preflight::{context::CheckContext, finding::Finding},
 };
 
-pub(crate) fn check(case: &Case<'_>) -> Vec<Finding> {
+pub(crate) fn check(case: &CheckContext<'_>) -> Vec<Finding> {
     let policies = case.view.network_policies.as_deref().unwrap_or_default();
     if Network::of(policies) == Network::Open {
         return Vec::new();

@@ -2,10 +2,10 @@
 
 use crate::kube::{
     objects::node::{is_ready, takes_pods},
-    preflight::{context::Case, finding::Finding},
+    preflight::{context::CheckContext, finding::Finding},
 };
 
-pub(crate) fn check(case: &Case<'_>) -> Vec<Finding> {
+pub(crate) fn check(case: &CheckContext<'_>) -> Vec<Finding> {
     if case.view.nodes.is_none() {
         return Vec::new();
     }

@@ -4,10 +4,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::kube::{
     api::names,
-    preflight::{context::Case, finding::Finding},
+    preflight::{context::CheckContext, finding::Finding},
 };
 
-pub(crate) fn check(case: &Case<'_>) -> Vec<Finding> {
+pub(crate) fn check(case: &CheckContext<'_>) -> Vec<Finding> {
     let mut objects = vec![(case.object(), case.workload.metadata())];
     for one in &case.moves {
         objects.push((one.object(), &one.claim.metadata));

@@ -2,7 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::kube::preflight::{context::Case, finding::Finding};
+use crate::kube::preflight::{context::CheckContext, finding::Finding};
 
 /// Label or annotation, whose it is, what to do.
 const APPLIERS: [(&str, &str, &str); 6] = [
@@ -21,7 +21,7 @@ const FLUX: &str = "flux suspend for the time of the migration, and change the c
 const HELM: &str = "do not upgrade the release meanwhile, and change the class in its values \
                     afterwards (or use --keep-claim-spec)";
 
-pub(crate) fn check(case: &Case<'_>) -> Vec<Finding> {
+pub(crate) fn check(case: &CheckContext<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let metadata = case.workload.metadata();
     for owner in metadata.owner_references.iter().flatten() {

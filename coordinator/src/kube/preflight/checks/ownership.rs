@@ -1,8 +1,8 @@
 //! What the kubelet does to the owners of files at the first mount of a new volume.
 
-use crate::kube::preflight::{context::Case, finding::Finding};
+use crate::kube::preflight::{context::CheckContext, finding::Finding};
 
-pub(crate) fn check(case: &Case<'_>) -> Vec<Finding> {
+pub(crate) fn check(case: &CheckContext<'_>) -> Vec<Finding> {
     let context = case
         .pod_spec()
         .and_then(|spec| spec.security_context.as_ref());

@@ -2,11 +2,11 @@
 
 use livmig_engine::spec::RunAs;
 
-use crate::kube::preflight::{context::Case, finding::Finding};
+use crate::kube::preflight::{context::CheckContext, finding::Finding};
 
 const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
 
-pub(crate) fn check(case: &Case<'_>) -> Vec<Finding> {
+pub(crate) fn check(case: &CheckContext<'_>) -> Vec<Finding> {
     let Some(namespace) = &case.view.namespace_object else {
         return Vec::new();
     };
@@ -67,7 +67,7 @@ pub(crate) fn check(case: &Case<'_>) -> Vec<Finding> {
 }
 
 /// What the namespace forbids of what the movers were to get.
-fn forbidden(case: &Case<'_>, object: &str) -> Option<Finding> {
+fn forbidden(case: &CheckContext<'_>, object: &str) -> Option<Finding> {
     let level = level(case).filter(|_| !admits_capabilities(case))?;
     let names: Vec<&str> = case
         .wish
@@ -92,7 +92,7 @@ fn forbidden(case: &Case<'_>, object: &str) -> Option<Finding> {
 }
 
 /// The command that lets any pod into the namespace.
-pub(crate) fn privileged(case: &Case<'_>) -> String {
+pub(crate) fn privileged(case: &CheckContext<'_>) -> String {
     format!(
         "kubectl label --overwrite namespace {} {ENFORCE}=privileged",
         case.view.namespace
@@ -100,12 +100,12 @@ pub(crate) fn privileged(case: &Case<'_>) -> String {
 }
 
 /// Whether the namespace admits pods that may do more than most.
-pub(crate) fn admits_capabilities(case: &Case<'_>) -> bool {
+pub(crate) fn admits_capabilities(case: &CheckContext<'_>) -> bool {
     !matches!(level(case), Some("baseline" | "restricted"))
 }
 
 /// As whom the movers run; none where they may be root, and where that cannot be told.
-pub(in crate::kube::preflight) fn run_as(case: &Case<'_>) -> Option<RunAs> {
+pub(in crate::kube::preflight) fn run_as(case: &CheckContext<'_>) -> Option<RunAs> {
     if is_restricted(case) {
         identity(case).ok()
     } else {
@@ -113,19 +113,19 @@ pub(in crate::kube::preflight) fn run_as(case: &Case<'_>) -> Option<RunAs> {
     }
 }
 
-fn is_restricted(case: &Case<'_>) -> bool {
+fn is_restricted(case: &CheckContext<'_>) -> bool {
     level(case) == Some("restricted")
 }
 
 /// The Pod Security level that the namespace enforces by its label.
-fn level<'a>(case: &Case<'a>) -> Option<&'a str> {
+fn level<'a>(case: &CheckContext<'a>) -> Option<&'a str> {
     let namespace = case.view.namespace_object.as_ref()?;
     let labels = namespace.metadata.labels.as_ref()?;
     labels.get(ENFORCE).map(String::as_str)
 }
 
 /// As whom the workload runs, by its template; or why that cannot be told.
-fn identity(case: &Case<'_>) -> Result<RunAs, String> {
+fn identity(case: &CheckContext<'_>) -> Result<RunAs, String> {
     let Some(template) = case.pod_spec() else {
         return Err("it has no pod template".to_owned());
     };
@@ -164,9 +164,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::kube::preflight::{check as whole, finding::Severity, fixture, snapshot::View};
+    use crate::kube::preflight::{check as whole, finding::Severity, fixture, snapshot::Snapshot};
 
-    fn view(level: &str, spec: &Value) -> View {
+    fn view(level: &str, spec: &Value) -> Snapshot {
         let mut view = fixture::view();
         view.workload = Some(fixture::set(json!({"template": {"spec": spec}})));
         view.namespace_object = Some(fixture::object(
@@ -175,7 +175,7 @@ mod tests {
         view
     }
 
-    fn planned(view: &View) -> Option<RunAs> {
+    fn planned(view: &Snapshot) -> Option<RunAs> {
         let spec = whole(view, &fixture::wish()).spec?;
         spec.target.kubernetes()?.mover.run_as
     }

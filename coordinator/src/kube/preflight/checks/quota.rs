@@ -6,7 +6,7 @@ use livmig_engine::spec::ClaimTarget;
 
 use crate::kube::{
     objects::quantity::{amount, bytes},
-    preflight::{context::Case, finding::Finding, size},
+    preflight::{context::CheckContext, finding::Finding, size},
 };
 
 /// Movers for each volume, one at each end, each with a Secret for its session.
@@ -25,7 +25,7 @@ const ONCE: [(&str, u64); 5] = [
     ("count/leases.coordination.k8s.io", 1),
 ];
 
-pub(crate) fn check(case: &Case<'_>) -> Vec<Finding> {
+pub(crate) fn check(case: &CheckContext<'_>) -> Vec<Finding> {
     let more = more(case);
     let mut findings = Vec::new();
     for quota in case.view.quotas.iter().flatten() {
@@ -113,7 +113,7 @@ pub(crate) fn check(case: &Case<'_>) -> Vec<Finding> {
 }
 
 /// What a migration adds, by the names of a quota's resources.
-fn more(case: &Case<'_>) -> BTreeMap<String, u64> {
+fn more(case: &CheckContext<'_>) -> BTreeMap<String, u64> {
     let mut more: BTreeMap<String, u64> = BTreeMap::new();
     let mut add = |resource: &str, amount: u64| {
         let total = more.entry(resource.to_owned()).or_default();
@@ -163,9 +163,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::kube::preflight::{finding::Severity, fixture, snapshot::View};
+    use crate::kube::preflight::{finding::Severity, fixture, snapshot::Snapshot};
 
-    fn limited(resource: &str, hard: &str, used: &str) -> View {
+    fn limited(resource: &str, hard: &str, used: &str) -> Snapshot {
         let mut view = fixture::view();
         view.quotas = Some(vec![fixture::object(json!({
             "metadata": {"name": "q"},

@@ -1,9 +1,9 @@
 //! What a `StatefulSet` does to its claims when it is scaled or deleted.
 
-use crate::kube::preflight::{context::Case, finding::Finding, snapshot::Workload};
+use crate::kube::preflight::{context::CheckContext, finding::Finding, snapshot::WorkloadObject};
 
-pub(crate) fn check(case: &Case<'_>) -> Vec<Finding> {
-    let Workload::StatefulSet(set) = case.workload else {
+pub(crate) fn check(case: &CheckContext<'_>) -> Vec<Finding> {
+    let WorkloadObject::StatefulSet(set) = case.workload else {
         return Vec::new();
     };
     let policy = set
@@ -49,9 +49,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::kube::preflight::{finding::Severity, fixture, snapshot::View};
+    use crate::kube::preflight::{finding::Severity, fixture, snapshot::Snapshot};
 
-    fn with_policy(scaled: &str, deleted: &str) -> View {
+    fn with_policy(scaled: &str, deleted: &str) -> Snapshot {
         let mut view = fixture::view();
         view.workload = Some(fixture::set(json!({"persistentVolumeClaimRetentionPolicy":
             {"whenScaled": scaled, "whenDeleted": deleted}})));

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::kube::preflight::{context::Case, finding::Finding, rights::Right};
+use crate::kube::preflight::{context::CheckContext, finding::Finding, rights::Right};
 
-pub(crate) fn check(case: &Case<'_>) -> Vec<Finding> {
+pub(crate) fn check(case: &CheckContext<'_>) -> Vec<Finding> {
     let Some(lacking) = &case.view.lacking else {
         return vec![Finding::info(
             case.object(),
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn flags_ask_for_rights_of_their_own() {
-        let has = |wish: &crate::kube::preflight::request::Wish, subresource: &str| {
+        let has = |wish: &crate::kube::preflight::request::MigrationRequest, subresource: &str| {
             needed(wish, Network::Open)
                 .iter()
                 .any(|right| right.subresource == subresource)

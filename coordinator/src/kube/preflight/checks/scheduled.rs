@@ -1,8 +1,8 @@
 //! Cron jobs that may start a pod on the claims while a migration runs.
 
-use crate::kube::preflight::{context::Case, finding::Finding};
+use crate::kube::preflight::{context::CheckContext, finding::Finding};
 
-pub(crate) fn check(case: &Case<'_>) -> Vec<Finding> {
+pub(crate) fn check(case: &CheckContext<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for job in case.view.cron_jobs.iter().flatten() {
         let Some(spec) = &job.spec else { continue };

@@ -1,7 +1,7 @@
 //! How the workload stops: how long it may take, and how it went the last time.
 
 use crate::kube::preflight::{
-    context::{Case, name_of},
+    context::{CheckContext, name_of},
     finding::Finding,
 };
 
@@ -11,7 +11,7 @@ const DEFAULT_GRACE_SECONDS: i64 = 30;
 /// The exit code of a process that SIGKILL ended.
 const KILLED: i32 = 137;
 
-pub(crate) fn check(case: &Case<'_>) -> Vec<Finding> {
+pub(crate) fn check(case: &CheckContext<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let grace = case
         .pod_spec()

@@ -6,12 +6,12 @@ use k8s_openapi::api::{core::v1::TopologySelectorTerm, storage::v1::StorageClass
 
 use crate::kube::{
     objects::node::pod_may_run,
-    preflight::{context::Case, finding::Finding},
+    preflight::{context::CheckContext, finding::Finding},
 };
 
 type Labels = BTreeMap<String, String>;
 
-pub(crate) fn check(case: &Case<'_>) -> Vec<Finding> {
+pub(crate) fn check(case: &CheckContext<'_>) -> Vec<Finding> {
     let (Some(nodes), Some(classes)) = (&case.view.nodes, &case.view.classes) else {
         return Vec::new();
     };
@@ -88,9 +88,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::kube::preflight::{finding::Severity, fixture, snapshot::View};
+    use crate::kube::preflight::{finding::Severity, fixture, snapshot::Snapshot};
 
-    fn constrained(class: Value, pods: &Value) -> View {
+    fn constrained(class: Value, pods: &Value) -> Snapshot {
         let mut view = fixture::view();
         view.classes = Some(vec![fixture::with(&fixture::class("new"), class)]);
         view.workload = Some(fixture::set(json!({"template": {"spec": pods}})));

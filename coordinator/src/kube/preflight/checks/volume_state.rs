@@ -2,16 +2,16 @@
 
 use k8s_openapi::api::core::v1::PersistentVolume;
 
-use crate::kube::preflight::{context::Case, finding::Finding, select::Move};
+use crate::kube::preflight::{context::CheckContext, finding::Finding, select::ClaimMove};
 
-pub(crate) fn check(case: &Case<'_>) -> Vec<Finding> {
+pub(crate) fn check(case: &CheckContext<'_>) -> Vec<Finding> {
     case.moves
         .iter()
         .flat_map(|one| findings(case, one))
         .collect()
 }
 
-fn findings(case: &Case<'_>, one: &Move<'_>) -> Vec<Finding> {
+fn findings(case: &CheckContext<'_>, one: &ClaimMove<'_>) -> Vec<Finding> {
     let Some(volume) = one.volume else {
         return unknown(case, one).into_iter().collect();
     };
@@ -73,7 +73,7 @@ fn findings(case: &Case<'_>, one: &Move<'_>) -> Vec<Finding> {
     findings
 }
 
-fn unknown(case: &Case<'_>, one: &Move<'_>) -> Option<Finding> {
+fn unknown(case: &CheckContext<'_>, one: &ClaimMove<'_>) -> Option<Finding> {
     let name = one.claim.spec.as_ref()?.volume_name.as_ref()?;
     let (message, hint) = if case.view.volumes.is_some() {
         (

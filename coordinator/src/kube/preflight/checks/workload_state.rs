@@ -1,8 +1,8 @@
 //! Whether the workload is what it wants to be.
 
-use crate::kube::preflight::{context::Case, finding::Finding, snapshot::Workload};
+use crate::kube::preflight::{context::CheckContext, finding::Finding, snapshot::WorkloadObject};
 
-pub(crate) fn check(case: &Case<'_>) -> Vec<Finding> {
+pub(crate) fn check(case: &CheckContext<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let object = case.object();
     if case.workload.metadata().deletion_timestamp.is_some() {
@@ -30,7 +30,7 @@ pub(crate) fn check(case: &Case<'_>) -> Vec<Finding> {
         );
     }
     match case.workload {
-        Workload::StatefulSet(set) => {
+        WorkloadObject::StatefulSet(set) => {
             let status = set.status.as_ref();
             let current = status.and_then(|status| status.current_revision.as_ref());
             let update = status.and_then(|status| status.update_revision.as_ref());
@@ -45,11 +45,11 @@ pub(crate) fn check(case: &Case<'_>) -> Vec<Finding> {
                 );
             }
         }
-        Workload::Deployment(_) if case.wish.update_template => findings.push(
+        WorkloadObject::Deployment(_) if case.wish.update_template => findings.push(
             Finding::error(object, "A deployment has no claim templates to update")
                 .hint("leave out --update-template"),
         ),
-        Workload::Deployment(_) => {}
+        WorkloadObject::Deployment(_) => {}
     }
     findings
 }

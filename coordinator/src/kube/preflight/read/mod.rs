@@ -21,8 +21,8 @@ use livmig_engine::spec::WorkloadKind;
 
 use self::fetch::{all, either, list, maybe_get, reachable};
 use super::{
-    request::Wish,
-    snapshot::{Unread, View, Workload},
+    request::MigrationRequest,
+    snapshot::{Snapshot, Unread, WorkloadObject},
 };
 use crate::kube::{
     api::cluster::{Cluster, ClusterError},
@@ -33,12 +33,12 @@ use crate::kube::{
 ///
 /// # Errors
 /// When the workload, the claims or the pods may not be read, or the API server does not answer.
-pub async fn survey(cluster: &Cluster, wish: &Wish) -> Result<View, ClusterError> {
+pub async fn survey(cluster: &Cluster, wish: &MigrationRequest) -> Result<Snapshot, ClusterError> {
     // All calls at once make a large future; callers hold a pointer to it.
     Box::pin(read_all(cluster, wish)).await
 }
 
-async fn read_all(cluster: &Cluster, wish: &Wish) -> Result<View, ClusterError> {
+async fn read_all(cluster: &Cluster, wish: &MigrationRequest) -> Result<Snapshot, ClusterError> {
     let (workload, claims, pods) = tokio::try_join!(
         workload(cluster, wish),
         all(cluster.api::<PersistentVolumeClaim>(), "claims"),
@@ -88,7 +88,7 @@ async fn read_all(cluster: &Cluster, wish: &Wish) -> Result<View, ClusterError> 
     )?;
     let mut unread: Vec<Unread> = usage_unread;
     unread.extend(volumes_unread);
-    Ok(View {
+    Ok(Snapshot {
         namespace: cluster.namespace().to_owned(),
         workload,
         claims,
@@ -112,7 +112,10 @@ async fn read_all(cluster: &Cluster, wish: &Wish) -> Result<View, ClusterError> 
     })
 }
 
-async fn workload(cluster: &Cluster, wish: &Wish) -> Result<Option<Workload>, ClusterError> {
+async fn workload(
+    cluster: &Cluster,
+    wish: &MigrationRequest,
+) -> Result<Option<WorkloadObject>, ClusterError> {
     let name = wish.workload.name.as_str();
     let what = format!(
         "read {}/{name} in namespace {}",
@@ -122,17 +125,17 @@ async fn workload(cluster: &Cluster, wish: &Wish) -> Result<Option<Workload>, Cl
     Ok(match wish.workload.kind {
         WorkloadKind::StatefulSet => fetch::get(cluster.api::<StatefulSet>(), name, what)
             .await?
-            .map(|set| Workload::StatefulSet(Box::new(set))),
+            .map(|set| WorkloadObject::StatefulSet(Box::new(set))),
         WorkloadKind::Deployment => fetch::get(cluster.api::<Deployment>(), name, what)
             .await?
-            .map(|deployment| Workload::Deployment(Box::new(deployment))),
+            .map(|deployment| WorkloadObject::Deployment(Box::new(deployment))),
     })
 }
 
 /// What tells a Deployment's pods; nothing for other workloads.
 async fn replica_sets(
     cluster: &Cluster,
-    wish: &Wish,
+    wish: &MigrationRequest,
 ) -> Result<Option<Result<Vec<ReplicaSet>, Unread>>, ClusterError> {
     Ok(match wish.workload.kind {
         WorkloadKind::StatefulSet => None,

@@ -11,7 +11,7 @@ use crate::kube::{
     api::cluster::{Cluster, ClusterError, call},
     objects::network_policy::Network,
     preflight::{
-        request::Wish,
+        request::MigrationRequest,
         rights::{Right, needed},
     },
 };
@@ -19,7 +19,7 @@ use crate::kube::{
 /// The rights of `needed` that the user lacks, in its order; none when the server would not say.
 pub(crate) async fn lacking(
     cluster: &Cluster,
-    wish: &Wish,
+    wish: &MigrationRequest,
     network: Network,
 ) -> Result<Option<Vec<Right>>, ClusterError> {
     let mut asked = JoinSet::new();

@@ -86,14 +86,14 @@ impl Rebind<'_> {
                 Ok(Then::GoOn) => known = Some(state),
                 Ok(Then::Look) => {}
                 // The fenced claim and the staging one are going, or only just gone.
-                Err(Trouble::Cluster(error)) if error.is_over_quota() => {
+                Err(Obstacle::Cluster(error)) if error.is_over_quota() => {
                     over_quota = Some(error);
                     tokio::time::sleep(PAUSE).await;
                 }
                 // Somebody was faster: look again.
-                Err(Trouble::Cluster(error)) if error.is_conflict() || error.is_not_found() => {}
-                Err(Trouble::Cluster(error)) => return Err(error.into()),
-                Err(Trouble::Failure(failure)) => return Err(failure),
+                Err(Obstacle::Cluster(error)) if error.is_conflict() || error.is_not_found() => {}
+                Err(Obstacle::Cluster(error)) => return Err(error.into()),
+                Err(Obstacle::Failure(failure)) => return Err(failure),
             }
         }
         if let Some(error) = over_quota {
@@ -143,7 +143,7 @@ impl Rebind<'_> {
     }
 
     /// What is there now; none when the volume that is wanted is not.
-    async fn look(&self, claim: &str) -> Result<Option<Box<State>>, ClusterError> {
+    async fn look(&self, claim: &str) -> Result<Option<Box<Found>>, ClusterError> {
         let claims = self.cluster.api::<PersistentVolumeClaim>();
         let volumes = self.cluster.cluster_api::<PersistentVolume>();
         let read = |name: &str| format!("read the volume {name}");
@@ -162,7 +162,7 @@ impl Rebind<'_> {
             },
         )?;
         Ok(wanted.map(|wanted| {
-            Box::new(State {
+            Box::new(Found {
                 claim,
                 staging,
                 wanted,
@@ -173,7 +173,7 @@ impl Rebind<'_> {
 
     /// Makes one move, and notes in `state` what the server says it has become of the object: each
     /// move is made on that object as it was read, and fails when somebody else has changed it.
-    async fn perform(&self, claim: &str, state: &mut State, next: Move) -> Result<Then, Trouble> {
+    async fn perform(&self, claim: &str, state: &mut Found, next: Move) -> Result<Then, Obstacle> {
         let claims = self.cluster.api::<PersistentVolumeClaim>();
         let volumes = self.cluster.cluster_api::<PersistentVolume>();
         for object in std::iter::once(&state.wanted).chain(&state.other) {
@@ -245,9 +245,9 @@ impl Rebind<'_> {
     async fn wait(
         &self,
         claim: &str,
-        state: &mut State,
+        state: &mut Found,
         watched: Watched,
-    ) -> Result<Then, Trouble> {
+    ) -> Result<Then, Obstacle> {
         let claims = self.cluster.api::<PersistentVolumeClaim>();
         let volumes = self.cluster.cluster_api::<PersistentVolume>();
         let change = async {
@@ -271,7 +271,7 @@ impl Rebind<'_> {
         match tokio::time::timeout(STANDSTILL_MAX, change).await {
             Ok(Ok(Some(()))) => Ok(Then::GoOn),
             Ok(Ok(None)) => Ok(Then::Look),
-            Ok(Err(error)) => Err(Trouble::Cluster(error)),
+            Ok(Err(error)) => Err(Obstacle::Cluster(error)),
             Err(_) => Err(StepFailure::transient(format!(
                 "The claim {claim} is on its way to the volume {} and nothing has happened for {} s",
                 self.wanted,
@@ -297,14 +297,14 @@ enum Then {
 }
 
 /// What was read.
-struct State {
+struct Found {
     claim: Option<PersistentVolumeClaim>,
     staging: Option<PersistentVolumeClaim>,
     wanted: PersistentVolume,
     other: Option<PersistentVolume>,
 }
 
-impl State {
+impl Found {
     fn observed(&self) -> Observed<'_> {
         Observed {
             claim: self.claim.as_ref(),
@@ -316,18 +316,18 @@ impl State {
 }
 
 /// Why a move was not made.
-enum Trouble {
+enum Obstacle {
     Cluster(ClusterError),
     Failure(StepFailure),
 }
 
-impl From<ClusterError> for Trouble {
+impl From<ClusterError> for Obstacle {
     fn from(error: ClusterError) -> Self {
         Self::Cluster(error)
     }
 }
 
-impl From<StepFailure> for Trouble {
+impl From<StepFailure> for Obstacle {
     fn from(failure: StepFailure) -> Self {
         Self::Failure(failure)
     }

@@ -37,7 +37,7 @@ use crate::{
 
 /// What came of settling: the end of the pass, and what differs.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct SettleOutcome {
     /// For the source.
     pub settled: Settled,
     /// What differs, by name.
@@ -54,7 +54,7 @@ const READERS_MAX: usize = 16;
 
 /// What a survey found.
 #[derive(Debug, Default)]
-struct Found {
+struct SurveyFound {
     /// Directories that are not as claimed.
     mismatched: Vec<RelPath>,
     /// What differs, or could not be read back, by name.
@@ -63,7 +63,7 @@ struct Found {
     claims: Vec<(RelPath, Digest)>,
 }
 
-impl Found {
+impl SurveyFound {
     fn add(&mut self, other: Self) {
         self.mismatched.extend(other.mismatched);
         self.faults.extend(other.faults);
@@ -79,14 +79,14 @@ impl Found {
 }
 
 /// A directory to survey: by its note, or by its path when there is none.
-enum Job {
+enum SurveyJob {
     Touched(crate::catalog::log::Key),
     Unknown(RelPath),
 }
 
 impl Destination {
     /// Makes everything durable, reads back what was touched, and sums up.
-    pub fn settle(&self, level: VerifyLevel) -> Result<Outcome, Fault> {
+    pub fn settle(&self, level: VerifyLevel) -> Result<SettleOutcome, Fault> {
         let begun = Instant::now();
         self.settle_early()?;
         self.sync()?;
@@ -114,7 +114,7 @@ impl Destination {
                 .map(|path| hex::encode(path.as_bytes()))
                 .collect(),
         };
-        Ok(Outcome {
+        Ok(SettleOutcome {
             settled,
             mismatches: found.faults,
         })
@@ -122,7 +122,7 @@ impl Destination {
 
     /// Makes everything durable, and leaves it to be read back from now on, beside what follows.
     /// The next pass that is settled otherwise proves all of it.
-    pub fn settle_unread(&self) -> Result<Outcome, Fault> {
+    pub fn settle_unread(&self) -> Result<SettleOutcome, Fault> {
         let begun = Instant::now();
         self.sync()?;
         let keys = self.touched.keys();
@@ -142,7 +142,7 @@ impl Destination {
             earlier_seconds: 0.0,
             mismatched: Vec::new(),
         };
-        Ok(Outcome {
+        Ok(SettleOutcome {
             settled,
             mismatches: Vec::new(),
         })
@@ -193,18 +193,23 @@ impl Destination {
         )
     }
 
-    fn survey_all(&self, level: VerifyLevel) -> Result<Found, Fault> {
-        let mut jobs: Vec<Job> = self.touched.keys().into_iter().map(Job::Touched).collect();
-        let mut found = Found::default();
+    fn survey_all(&self, level: VerifyLevel) -> Result<SurveyFound, Fault> {
+        let mut jobs: Vec<SurveyJob> = self
+            .touched
+            .keys()
+            .into_iter()
+            .map(SurveyJob::Touched)
+            .collect();
+        let mut found = SurveyFound::default();
         if !self.complete.load(Ordering::SeqCst) {
             let unknown = self.unknown_directories(&mut found)?;
-            jobs.extend(unknown.into_iter().map(Job::Unknown));
+            jobs.extend(unknown.into_iter().map(SurveyJob::Unknown));
         } else if jobs.is_empty() && !self.catalog.knows(&RelPath::ROOT) {
             // Empty from the beginning, and nothing was sent.
-            jobs.push(Job::Unknown(RelPath::ROOT));
+            jobs.push(SurveyJob::Unknown(RelPath::ROOT));
         }
         found.add(self.in_parallel(level, &jobs, |surveyor, job| match job {
-            Job::Touched(key) => match self.touched.get(*key).map_err(Self::state_fault)? {
+            SurveyJob::Touched(key) => match self.touched.get(*key).map_err(Self::state_fault)? {
                 Some((path, touch)) => {
                     let surveyed = surveyor.directory(&path, &touch);
                     self.or_doubt(surveyor, path, surveyed)
@@ -212,11 +217,11 @@ impl Destination {
                 None => Ok(None),
             },
             // A touched directory is surveyed by its note.
-            Job::Unknown(path) if !self.catalog.knows(path) => {
+            SurveyJob::Unknown(path) if !self.catalog.knows(path) => {
                 let surveyed = surveyor.directory(path, &Touch::default());
                 self.or_doubt(surveyor, path.clone(), surveyed)
             }
-            Job::Unknown(_) => Ok(None),
+            SurveyJob::Unknown(_) => Ok(None),
         })?);
         if !self.complete.load(Ordering::SeqCst) {
             self.prune()?;
@@ -260,7 +265,7 @@ impl Destination {
 
     /// Compares what directories should be in the manifest with what they are, now that it is known
     /// which of their names share an inode with others in the volume.
-    fn judge_claims(&self, found: &mut Found) -> Result<(), Fault> {
+    fn judge_claims(&self, found: &mut SurveyFound) -> Result<(), Fault> {
         for (path, member) in std::mem::take(&mut found.claims) {
             if let Known::Segment(segment) = self.catalog.get(&path).map_err(Self::state_fault)?
                 && segment.member() != member
@@ -332,9 +337,9 @@ impl Destination {
         level: VerifyLevel,
         jobs: &[T],
         work: impl Fn(&mut Surveyor<'_>, &T) -> Result<Option<RelPath>, Fault> + Sync,
-    ) -> Result<Found, Fault> {
+    ) -> Result<SurveyFound, Fault> {
         let next = AtomicUsize::new(0);
-        let found = Mutex::new(Found::default());
+        let found = Mutex::new(SurveyFound::default());
         let failed = Mutex::new(None);
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let threads = (cores * READERS_PER_CORE).clamp(READERS_MIN, READERS_MAX);
@@ -356,7 +361,7 @@ impl Destination {
                         }
                     }
                     let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-                    found.add(Found {
+                    found.add(SurveyFound {
                         mismatched: paths,
                         faults: surveyor.mismatches,
                         claims: surveyor.claims,
@@ -371,7 +376,7 @@ impl Destination {
     }
 
     /// Every directory of the volume of which nothing is proven, but for those that cannot be listed.
-    fn unknown_directories(&self, found: &mut Found) -> Result<Vec<RelPath>, Fault> {
+    fn unknown_directories(&self, found: &mut SurveyFound) -> Result<Vec<RelPath>, Fault> {
         let (mut unknown, mut way) = (Vec::new(), Way::new());
         let mut stack = vec![RelPath::ROOT];
         while let Some(path) = stack.pop() {

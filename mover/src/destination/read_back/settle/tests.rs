@@ -37,7 +37,7 @@ fn enter(path: &RelPath) -> Op {
 }
 
 /// Applies a file, leaves it unread, lets `between` happen, and settles.
-fn settled_after(between: impl FnOnce(&std::path::Path, &Destination)) -> Outcome {
+fn settled_after(between: impl FnOnce(&std::path::Path, &Destination)) -> SettleOutcome {
     let (root, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let volume = Volume::open(root.path()).unwrap();
     let destination = Destination::new(volume, state.path(), MigrationUid([1; 16])).unwrap();

@@ -16,7 +16,7 @@ use crate::{
     },
     fault,
     fs::{file, stat::Stat},
-    hash::{self, Hashed, Options},
+    hash::{self, Hashed, StreamOptions},
 };
 
 impl Surveyor<'_> {
@@ -95,9 +95,9 @@ impl Surveyor<'_> {
         // What takes all of its space is not asked for holes: one that a reservation makes up for reads as
         // the zeros that it is.
         let holes = self.destination.volume.has_true_holes() && stat.shows_holes();
-        let options = Options {
+        let options = StreamOptions {
             true_holes: holes,
-            ..Options::new(stat.identity.size)
+            ..StreamOptions::new(stat.identity.size)
         };
         // Also before a direct read, which a file system may answer from its cache all the same.
         self.drop_cache(fd, stat.identity.size);

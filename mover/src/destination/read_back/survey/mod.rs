@@ -41,7 +41,7 @@ use crate::{
 };
 
 /// What a directory was found to hold.
-struct Found {
+struct Surveyed {
     segment: Segment,
     /// Its names of inodes with several links.
     links: Vec<(Name, u64)>,
@@ -81,7 +81,7 @@ impl<'a> Surveyor<'a> {
     pub fn directory(&mut self, path: &RelPath, touch: &Touch) -> Result<bool, Fault> {
         let before = self.mismatches.len();
         let writes = touch.by_name();
-        let Some(Found { segment, links }) = self.look(path, &writes, touch.complete)? else {
+        let Some(Surveyed { segment, links }) = self.look(path, &writes, touch.complete)? else {
             self.destination.forget(path)?;
             return Ok(true);
         };
@@ -113,7 +113,7 @@ impl<'a> Surveyor<'a> {
         let differs = !std::mem::take(&mut self.mismatches).is_empty();
         // Pages that would not go are being written to again: better read when all is quiet.
         let busy = !self.on_device && self.destination.volume.has_direct_reads();
-        let Some(Found { segment, links }) = found? else {
+        let Some(Surveyed { segment, links }) = found? else {
             return Ok(None);
         };
         let as_claimed = touch.member.is_none_or(|member| member == segment.member());
@@ -135,7 +135,7 @@ impl<'a> Surveyor<'a> {
         path: &RelPath,
         writes: &ByName<'_>,
         all: bool,
-    ) -> Result<Option<Found>, Fault> {
+    ) -> Result<Option<Surveyed>, Fault> {
         let failed = |what: &str, errno| fault::at(Side::Destination, path, what, errno);
         let dir = match self.way.open(self.destination.volume.root(), path) {
             Ok(dir) => dir,
@@ -233,7 +233,7 @@ impl<'a> Surveyor<'a> {
             seen,
             entries,
         };
-        Ok(Some(Found { segment, links }))
+        Ok(Some(Surveyed { segment, links }))
     }
 
     /// What is damaged in a volume that is only read fails by name; what is damaged elsewhere is written

@@ -19,12 +19,12 @@ use rustix::io::Errno;
 use super::{
     create,
     file::{self, Writing},
-    lane_directory::Current,
+    lane_directory::LaneDirectory,
     metadata,
     unshare::{self, Unshared},
 };
 use crate::destination::{
-    space::{self, Room},
+    space::{self, LaneSpace},
     state::Destination,
     touched::{Content, Written, key_of},
 };
@@ -47,13 +47,13 @@ pub struct Applier<'a> {
     /// How it got to where it is, and to where it found the target of a link last.
     ways: (Way, Way),
     /// The directory that ops are about.
-    current: Option<Current>,
+    current: Option<LaneDirectory>,
     /// The file that content is for.
     writing: Option<Writing>,
     /// What is passed over because the op that it rests on has failed, and that was said.
     skip: Skip,
     /// What is known about room.
-    room: Room,
+    room: LaneSpace,
     /// What else the op that is being applied has met.
     also: Vec<Fault>,
 }
@@ -97,7 +97,7 @@ impl<'a> Applier<'a> {
             current: None,
             writing: None,
             skip: Skip::Nothing,
-            room: Room::default(),
+            room: LaneSpace::default(),
             also: Vec::new(),
         }
     }
@@ -185,7 +185,7 @@ impl<'a> Applier<'a> {
 
     /// Notes what was touched before there is too much of it: a frame may hold many small ops.
     fn note_much(&mut self) -> Result<(), Fault> {
-        if self.current.as_ref().is_some_and(Current::is_much) {
+        if self.current.as_ref().is_some_and(LaneDirectory::is_much) {
             return self.note().map_err(|failure| failure.fault);
         }
         Ok(())
@@ -229,7 +229,7 @@ impl<'a> Applier<'a> {
         if !rights::overrides_permissions() {
             create::allow_owner(&dir, &path)?;
         }
-        self.current = Some(Current::new(path, dir));
+        self.current = Some(LaneDirectory::new(path, dir));
         Ok(())
     }
 

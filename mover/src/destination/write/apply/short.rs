@@ -6,7 +6,7 @@ use rustix::io::Errno;
 use super::{Applier, Tried};
 use crate::{
     advice,
-    destination::space::{self, Left},
+    destination::space::{self, SpaceLeft},
     fs::stat::Stat,
 };
 
@@ -15,7 +15,7 @@ impl Applier<'_> {
     pub(super) fn without_room(&mut self, mut fault: Fault, made: Tried) -> Fault {
         let volume = &self.destination.volume;
         let left = volume.available().ok();
-        let left = left.map(|(bytes, inodes)| Left { bytes, inodes });
+        let left = left.map(|(bytes, inodes)| SpaceLeft { bytes, inodes });
         let directory = self.current.as_ref();
         let size = directory.and_then(|current| Stat::of_fd(&current.dir).ok());
         if let (Some(left), Some(size), Tried::New) = (left, size, made)

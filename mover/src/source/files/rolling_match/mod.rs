@@ -59,7 +59,7 @@ pub struct Decided {
 
 /// Which window of a file it is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Window {
+pub enum WindowPlace {
     /// Another one follows.
     Inner,
     /// It ends with the file.
@@ -101,11 +101,11 @@ impl Search {
     pub fn window<E>(
         &mut self,
         content: &[u8],
-        window: Window,
+        window: WindowPlace,
         align: usize,
         known: impl Fn(u64, usize) -> Result<Vec<Tag>, E>,
     ) -> Result<Decided, E> {
-        let last = window == Window::Last;
+        let last = window == WindowPlace::Last;
         let mut parts = Vec::new();
         let carried = std::mem::take(&mut self.carried);
         let mut at = carried.len().min(content.len());

@@ -61,7 +61,11 @@ fn build(old: &[u8], new: &[u8], block: usize, every: u64, window: usize) -> Bui
         let end = (offset + window).min(new.len());
         let content = &new[offset..end];
         let last = end == new.len();
-        let place = if last { Window::Last } else { Window::Inner };
+        let place = if last {
+            WindowPlace::Last
+        } else {
+            WindowPlace::Inner
+        };
         let Ok(decided) = search.window(content, place, BLOCK, known);
         for part in decided.parts {
             match part {
@@ -162,10 +166,10 @@ fn what_changed_between_two_windows_is_sent() {
         every: 1000,
     };
     let mut search = Search::new(subject, KEY, &sums);
-    let Ok(first) = search.window(&new[..16 * BLOCK], Window::Inner, BLOCK, known);
+    let Ok(first) = search.window(&new[..16 * BLOCK], WindowPlace::Inner, BLOCK, known);
     let mut changed = new[first.consumed..].to_vec();
     changed[50] ^= 1;
-    let Ok(second) = search.window(&changed, Window::Last, BLOCK, known);
+    let Ok(second) = search.window(&changed, WindowPlace::Last, BLOCK, known);
     assert_eq!(second.parts.first(), Some(&Part::Literal(0..100)));
     assert!(matches!(second.parts.get(1), Some(Part::Copy { .. })));
 }
@@ -188,7 +192,7 @@ fn sums_that_promise_what_is_not_there_cost_no_more_than_a_scan() {
         Ok::<_, Infallible>(vec![Tag([1; 16]); count])
     };
     let mut search = Search::new(subject, KEY, &sums);
-    let Ok(decided) = search.window(&new, Window::Last, BLOCK, known);
+    let Ok(decided) = search.window(&new, WindowPlace::Last, BLOCK, known);
     assert_eq!(decided.parts, [Part::Literal(0..new.len())]);
     let (free, every) = VAIN;
     assert!(asked.get() <= free + to_u64(new.len()) / every + 2);
