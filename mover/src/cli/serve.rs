@@ -22,9 +22,9 @@ use crate::{
     },
     destination::{self, state::Destination},
     fs::{
-        claim::{self, Use},
         confine,
         volume::{RootOwner, Volume},
+        volume_lock::{self, Use},
     },
     source::pass::{self, Source},
     transport::{accept::Listener, quic},
@@ -130,7 +130,7 @@ impl Start {
     fn new(args: &ServeArgs, side: Side) -> anyhow::Result<Option<Self>> {
         std::fs::create_dir_all(&args.state)
             .with_context(|| format!("could not make {}", args.state.display()))?;
-        let lock = match claim::lock_state(&args.state, &args.state) {
+        let lock = match volume_lock::lock_state(&args.state, &args.state) {
             Ok(lock) => lock,
             Err(text) => {
                 tell(&format!("error: {text}"));

@@ -31,9 +31,10 @@ use crate::{
     catalog::{log::Key, store::Store},
     fault,
     fs::{
-        attributes, claim, other_end,
+        attributes, other_end,
         stat::Stat,
         volume::{self, Volume},
+        volume_lock,
         xattr::View,
     },
     random::random,
@@ -221,7 +222,7 @@ impl Destination {
 
     /// Takes the root directory's lock for a pass.
     pub(super) fn lock(&self) -> Result<(), Fault> {
-        claim::lock_root(self.volume.root()).map_err(|taken| {
+        volume_lock::lock_root(self.volume.root()).map_err(|taken| {
             fault::plain(
                 Side::Destination,
                 FaultCode::Busy,
@@ -232,7 +233,7 @@ impl Destination {
 
     /// Gives the root directory's lock back.
     pub(super) fn unlock(&self) {
-        claim::unlock_root(self.volume.root());
+        volume_lock::unlock_root(self.volume.root());
     }
 
     /// Accepts a pass, or says why not. From here on the tree is this migration's.

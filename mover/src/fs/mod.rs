@@ -2,7 +2,6 @@
 //! handle that is already held, so nothing that happens to the tree meanwhile can lead outside.
 
 pub mod attributes;
-pub mod claim;
 pub mod confine;
 pub mod dir;
 pub mod entry;
@@ -20,6 +19,7 @@ pub mod reserved;
 pub mod resolve;
 pub mod rights;
 pub mod stat;
+pub mod volume_lock;
 // These system calls have no safe wrapper, so they are kept together in one module.
 #[allow(unsafe_code)]
 pub mod sys;

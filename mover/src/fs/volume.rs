@@ -21,7 +21,6 @@ use rustix::{
 };
 
 use super::{
-    claim::{Taken, Use, VolumeLock},
     dir,
     flags::FlagPlace,
     lost_found::{self, LOST_AND_FOUND, LostFound},
@@ -29,6 +28,7 @@ use super::{
     reserved::Told,
     stat::{Identity, Kind, Stat},
     sys,
+    volume_lock::{Taken, Use, VolumeLock},
 };
 use crate::random::random;
 

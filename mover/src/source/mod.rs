@@ -15,7 +15,7 @@
 //! | [`walk`] | What does the source hold, and what of it may have changed? |
 //! | [`files`] | What of a file must be sent? |
 //! | [`throttle`] | How fast may a live pass go? |
-//! | [`mod@proof`] | What may be believed without reading it? |
+//! | [`stat_trust`] | What may be believed without reading it? |
 //! | [`space`] | What becomes of a pass whose destination runs out of space? |
 //! | [`shared`], [`queue`], [`link_table`] | What do the threads of a pass share? |
 //! | [`persistent`] | What does a source remember of itself? |
@@ -26,10 +26,10 @@ pub mod link_table;
 pub mod links;
 pub mod pass;
 pub mod persistent;
-pub mod proof;
 pub mod queue;
 pub mod recheck;
 pub mod shared;
 pub mod space;
+pub mod stat_trust;
 pub mod throttle;
 pub mod walk;

@@ -17,14 +17,15 @@ use livmig_proto::{
 };
 
 use super::{
-    link_table::LinkTable, proof::StatTrust, queue::Queue, space::Space, throttle::limiter::Limiter,
+    link_table::LinkTable, queue::Queue, space::Space, stat_trust::StatTrust,
+    throttle::limiter::Limiter,
 };
 use crate::{
     catalog::{store::Store, tags::TagsRef},
     fault,
     fs::{footprint::CacheUse, stat::Identity, volume::Volume},
     stop::Stop,
-    transport::link::DataSession,
+    transport::data_session::DataSession,
 };
 
 /// Everything the workers of a pass have in common.

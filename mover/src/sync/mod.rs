@@ -28,7 +28,7 @@ use crate::{
     catalog::store::Store,
     destination::{self, state::Destination},
     fault,
-    fs::{claim::Taken, volume::Volume},
+    fs::{volume::Volume, volume_lock::Taken},
     inspect::{self, Scope},
     random::random,
     source::{

@@ -12,11 +12,11 @@ use rustix::io::Errno;
 use super::{SyncError, SyncOptions};
 use crate::{
     fs::{
-        claim::{self, Use},
         mounts::{self, Mounts},
         resolve::{Resolved, Unresolved},
         rights,
         volume::{RootOwner, Volume},
+        volume_lock::{self, Use},
     },
     scratch::Scratch,
 };
@@ -255,7 +255,7 @@ fn take_state(state: Named<'_>, given: Option<&Path>) -> Result<StateDirectory, 
     // Through the handle, where /proc leads there.
     let held = mounts::by_handle(handle.as_fd());
     let path = if held.is_dir() { held } else { shown.clone() };
-    let lock = claim::lock_state(&path, &shown).map_err(SyncError::StateTaken)?;
+    let lock = volume_lock::lock_state(&path, &shown).map_err(SyncError::StateTaken)?;
     Ok(StateDirectory {
         path,
         handle,

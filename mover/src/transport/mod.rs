@@ -2,16 +2,16 @@
 //!
 //! The movers speak over QUIC ([`quic`]) or over TLS on TCP ([`tcp`], [`tls`]), which look alike from here
 //! on: [`mod@stream`]s that the source opens ([`dial`]) and the destination accepts ([`accept`]).
-//! [`link`] turns a connection into what the threads of a source need: channels for lanes, blocking
+//! [`data_session`] turns a connection into what the threads of a source need: channels for lanes, blocking
 //! queries, acknowledgements to wait for. [`messages`] reads and writes length-prefixed messages
 //! on any byte stream.
 
 pub mod accept;
 mod accepted;
 pub mod acks;
+pub mod data_session;
 pub mod dial;
 mod hello;
-pub mod link;
 pub mod messages;
 pub mod quic;
 mod quic_connections;

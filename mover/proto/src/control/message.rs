@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     fault::Fault,
-    load::Limits,
     pass::{PassRequest, VerifyLevel},
     report::{ManifestReport, PassReport, Progress},
+    throttle::Limits,
     welcome::Welcome,
 };
 use crate::ids::{Epoch, PassNumber};

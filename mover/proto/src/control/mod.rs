@@ -24,12 +24,12 @@
 
 mod fault;
 mod left;
-mod load;
 mod message;
 mod pass;
 mod report;
 mod session;
 mod side;
+mod throttle;
 mod welcome;
 
 use serde::{Deserialize, Serialize};
@@ -37,12 +37,12 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     fault::{Fault, FaultCode},
     left::{Gravity, LeftEntry, LeftOut, Reason, Reasons, UnknownReason, unconsented},
-    load::{Bandwidth, IoPriority, Limits, TooLow},
     message::{Request, RequestBody, Response, ResponseBody},
     pass::{PassKind, PassRequest, Transport, VerifyLevel},
     report::{ManifestReport, PassReport, PassSeconds, Progress, Stage},
     session::{Listening, Session},
     side::Side,
+    throttle::{Bandwidth, IoPriority, Limits, TooLow},
     welcome::{RootFacts, Welcome},
 };
 use crate::limits;

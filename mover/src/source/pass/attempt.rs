@@ -18,12 +18,12 @@ use crate::{
     fs::{attributes, other_end, volume::Volume},
     source::{
         link_table::LinkTable,
-        proof::{Flush, StatTrust},
         queue::Queue,
         shared::{Faults, Shared, lock},
         space::Space,
+        stat_trust::{Flush, StatTrust},
     },
-    transport::link::DataSession,
+    transport::data_session::DataSession,
 };
 
 /// What came of one connection.

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     fault,
     source::shared::lock,
-    transport::{dial::Peer, link::DataSession},
+    transport::{data_session::DataSession, dial::Peer},
 };
 
 impl Run<'_> {

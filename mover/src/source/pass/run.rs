@@ -26,10 +26,10 @@ use crate::{
     source::{
         links::LinkSummary,
         persistent::Head,
-        proof::Flush,
         queue::Baseline,
         recheck,
         shared::{Counts, Shared, lock},
+        stat_trust::Flush,
         throttle::limiter::Limiter,
         walk::visit::Visitor,
     },
