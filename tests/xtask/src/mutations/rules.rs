@@ -23,8 +23,8 @@ pub(super) const RULES: &[Mutation] = &[
     Mutation {
         name: "mounts: told by what they are, not by their device",
         file: "mover/src/fs/volume.rs",
-        text: ".unwrap_or(stat.kind == Kind::Directory && stat.device != self.stat.device)",
-        without: ".map_or(true, |_| stat.device != self.stat.device)",
+        text: ".unwrap_or(\n            stat.kind == Kind::Directory && stat.identity.device != self.stat.identity.device,\n        )",
+        without: ".map_or(true, |_| stat.identity.device != self.stat.identity.device)",
     },
     Mutation {
         name: "mounts: the empty mount point is carried",
@@ -41,14 +41,14 @@ pub(super) const RULES: &[Mutation] = &[
     Mutation {
         name: "lost+found: one that holds something is told where it cannot be carried",
         file: "mover/src/source/walk/apart.rs",
-        text: "(Some(LostFound::Holding), true) => Standing::Apart(Reason::LostFound),",
-        without: "(Some(LostFound::Holding), true) => Standing::Nobodys,",
+        text: "(Some(LostFound::Holding), true) => ApartStanding::Apart(Reason::LostFound),",
+        without: "(Some(LostFound::Holding), true) => ApartStanding::Nobodys,",
     },
     Mutation {
         name: "lost+found: one that holds something is carried where the name is free",
         file: "mover/src/source/walk/apart.rs",
-        text: "(Some(LostFound::Holding), false) | (None, _) => Standing::Content,",
-        without: "(Some(LostFound::Holding), false) => Standing::Nobodys, (None, _) => Standing::Content,",
+        text: "(Some(LostFound::Holding), false) | (None, _) => ApartStanding::Content,",
+        without: "(Some(LostFound::Holding), false) => ApartStanding::Nobodys, (None, _) => ApartStanding::Content,",
     },
     Mutation {
         name: "aliases: no two ends are one tree by whatever mount",
@@ -71,7 +71,7 @@ pub(super) const RULES: &[Mutation] = &[
     Mutation {
         name: "links: an inode is one of its device",
         file: "mover/src/fs/stat.rs",
-        text: "            device: self.device,\n            ino: self.identity.ino,",
+        text: "            device: self.identity.device,\n            ino: self.identity.ino,",
         without: "            device: (0, 0),\n            ino: self.identity.ino,",
     },
     Mutation {
