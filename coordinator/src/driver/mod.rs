@@ -35,6 +35,7 @@ use livmig_engine::{
 };
 use livmig_proto::ids::Epoch;
 use tokio::sync::{mpsc, watch};
+use tracing::Instrument as _;
 
 use self::{drive::Drive, handle::Asked};
 use crate::{
@@ -135,7 +136,9 @@ impl<P: Platform, J: Journal, C: Clock> Driver<P, J, C> {
             let event = drive.machine.request(request)?;
             drive.append(event)?;
         }
-        drive.run().await
+        let (name, epoch) = (drive.spec.name.clone(), drive.machine.epoch());
+        let span = tracing::info_span!("migration", %name, %epoch);
+        drive.run().instrument(span).await
     }
 }
 

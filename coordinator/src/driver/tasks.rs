@@ -14,6 +14,7 @@ use livmig_engine::{
     step::Step,
 };
 use livmig_proto::ids::PassNumber;
+use tracing::{Instrument as _, Span, info_span};
 
 /// What a call is for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -21,6 +22,17 @@ pub(super) enum TaskPurpose {
     Perform(Step),
     Probe(Step),
     Stop(PassNumber),
+}
+
+impl TaskPurpose {
+    /// In which what the call logs can be found.
+    fn span(self) -> Span {
+        match self {
+            Self::Perform(step) => info_span!("step", %step),
+            Self::Probe(step) => info_span!("probe", %step),
+            Self::Stop(pass) => info_span!("stop", %pass),
+        }
+    }
 }
 
 /// What a call brought.
@@ -50,7 +62,7 @@ impl<'a> Tasks<'a> {
     ) {
         self.tasks.push(Task {
             purpose,
-            call: Box::pin(call),
+            call: Box::pin(call.instrument(purpose.span())),
         });
     }
 

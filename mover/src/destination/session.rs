@@ -255,7 +255,10 @@ impl Session {
         let destination = Arc::clone(&self.destination);
         let thread = {
             let answers = answers.clone();
-            tokio::task::spawn_blocking(move || apply(&destination, lane, frames, &answers))
+            tokio::task::spawn_blocking(move || {
+                let _lane = tracing::info_span!("lane", lane).entered();
+                apply(&destination, lane, frames, &answers);
+            })
         };
         loop {
             match messages::read_frame(&mut stream, frame_length).await {

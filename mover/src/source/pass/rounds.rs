@@ -134,9 +134,14 @@ impl Run<'_> {
     }
 
     fn visit_all(&self, shared: &Shared<'_>) -> Result<(), Fault> {
+        let pass = tracing::Span::current();
         let results: Vec<Result<(), Fault>> = std::thread::scope(|scope| {
+            let work = |worker| {
+                let _worker = tracing::info_span!(parent: &pass, "worker", worker).entered();
+                Visitor::new(shared)?.on_own_thread().run()
+            };
             let workers: Vec<_> = (0..self.threads)
-                .map(|_| scope.spawn(|| Visitor::new(shared)?.on_own_thread().run()))
+                .map(|worker| scope.spawn(move || work(worker)))
                 .collect();
             workers
                 .into_iter()

@@ -68,6 +68,8 @@ impl Run<'_> {
         epoch: Epoch,
         report: &mut PassReport,
     ) -> Result<(), Fault> {
+        let (number, kind) = (self.request.pass, self.request.kind);
+        let _pass = tracing::info_span!("pass", %number, %kind).entered();
         self.counts.enter(Stage::Flushing);
         let flush = Flush::begin();
         self.volume.sync().map_err(|errno| {
