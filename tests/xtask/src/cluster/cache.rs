@@ -4,10 +4,16 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
 use ring::digest::{Context, SHA256};
+
+/// How often it is said that something is still being made.
+const TELL: Duration = Duration::from_secs(20);
 
 /// The cache, held by this program alone until it is dropped.
 #[derive(Debug)]
@@ -49,11 +55,28 @@ impl Cache {
         let _none_left_over = fs::remove_dir_all(&partial);
         fs::create_dir_all(&partial)?;
         let file = partial.join("file");
-        make(&file).with_context(|| format!("{name} could not be made"))?;
+        telling(name, || make(&file)).with_context(|| format!("{name} could not be made"))?;
         fs::rename(&file, &path)?;
         fs::remove_dir_all(&partial)?;
         Ok(path)
     }
+}
+
+/// Does `work` and says now and then that it goes on: a build of Kubernetes takes minutes and prints
+/// nothing.
+fn telling<T>(name: &str, work: impl FnOnce() -> T) -> T {
+    let (done, ended) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let begun = Instant::now();
+            while ended.recv_timeout(TELL) == Err(RecvTimeoutError::Timeout) {
+                println!("  still making {name}, for {} s", begun.elapsed().as_secs());
+            }
+        });
+        let made = work();
+        drop(done);
+        made
+    })
 }
 
 /// Sixteen characters for `parts`, in this order and with these ends.
