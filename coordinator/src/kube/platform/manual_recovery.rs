@@ -57,31 +57,14 @@ pub(super) fn left(target: &KubernetesTarget, claim: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use livmig_engine::spec::{MigrationName, MigrationSpec, Options, Target};
-    use livmig_proto::ids::MigrationUid;
-    use serde_json::json;
-
     use super::*;
+    use crate::kube::testing::objects;
 
     #[test]
     fn a_claim_is_reserved_for_then_freed_then_made_anew_and_the_workload_comes_last() {
-        let target: KubernetesTarget = serde_json::from_value(json!({
-            "cluster": "", "namespace": "shop",
-            "workload": {"kind": "StatefulSet", "name": "app", "uid": "s"},
-            "claims": [{"claim": "data-app-0", "claimUid": "c", "volume": "pv-a",
-                "volumeUid": "v", "fromClass": "old", "toClass": "new"}],
-            "mover": {"image": "i"},
-        }))
-        .unwrap();
-        let migration = Migration::of(&MigrationSpec {
-            name: MigrationName::try_from("m".to_owned()).unwrap(),
-            uid: MigrationUid([0xfe; 16]),
-            target: Target::Kubernetes(target),
-            options: Options::default(),
-        });
-        let text = fence(&migration.unwrap());
+        let text = fence(&objects::migration());
         let steps = [
-            "delete pod -l livmig.io/migration=fefe",
+            "delete pod -l livmig.io/migration=0101",
             "patch pv pv-a",
             r#""name":"data-app-0","uid":null"#,
             "patch pvc data-app-0 --type=json",

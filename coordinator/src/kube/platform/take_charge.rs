@@ -132,20 +132,19 @@ fn is_going(claim: &PersistentVolumeClaim) -> bool {
 mod tests {
     use livmig_engine::{
         record::{Event, Record, SCHEMA},
-        spec::{KubernetesTarget, MigrationName, MigrationSpec, Options, Target},
         time::Timestamp,
     };
-    use livmig_proto::ids::MigrationUid;
     use serde_json::{Value, json};
 
     use super::*;
     use crate::{
         journal::Journal as _,
         kube::{
-            api::names::Names,
-            migration::Migration,
             store::journal::ConfigMapJournal,
-            testing::server::{Course, MemoryServer, NAMESPACE},
+            testing::{
+                objects::{self, with},
+                server::{Course, MemoryServer},
+            },
         },
     };
 
@@ -155,50 +154,20 @@ mod tests {
         "/persistentvolumeclaims/data-app-0",
     ];
 
-    fn spec() -> MigrationSpec {
-        let target: KubernetesTarget = serde_json::from_value(json!({
-            "namespace": NAMESPACE,
-            "workload": {"kind": "StatefulSet", "name": "app", "uid": "s"},
-            "claims": [{"claim": "data-app-0", "claimUid": "c", "volume": "pv-a",
-                "volumeUid": "v", "fromClass": "old", "toClass": "new"}],
-            "mover": {"image": "i"},
-        }))
-        .unwrap();
-        MigrationSpec {
-            name: MigrationName::try_from("m".to_owned()).unwrap(),
-            uid: MigrationUid([1; 16]),
-            target: Target::Kubernetes(target),
-            options: Options::default(),
-        }
-    }
-
     /// A workload that was never touched, and a migration of it that a first coordinator began.
     async fn begun() -> MemoryServer {
         let server = MemoryServer::start().await;
-        let namespaced = |api: &str, path: &str| format!("{api}/namespaces/{NAMESPACE}{path}");
-        server.put(
-            &namespaced("/apis/apps/v1", OBJECTS[0]),
-            json!({"metadata": {"name": "app", "uid": "s"}, "spec": {"replicas": 1,
-                "serviceName": "app", "selector": {}, "template": {"spec": {"containers": []}}}}),
-        );
-        server.put(
-            &format!("/api/v1{}", OBJECTS[1]),
-            json!({"metadata": {"name": "pv-a", "uid": "v"},
-                "spec": {"persistentVolumeReclaimPolicy": "Delete",
-                    "claimRef": {"name": "data-app-0", "uid": "c"}},
-                "status": {"phase": "Bound"}}),
-        );
-        server.put(
-            &namespaced("/api/v1", OBJECTS[2]),
-            json!({"metadata": {"name": "data-app-0", "uid": "c"}, "spec": {"volumeName": "pv-a"}}),
-        );
-        let spec = Box::new(spec());
+        server.store(&objects::stateful_set("app"));
+        server.store(&objects::claim("data-app-0", "pv-a"));
+        let policy = json!({"spec": {"persistentVolumeReclaimPolicy": "Delete"}});
+        server.store(&with(&objects::volume("pv-a", "data-app-0"), policy));
+        let spec = Box::new(objects::migration().spec);
         record(&server, 1, 0, Event::Planned { spec }).await;
         server
     }
 
     async fn record(server: &MemoryServer, epoch: u64, seq: u64, event: Event) {
-        let names = Names::new(&spec().name);
+        let names = objects::migration().names;
         let mut journal = ConfigMapJournal::new(server.cluster().await, names);
         journal.load().await.unwrap();
         let record = Record {
@@ -212,12 +181,11 @@ mod tests {
     }
 
     async fn platform(server: &MemoryServer) -> KubePlatform {
-        let migration = Migration::of(&spec()).unwrap();
-        KubePlatform::new(&server.cluster().await, migration)
+        KubePlatform::new(&server.cluster().await, objects::migration())
     }
 
     /// The objects of others without what the server says of them.
-    fn objects(server: &MemoryServer) -> Vec<Value> {
+    fn theirs(server: &MemoryServer) -> Vec<Value> {
         let each = OBJECTS.iter().map(|end| {
             let mut object = server.get(end).unwrap();
             let metadata = object["metadata"].as_object_mut().unwrap();
@@ -232,11 +200,11 @@ mod tests {
     async fn whoever_is_in_charge_leaves_its_mark_on_all() {
         let server = begun().await;
         platform(&server).await.take_charge(Epoch(1)).await.unwrap();
-        for object in objects(&server) {
+        for object in theirs(&server) {
             let epoch = &object["metadata"]["annotations"]["livmig.io/epoch"];
             assert_eq!(epoch, "1", "{object}");
         }
-        let volume = &objects(&server)[1];
+        let volume = &theirs(&server)[1];
         assert_eq!(volume["spec"]["persistentVolumeReclaimPolicy"], "Retain");
     }
 
@@ -244,7 +212,7 @@ mod tests {
     async fn whoever_pauses_while_another_one_comes_and_goes_marks_nothing() {
         for path in OBJECTS {
             let server = begun().await;
-            let before = objects(&server);
+            let before = theirs(&server);
             let mut marking = server.hold("PATCH", path);
             let asleep = platform(&server).await;
             let charge =
@@ -254,7 +222,7 @@ mod tests {
             marking.go(Course::Answered).await;
             let failure = charge.await.unwrap().unwrap_err();
             assert!(failure.message.contains("taken over"), "{path}: {failure}");
-            assert_eq!(objects(&server), before, "{path}");
+            assert_eq!(theirs(&server), before, "{path}");
         }
     }
 
@@ -267,24 +235,22 @@ mod tests {
         pinning.arrived().await;
         record(&server, 2, 1, Event::Adopted).await;
         platform(&server).await.take_charge(Epoch(2)).await.unwrap();
-        let marked = objects(&server);
+        let marked = theirs(&server);
         pinning.go(Course::Answered).await;
         charge.await.unwrap().unwrap_err();
-        assert_eq!(objects(&server), marked);
+        assert_eq!(theirs(&server), marked);
     }
 
     #[tokio::test]
     async fn a_way_back_needs_neither_the_workload_nor_a_volume_that_is_gone() {
         let server = begun().await;
-        let set = format!("/apis/apps/v1/namespaces/{NAMESPACE}{}", OBJECTS[0]);
-        let anew = json!({"metadata": {"name": "app", "uid": "another"}, "spec": {"replicas": 1,
-            "serviceName": "app", "selector": {}, "template": {"spec": {"containers": []}}}});
+        let anew = json!({"metadata": {"uid": "another"}});
         let sleeper = platform(&server).await;
         sleeper.before().await.unwrap();
-        server.put(&set, anew);
+        server.store(&with(&objects::stateful_set("app"), anew));
         assert!(sleeper.take_charge(Epoch(1)).await.is_err());
         assert!(!sleeper.take_charge_to_go_back(Epoch(1)).await.unwrap());
-        let [set, volume, claim] = objects(&server).try_into().unwrap();
+        let [set, volume, claim] = theirs(&server).try_into().unwrap();
         assert_eq!(set["metadata"]["annotations"], Value::Null);
         for object in [volume, claim] {
             assert_eq!(object["metadata"]["annotations"]["livmig.io/epoch"], "1");
@@ -296,7 +262,7 @@ mod tests {
         let server = begun().await;
         let first = platform(&server).await;
         first.before().await.unwrap();
-        server.remove(&format!("/api/v1{}", OBJECTS[1]));
+        server.remove::<PersistentVolume>("pv-a");
         first.take_charge(Epoch(1)).await.unwrap();
     }
 }

@@ -1,9 +1,8 @@
 //! Made views for tests: a sound workload, which each test spoils in one place.
 
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use livmig_engine::spec::Options;
 use livmig_proto::ids::MigrationUid;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{
@@ -14,12 +13,11 @@ use super::{
     select::{ClaimMove, select},
     snapshot::{Snapshot, WorkloadObject},
 };
-use crate::images::DEFAULT_MOVER_IMAGE;
-
-/// An object of the API from its JSON.
-pub(crate) fn object<K: DeserializeOwned>(value: Value) -> K {
-    serde_json::from_value(value).unwrap()
-}
+pub(crate) use crate::kube::testing::objects::{claim, class, node, object, pod, volume, with};
+use crate::{
+    images::DEFAULT_MOVER_IMAGE,
+    kube::testing::objects::{driver, stateful_set},
+};
 
 /// Move `statefulset/db` to class `new`.
 pub(crate) fn wish() -> MigrationRequest {
@@ -73,22 +71,8 @@ pub(crate) fn view() -> Snapshot {
 
 /// `statefulset/db` with the fields of `spec` over its own.
 pub(crate) fn set(spec: Value) -> WorkloadObject {
-    let mut whole = json!({
-        "replicas": 2,
-        "serviceName": "db",
-        "selector": {"matchLabels": {"app": "db"}},
-        "template": {
-            "metadata": {"labels": {"app": "db"}},
-            "spec": {"containers": [{"name": "db"}], "terminationGracePeriodSeconds": 10},
-        },
-        "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {}}],
-    });
-    merge(&mut whole, spec);
-    WorkloadObject::StatefulSet(object(json!({
-        "metadata": {"name": "db", "uid": "uid-db"},
-        "spec": whole,
-        "status": {"replicas": 2, "readyReplicas": 2},
-    })))
+    let patch = [("spec".to_owned(), spec)].into_iter().collect();
+    WorkloadObject::StatefulSet(Box::new(with(&stateful_set("db"), patch)))
 }
 
 /// A view with a Deployment `web` and its claim `www`, and the wish to move it.
@@ -123,76 +107,9 @@ pub(crate) fn deployment() -> (Snapshot, MigrationRequest) {
     (view, wish)
 }
 
-/// A Bound claim of class `old`.
-pub(crate) fn claim(name: &str, volume: &str) -> PersistentVolumeClaim {
-    object(json!({
-        "metadata": {"name": name, "uid": format!("uid-{name}"),
-                     "finalizers": ["kubernetes.io/pvc-protection"]},
-        "spec": {"storageClassName": "old", "volumeName": volume, "volumeMode": "Filesystem",
-                 "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
-        "status": {"phase": "Bound", "capacity": {"storage": "1Gi"}},
-    }))
-}
-
-/// The volume bound to `claim`.
-pub(crate) fn volume(name: &str, claim: &str) -> PersistentVolume {
-    object(json!({
-        "metadata": {"name": name, "uid": format!("uid-{name}")},
-        "spec": {"storageClassName": "old", "capacity": {"storage": "1Gi"},
-                 "accessModes": ["ReadWriteOnce"], "persistentVolumeReclaimPolicy": "Retain",
-                 "csi": {"driver": "old.csi", "volumeHandle": format!("handle-{name}")},
-                 "claimRef": {"namespace": "shop", "name": claim, "uid": format!("uid-{claim}")}},
-        "status": {"phase": "Bound"},
-    }))
-}
-
-/// A class with a driver of its own.
-pub(crate) fn class(name: &str) -> k8s_openapi::api::storage::v1::StorageClass {
-    object(json!({
-        "metadata": {"name": name},
-        "provisioner": format!("{name}.csi"),
-        "reclaimPolicy": "Delete",
-        "volumeBindingMode": "WaitForFirstConsumer",
-    }))
-}
-
-fn driver(name: &str) -> k8s_openapi::api::storage::v1::CSIDriver {
-    object(json!({"metadata": {"name": name}, "spec": {}}))
-}
-
-/// A ready node that has the movers' image.
-pub(crate) fn node(name: &str) -> k8s_openapi::api::core::v1::Node {
-    object(json!({
-        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, "zone": name}},
-        "status": {"conditions": [{"type": "Ready", "status": "True"}],
-                   "images": [{"names": [DEFAULT_MOVER_IMAGE]}]},
-    }))
-}
-
 /// A pod of `statefulset/db`.
 pub(crate) fn own_pod(name: &str, node: &str, claim: &str) -> Pod {
     pod(name, node, claim, ("StatefulSet", "db", "uid-db"))
-}
-
-/// A running pod that names `claim`, of the owner (kind, name, UID).
-pub(crate) fn pod(name: &str, node: &str, claim: &str, owner: (&str, &str, &str)) -> Pod {
-    object(json!({
-        "metadata": {"name": name, "uid": format!("uid-{name}"), "ownerReferences": [
-            {"apiVersion": "apps/v1", "kind": owner.0, "name": owner.1, "uid": owner.2,
-             "controller": true},
-        ]},
-        "spec": {"nodeName": node, "containers": [{"name": "main"}], "volumes": [
-            {"name": "v", "persistentVolumeClaim": {"claimName": claim}},
-        ]},
-        "status": {"phase": "Running"},
-    }))
-}
-
-/// `object` with the fields of `patch` over its own.
-pub(crate) fn with<K: DeserializeOwned + serde::Serialize>(object: &K, patch: Value) -> K {
-    let mut value = serde_json::to_value(object).unwrap();
-    merge(&mut value, patch);
-    serde_json::from_value(value).unwrap()
 }
 
 /// The workload of `view` with the fields of `patch` over its own.
@@ -214,17 +131,6 @@ pub(crate) fn patch_claim(view: &mut Snapshot, patch: Value) {
 pub(crate) fn patch_volume(view: &mut Snapshot, patch: Value) {
     let volumes = view.volumes.as_mut().unwrap();
     volumes[0] = with(&volumes[0], patch);
-}
-
-fn merge(into: &mut Value, patch: Value) {
-    match (into, patch) {
-        (Value::Object(into), Value::Object(patch)) => {
-            for (key, value) in patch {
-                merge(into.entry(key).or_insert(Value::Null), value);
-            }
-        }
-        (into, patch) => *into = patch,
-    }
 }
 
 /// What moves.

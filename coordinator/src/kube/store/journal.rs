@@ -272,7 +272,10 @@ mod tests {
     use livmig_engine::{record::Event, spec::MigrationName, time::Timestamp};
 
     use super::*;
-    use crate::kube::testing::server::{Course, MemoryServer, NAMESPACE};
+    use crate::kube::testing::{
+        objects::object,
+        server::{Course, MemoryServer},
+    };
 
     /// So many records fit into one part with room for a few more.
     const MANY: u64 = 1400;
@@ -424,11 +427,8 @@ mod tests {
             let records = records(1, from, 2);
             let lines = records.iter().map(|record| record.encode().unwrap() + "\n");
             let lines: String = lines.collect();
-            let path = format!("/api/v1/namespaces/{NAMESPACE}/configmaps/{name}");
-            server.put(
-                &path,
-                json!({"metadata": {"name": name}, "data": {RECORDS: lines}}),
-            );
+            let part = json!({"metadata": {"name": name}, "data": {RECORDS: lines}});
+            server.store(&object::<ConfigMap>(part));
         }
         let (mut journal, all) = loaded(&server).await;
         assert_eq!(all, records(1, 0, 4));

@@ -2,12 +2,16 @@
 //! holds, and keeps back a call or loses its answer where a test asks for it.
 
 use std::{
+    any::TypeId,
     collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
+use ::kube::api::Resource;
+use k8s_openapi::NamespaceResourceScope;
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -16,6 +20,7 @@ use tokio::{
     time::timeout,
 };
 
+use super::objects::merge;
 use crate::kube::api::cluster::{Choice, Cluster};
 
 /// The namespace of its clusters.
@@ -123,14 +128,29 @@ impl MemoryServer {
         Cluster::connect(&choice).await.unwrap()
     }
 
-    /// Stores an object at `path`.
-    pub(crate) fn put(&self, path: &str, object: Value) {
+    /// Stores an object where objects of its kind are.
+    pub(crate) fn store<K>(&self, object: &K)
+    where
+        K: Resource<DynamicType = ()> + Serialize,
+        K::Scope: 'static,
+    {
+        let object = serde_json::to_value(object).unwrap();
+        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+        self.put(&format!("{}/{name}", folder::<K>()), object);
+    }
+
+    fn put(&self, path: &str, object: Value) {
         self.state.lock().unwrap().store(path, object);
     }
 
-    /// Forgets the object at `path`.
-    pub(crate) fn remove(&self, path: &str) {
-        self.state.lock().unwrap().objects.remove(path);
+    /// Forgets the object `name` of the kind `K`.
+    pub(crate) fn remove<K>(&self, name: &str)
+    where
+        K: Resource<DynamicType = ()>,
+        K::Scope: 'static,
+    {
+        let path = format!("{}/{name}", folder::<K>());
+        self.state.lock().unwrap().objects.remove(&path);
     }
 
     /// The object whose path ends so.
@@ -160,6 +180,16 @@ impl MemoryServer {
             done,
         }
     }
+}
+
+/// Where objects of a kind are.
+fn folder<K>() -> String
+where
+    K: Resource<DynamicType = ()>,
+    K::Scope: 'static,
+{
+    let is_namespaced = TypeId::of::<K::Scope>() == TypeId::of::<NamespaceResourceScope>();
+    K::url_path(&(), is_namespaced.then_some(NAMESPACE))
 }
 
 async fn serve(stream: TcpStream, state: Arc<Mutex<ServerState>>) {
@@ -303,22 +333,4 @@ fn refused(code: u16, message: &str) -> (u16, Value) {
         "message": message, "reason": reason, "code": code,
     });
     (code, status)
-}
-
-/// A merge patch, as RFC 7386 has it.
-fn merge(into: &mut Value, patch: Value) {
-    let Value::Object(patch) = patch else {
-        *into = patch;
-        return;
-    };
-    if !into.is_object() {
-        *into = json!({});
-    }
-    for (key, value) in patch {
-        if value.is_null() {
-            into.as_object_mut().unwrap().remove(&key);
-        } else {
-            merge(&mut into[key], value);
-        }
-    }
 }

@@ -339,25 +339,24 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::kube::api::uid::Uid;
-    use crate::kube::testing::server::{Course, MemoryServer, NAMESPACE};
+    use crate::kube::{
+        api::uid::Uid,
+        testing::{
+            objects,
+            server::{Course, MemoryServer},
+        },
+    };
 
     #[tokio::test]
     async fn a_stop_that_comes_late_finds_the_workload_started() {
         let server = MemoryServer::start().await;
+        server.store(&objects::stateful_set("app"));
+        server.store(&objects::deployment("app"));
         for (kind, path) in [
-            ("StatefulSet", "/statefulsets/app"),
-            ("Deployment", "/deployments/app"),
+            (WorkloadKind::StatefulSet, "/statefulsets/app"),
+            (WorkloadKind::Deployment, "/deployments/app"),
         ] {
-            let at = format!("/apis/apps/v1/namespaces/{NAMESPACE}{path}");
-            let object = json!({
-                "metadata": {"name": "app", "uid": "u", "generation": 1},
-                "spec": {"replicas": 3, "serviceName": "app", "selector": {}, "template": {}},
-                "status": {"observedGeneration": 1, "replicas": 3, "readyReplicas": 3},
-            });
-            server.put(&at, object);
-            let workload: WorkloadRef =
-                serde_json::from_value(json!({"kind": kind, "name": "app", "uid": "u"})).unwrap();
+            let workload = objects::workload(kind, "app");
             let mark = Mark {
                 uid: Uid::new("m"),
                 epoch: Epoch(1),
@@ -379,7 +378,7 @@ mod tests {
             clear(&cluster, &workload, &mark).await.unwrap();
 
             let after = server.get(path).unwrap();
-            assert_eq!(after["spec"]["replicas"], 3, "{after}");
+            assert_eq!(after["spec"]["replicas"], 2, "{after}");
             assert_eq!(after["metadata"]["annotations"], json!({}), "{after}");
         }
     }
