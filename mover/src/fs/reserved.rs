@@ -72,10 +72,11 @@ pub fn beyond(fd: BorrowedFd<'_>, stat: &Stat, told: Told) -> Reserve {
         Told::Extents | Told::ExtentsAndFlag => beyond_extents(fd, end),
     };
     let most = i64::MAX.unsigned_abs();
-    found.map_or(Reserve::NONE, |found| Reserve {
+    let reserve = found.map(|found| Reserve {
         start: found.start,
         len: found.end.min(most).saturating_sub(found.start),
-    })
+    });
+    reserve.filter(|space| !space.is_none()).unwrap_or_default()
 }
 
 /// Whether what is reserved beyond an end, here and there, is the same but for the size of blocks.

@@ -106,7 +106,9 @@ impl KubePlatform {
     }
 
     /// The downtime, for the steps that there are only in it.
-    async fn downtime(&self) -> Result<Arc<Downtime>, StepFailure> {
+    async fn downtime(&self, epoch: Epoch) -> Result<Arc<Downtime>, StepFailure> {
+        // First: a workload that somebody has made anew says that better than its missing mark.
+        self.take_charge(epoch).await?;
         // Where an earlier coordinator has begun it, the watch takes it up.
         self.consumers().await?;
         self.downtime.get().ok_or_else(|| {
@@ -294,17 +296,17 @@ impl Platform for KubePlatform {
             Step::Pass { number, kind } => match kind {
                 PassKind::Live => self.live_pass(number, context).await,
                 PassKind::Final => {
-                    let downtime = self.downtime().await?;
+                    let downtime = self.downtime(context.epoch).await?;
                     self.final_pass(&downtime, number, context).await
                 }
             },
             Step::Quiesce => Box::pin(self.quiesce(context)).await,
             Step::Fence => {
-                let downtime = self.downtime().await?;
+                let downtime = self.downtime(context.epoch).await?;
                 self.fence(&downtime, context).await
             }
             Step::Verify => {
-                let downtime = self.downtime().await?;
+                let downtime = self.downtime(context.epoch).await?;
                 self.verify(&downtime, context).await
             }
             Step::Swap => self.swap(context).await,
