@@ -132,6 +132,8 @@ fn is_going(claim: &PersistentVolumeClaim) -> bool {
 mod tests {
     use livmig_engine::{
         record::{Event, Record, SCHEMA},
+        result::FailureKind,
+        step::Step,
         time::Timestamp,
     };
     use serde_json::{Value, json};
@@ -146,6 +148,7 @@ mod tests {
                 server::{Course, MemoryServer},
             },
         },
+        platform::{Context, Platform as _, ProgressSink},
     };
 
     const OBJECTS: [&str; 3] = [
@@ -255,6 +258,22 @@ mod tests {
         for object in [volume, claim] {
             assert_eq!(object["metadata"]["annotations"]["livmig.io/epoch"], "1");
         }
+    }
+
+    #[tokio::test]
+    async fn a_workload_that_was_made_anew_in_the_downtime_is_told_as_that() {
+        let server = begun().await;
+        let resumed = platform(&server).await;
+        resumed.before().await.unwrap();
+        let anew = json!({"metadata": {"uid": "another"}});
+        server.store(&with(&objects::stateful_set("app"), anew));
+        let context = Context {
+            epoch: Epoch(1),
+            progress: ProgressSink::new(|_| ()),
+        };
+        let failure = resumed.perform(Step::Fence, &context).await.unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Undecided, "{failure}");
+        assert!(failure.message.contains("re-created"), "{failure}");
     }
 
     #[tokio::test]
