@@ -13,8 +13,10 @@ use livmig_proto::ids::MigrationUid;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::server::NAMESPACE;
 use crate::{images::DEFAULT_MOVER_IMAGE, kube::migration::Migration};
+
+/// The namespace of all of them.
+pub(crate) const NAMESPACE: &str = "shop";
 
 /// The `StatefulSet` `name` with two ready pods and a claim template `data`.
 pub(crate) fn stateful_set(name: &str) -> StatefulSet {

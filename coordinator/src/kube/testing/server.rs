@@ -20,11 +20,8 @@ use tokio::{
     time::timeout,
 };
 
-use super::objects::merge;
+use super::objects::{NAMESPACE, merge};
 use crate::kube::api::cluster::{Choice, Cluster};
-
-/// The namespace of its clusters.
-pub(crate) const NAMESPACE: &str = "shop";
 
 /// A call that has not come by then is never made.
 const ARRIVES_MAX: Duration = Duration::from_secs(10);
