@@ -4,7 +4,7 @@
 use livmig_proto::control::Side;
 use rustix::io::Errno;
 
-use crate::fs::rights;
+use crate::fs::metadata::rights;
 
 /// What was being done when it failed, as far as it matters for what helps.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -10,9 +10,9 @@ use rustix::io::Errno;
 use crate::{
     advice::{self, Doing, Rights},
     fs::{
+        metadata::xattr::ReadError,
         remove::{Resistance, Resisting},
         stat::Stat,
-        xattr::ReadError,
     },
 };
 

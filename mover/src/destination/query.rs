@@ -31,10 +31,11 @@ use crate::{
     },
     fault,
     fs::{
-        dir, entry, file, reserved, rights,
+        dir, entry, file,
+        metadata::{rights, xattr::Reach},
+        space::reserved,
         stat::{Kind, Stat},
         way::Way,
-        xattr::Reach,
     },
     hash::{self, Hashed, Piece, StreamError, StreamOptions},
 };

@@ -31,11 +31,12 @@ use crate::{
     catalog::{log::Key, store::Store},
     fault,
     fs::{
-        attributes, other_end,
+        attributes,
+        metadata::xattr::View,
+        mounts::other_end,
         stat::Stat,
         volume::{self, Volume},
         volume_lock,
-        xattr::View,
     },
     random::random,
 };

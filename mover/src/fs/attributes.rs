@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use livmig_proto::attributes::{ACL_ACCESS, Kind, Kinds, SELINUX};
 use rustix::{io::Errno, thread::CapabilitySet};
 
-use super::volume::Volume;
+use crate::fs::volume::Volume;
 
 /// A name that nobody uses: it is asked for and never set.
 const PROBE: &str = "livmig-probe";

@@ -41,7 +41,7 @@ pub fn open_patiently(dir: impl AsFd, name: &Name, flags: OFlags) -> Result<Owne
     if kind != FileType::RegularFile {
         return dir::open_confined(dir, name.as_bytes(), here);
     }
-    let link = super::xattr::proc_link(&held);
+    let link = super::metadata::xattr::proc_link(&held);
     loop {
         match rustix::fs::open(link.as_str(), flags, Mode::empty()) {
             Err(Errno::INTR) => {}

@@ -14,9 +14,10 @@ use rustix::{
 };
 
 use super::{
-    dir, file, other_end, rights,
+    dir, file,
+    metadata::{rights, xattr},
+    mounts::other_end,
     stat::{Inode, Kind, Stat},
-    xattr,
 };
 
 /// Directories of one tree that are held open at once.

@@ -22,10 +22,9 @@ use rustix::{
 
 use super::{
     dir,
-    flags::FlagPlace,
     lost_found::{self, LOST_AND_FOUND, LostFound},
-    owners::Mapping,
-    reserved::Told,
+    metadata::{flags::FlagPlace, owners::Mapping},
+    space::reserved::Told,
     stat::{Identity, Kind, Stat},
     sys,
     volume_lock::{Taken, Use, VolumeLock},

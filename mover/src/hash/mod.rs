@@ -15,9 +15,11 @@ use rustix::io::Errno;
 pub use self::buffer::Buffer;
 use self::parallel::ParallelReading;
 use crate::fs::{
-    extents::{self, Extent},
     file,
-    footprint::{CacheUse, Footprint},
+    space::{
+        extents::{self, Extent},
+        footprint::{CacheUse, Footprint},
+    },
 };
 
 /// Bytes that are read at once.

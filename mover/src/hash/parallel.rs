@@ -14,7 +14,7 @@ use std::{
 use livmig_proto::tree::Digest;
 use rustix::io::Errno;
 
-use crate::fs::footprint::Footprint;
+use crate::fs::space::footprint::Footprint;
 
 use super::{
     Hashed, Piece, StreamError, StreamOptions, Stretch, Stretches, Sum, buffer::Buffer, leaves_of,

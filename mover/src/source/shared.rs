@@ -23,7 +23,7 @@ use super::{
 use crate::{
     catalog::{store::Store, tags::TagsRef},
     fault,
-    fs::{footprint::CacheUse, stat::Identity, volume::Volume},
+    fs::{space::footprint::CacheUse, stat::Identity, volume::Volume},
     stop::Stop,
     transport::data_session::DataSession,
 };

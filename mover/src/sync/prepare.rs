@@ -12,9 +12,9 @@ use rustix::io::Errno;
 use super::{SyncError, SyncOptions};
 use crate::{
     fs::{
+        metadata::rights,
         mounts::{self, Mounts},
         resolve::{Resolved, Unresolved},
-        rights,
         volume::{RootOwner, Volume},
         volume_lock::{self, Use},
     },

@@ -5,8 +5,8 @@ use std::os::fd::OwnedFd;
 use rustix::{fs::FallocateFlags, io::Errno};
 
 use crate::fs::{
-    extents::{self, Extent},
     file,
+    space::extents::{self, Extent},
     stat::Stat,
 };
 

@@ -16,9 +16,13 @@ use super::metadata;
 use crate::{
     fault,
     fs::{
-        dir, file, remove, rights,
+        dir, file,
+        metadata::{
+            rights,
+            xattr::{self, View},
+        },
+        remove,
         stat::{Kind, Stat},
-        xattr::{self, View},
     },
 };
 

@@ -20,9 +20,9 @@ use crate::{
     fault,
     fs::{
         file,
-        reserved::Zeros,
+        metadata::xattr::View,
+        space::reserved::Zeros,
         stat::{Kind, Stat},
-        xattr::View,
     },
 };
 

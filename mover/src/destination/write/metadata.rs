@@ -20,10 +20,13 @@ use crate::{
     fault,
     fs::{
         entry::meta_of,
-        file, rights,
+        file,
+        metadata::{
+            rights,
+            xattr::{self, Reach, View, WriteError},
+        },
         stat::{Kind, Stat},
         volume,
-        xattr::{self, Reach, View, WriteError},
     },
 };
 

@@ -15,8 +15,10 @@ use crate::source::shared::Shared;
 use crate::{
     catalog::tags::{self, Tag, TagFile, TagsRef},
     fs::{
-        extents::{self, Extent},
-        reserved::{self, Told, Zeros},
+        space::{
+            extents::{self, Extent},
+            reserved::{self, Told, Zeros},
+        },
         stat::{SMALL, Stat},
         volume::Volume,
     },

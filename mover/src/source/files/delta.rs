@@ -29,7 +29,7 @@ use crate::{
         tags::{self, Tag, TagsRef, block_log2_for},
     },
     fault,
-    fs::{file, footprint::Footprint},
+    fs::{file, space::footprint::Footprint},
     hash::{self, Hashed, StreamError},
 };
 

@@ -24,7 +24,7 @@ use crate::{
         tags::TagsRef,
     },
     fault,
-    fs::{entry::meta_of, file, reserved::Zeros, stat::Stat, xattr::Reach},
+    fs::{entry::meta_of, file, metadata::xattr::Reach, space::reserved::Zeros, stat::Stat},
     hash::Hashed,
 };
 

@@ -21,7 +21,7 @@ use crate::{
     catalog::segment::KeptFile,
     fault,
     fs::{
-        reserved,
+        space::reserved,
         stat::{SMALL, Stat},
     },
     hash::{self, StreamError, StreamOptions},

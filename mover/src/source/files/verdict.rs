@@ -1,6 +1,6 @@
 //! What becomes of a block of a file, decided from what it is and what the destination has.
 
-use crate::{catalog::tags::Tag, fs::reserved::Zeros};
+use crate::{catalog::tags::Tag, fs::space::reserved::Zeros};
 
 /// What is to be done with a run of blocks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -15,7 +15,7 @@ use super::{
     run::Run,
 };
 use crate::{
-    fs::{attributes, other_end, volume::Volume},
+    fs::{attributes, mounts::other_end, volume::Volume},
     source::{
         link_table::LinkTable,
         queue::Queue,

@@ -16,10 +16,10 @@ use crate::{
     fs::{
         entry::{meta_of, node},
         file,
-        footprint::{self, CacheUse},
+        metadata::xattr::{self, Reach, View},
+        space::footprint::{self, CacheUse},
         stat::{Kind, Stat},
         sys,
-        xattr::{self, Reach, View},
     },
     hash,
 };

@@ -17,8 +17,10 @@ use crate::{
     fault,
     fs::{
         dir,
-        flags::{self, Flags},
-        fscrypt::{self, FscryptKey},
+        metadata::{
+            flags::{self, Flags},
+            fscrypt::{self, FscryptKey},
+        },
         stat::{Attributes, Kind, Stat},
     },
 };

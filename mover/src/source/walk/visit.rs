@@ -30,10 +30,11 @@ use crate::{
     },
     fault,
     fs::{
-        file, other_end,
+        file,
+        metadata::xattr::Reach,
+        mounts::other_end,
         stat::{Kind, Stat},
         way::Way,
-        xattr::Reach,
     },
 };
 

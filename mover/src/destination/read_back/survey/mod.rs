@@ -33,9 +33,9 @@ use crate::{
     fs::{
         dir::{self, Listed},
         entry, file,
+        metadata::xattr::Reach,
         stat::{Kind, Stat},
         way::Way,
-        xattr::Reach,
     },
     hash::Hashed,
 };

@@ -31,9 +31,10 @@ use crate::destination::{
 use crate::{
     fault,
     fs::{
-        other_end, remove,
-        reserved::Zeros,
-        rights,
+        metadata::rights,
+        mounts::other_end,
+        remove,
+        space::reserved::Zeros,
         stat::{Kind, Stat},
         way::Way,
     },

@@ -18,7 +18,7 @@ use rustix::{
     io::{Errno, ReadWriteFlags, preadv2},
 };
 
-use super::{file, sys};
+use crate::fs::{file, sys};
 
 /// Bytes about which is asked and which are dropped at once.
 const WINDOW: u64 = 1 << 20;

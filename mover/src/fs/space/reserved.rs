@@ -6,7 +6,7 @@ use std::{ops::Range, os::fd::BorrowedFd};
 use livmig_proto::frame::Reserve;
 use rustix::io::Errno;
 
-use super::{stat::Stat, sys};
+use crate::fs::{stat::Stat, sys};
 
 /// How a file system tells.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

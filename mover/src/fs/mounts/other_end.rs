@@ -10,7 +10,7 @@ use std::sync::{PoisonError, RwLock};
 
 use livmig_proto::{control::Side, session::RootMark};
 
-use super::stat::Stat;
+use crate::fs::stat::Stat;
 
 static OF_SOURCE: RwLock<Option<RootMark>> = RwLock::new(None);
 static OF_DESTINATION: RwLock<Option<RootMark>> = RwLock::new(None);

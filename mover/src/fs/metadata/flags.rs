@@ -2,7 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use super::{stat::Attributes, sys};
+use crate::fs::{stat::Attributes, sys};
 
 /// Where a file system keeps flags that `statx` does not tell.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -4,7 +4,7 @@ use std::os::fd::BorrowedFd;
 
 use rustix::io::Errno;
 
-use super::sys;
+use crate::fs::sys;
 
 /// What a directory that is encrypted shows.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

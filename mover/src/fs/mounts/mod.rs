@@ -1,6 +1,8 @@
 //! Where directories lie, whatever they are reached by: what the kernel tells for the decisions in
 //! [`places`](livmig_proto::places).
 
+pub mod other_end;
+
 use std::{
     ffi::OsStr,
     os::{

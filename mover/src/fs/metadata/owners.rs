@@ -9,7 +9,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::stat::{Kind, Stat};
+use crate::fs::stat::{Kind, Stat};
 
 /// What may hide owners at a volume.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
