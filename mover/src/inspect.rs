@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, io, path::Path};
 
 use livmig_proto::{
-    attributes::{Carry, Kind},
+    attributes::{AttributeKind, Carry},
     control::{Fault, ManifestReport, Side, VerifyLevel},
     name::RelPath,
 };
@@ -19,19 +19,19 @@ pub fn inspect(
     volume: Volume,
     state: &Path,
     level: VerifyLevel,
-    scope: Scope,
+    scope: InspectScope,
 ) -> io::Result<Inspection> {
     // Nothing is remembered, so everything is surveyed as if the process had just started.
-    let Scope { side, carry, apart } = scope;
-    let carry =
-        carry.unwrap_or_else(|| Carry::among(attributes::seen(&volume).without(Kind::Label)));
+    let InspectScope { side, carry, apart } = scope;
+    let carry = carry
+        .unwrap_or_else(|| Carry::among(attributes::seen(&volume).without(AttributeKind::Label)));
     let reader = Destination::for_reading(volume, state, side, carry, apart)?;
     Ok(Inspection { reader, level })
 }
 
 /// What of a volume is summed up.
 #[derive(Debug)]
-pub struct Scope {
+pub struct InspectScope {
     /// Which end of a pass it is.
     pub side: Side,
     /// The attributes that the pass carried. Without a pass, all that this process can see but labels.

@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use livmig_proto::{
     control::{
-        self, Listening, Request, RequestBody, Response, ResponseBody, Session, Side, Welcome,
+        self, Listening, MoverRequest, RequestBody, Response, ResponseBody, Session, Side, Welcome,
     },
     identity::{PrivateKey, PublicKey, SERVER_NAME, client_config},
     ids::{Epoch, MigrationUid},
@@ -223,7 +223,7 @@ impl Client {
     /// Asks, and returns the last word on it. The pass under way reports progress in between.
     pub fn ask(&mut self, body: RequestBody) -> Result<ResponseBody> {
         self.last += 1;
-        let request = Request {
+        let request = MoverRequest {
             id: self.last,
             epoch: self.epoch,
             body,

@@ -17,9 +17,9 @@ pub struct Ack {
 
 /// The file of acknowledgements, open for more.
 #[derive(Debug)]
-pub struct Acks(File);
+pub struct AckFile(File);
 
-impl Acks {
+impl AckFile {
     /// Opens the file, cuts off a last line that a crash tore, and tells what it holds.
     pub fn open(path: &Path) -> io::Result<(Self, Vec<Ack>)> {
         let (acks, whole) = parse(&read_if_there(path)?);
@@ -74,11 +74,11 @@ mod tests {
     fn a_torn_line_is_cut_off_and_never_counted() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("acks");
-        let (mut acks, none) = Acks::open(&path).unwrap();
+        let (mut acks, none) = AckFile::open(&path).unwrap();
         assert!(none.is_empty());
         acks.append(1, "aa").unwrap();
         fs::write(&path, [fs::read(&path).unwrap(), b"2 b".to_vec()].concat()).unwrap();
-        let (mut acks, found) = Acks::open(&path).unwrap();
+        let (mut acks, found) = AckFile::open(&path).unwrap();
         assert_eq!(found.len(), 1);
         acks.append(2, "cc").unwrap();
         let hashes: Vec<_> = read(&path)

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{
     acks,
-    compare::{self, Comparison, shown},
+    compare::{self, DemoComparison, shown},
     layout::{self, DemoWorkload, Layout},
     script::{self, PAGE, Script},
 };
@@ -192,7 +192,7 @@ fn check_pages(
     Ok(())
 }
 
-fn tell(comparison: Comparison, findings: &mut Findings) {
+fn tell(comparison: DemoComparison, findings: &mut Findings) {
     let told = u64::try_from(comparison.differences.len()).unwrap_or(0);
     findings.wrong.extend(comparison.differences);
     if comparison.differing > told {

@@ -25,7 +25,7 @@ const TOLD_MAX: usize = 10;
 
 /// What a comparison found.
 #[derive(Debug, Default)]
-pub struct Comparison {
+pub struct DemoComparison {
     /// Entries that both trees hold alike.
     pub equal: u64,
     /// What differs, in words.
@@ -34,7 +34,7 @@ pub struct Comparison {
     pub differing: u64,
 }
 
-impl Comparison {
+impl DemoComparison {
     /// Notes a difference.
     pub fn differs(&mut self, difference: String) {
         self.differing += 1;
@@ -47,9 +47,9 @@ impl Comparison {
 /// Compares everything below two directories, and the directories themselves, but what lies at or
 /// below the relative paths in `except`. Of a directory that holds one of those, the time of
 /// change is left out.
-pub fn compare(old: &Path, new: &Path, except: &[&str]) -> io::Result<Comparison> {
+pub fn compare(old: &Path, new: &Path, except: &[&str]) -> io::Result<DemoComparison> {
     let (old_entries, new_entries) = (list(old, except)?, list(new, except)?);
-    let mut found = Comparison::default();
+    let mut found = DemoComparison::default();
     for path in old_entries.keys() {
         if !new_entries.contains_key(path) {
             found.differs(format!("{} is missing", shown(path)));

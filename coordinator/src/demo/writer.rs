@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    acks::Acks,
+    acks::AckFile,
     layout::{self, DemoWorkload, Layout},
     script::{self, Operation, PAGE, Script},
 };
@@ -31,7 +31,7 @@ struct Writer {
     log: File,
     large: File,
     files: PathBuf,
-    acks: Acks,
+    acks: AckFile,
 }
 
 /// Runs the workload until SIGTERM. Its standard output is the lock that tells that it is
@@ -65,7 +65,7 @@ impl Writer {
     /// lacks an acknowledged record is refused.
     fn open(layout: &Layout, settings: &DemoWorkload) -> io::Result<Self> {
         let volume = layout.link();
-        let (acks, acknowledged) = Acks::open(&layout.acks())?;
+        let (acks, acknowledged) = AckFile::open(&layout.acks())?;
         let mut script = Script::new(settings.seed, settings.pages);
         let mut lines = String::new();
         let mut hash = String::new();

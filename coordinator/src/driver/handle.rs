@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use livmig_engine::{
     convergence::{Assessment, PassCost},
-    machine::{Downtime, Machine, Next, Question, RequestRefusal, Whereabouts},
+    machine::{DowntimeSpan, Machine, Next, Question, RequestRefusal, Whereabouts},
     outcome::Outcome,
     phase::Phase,
     request::Request,
@@ -94,7 +94,7 @@ pub struct MigrationStatus {
     /// The downtime to expect, and what that means.
     pub assessment: Option<Assessment>,
     /// The downtime, once it has begun.
-    pub downtime: Option<Downtime>,
+    pub downtime: Option<DowntimeSpan>,
     /// Where the workload is.
     pub whereabouts: Whereabouts,
     /// What a person must answer before it goes on.

@@ -22,7 +22,7 @@ const EVM: &[u8] = b"security.evm";
 /// Kinds of attributes that may be carried.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum AttributeKind {
     /// Users' own, `user.*`.
     User,
     /// Access control lists.
@@ -43,42 +43,46 @@ pub enum Kind {
 
 /// A set of kinds.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(from = "Vec<Kind>", into = "Vec<Kind>")]
+#[serde(from = "Vec<AttributeKind>", into = "Vec<AttributeKind>")]
 pub struct Kinds(u8);
 
 impl Kinds {
-    const ALL: [Kind; 7] = [
-        Kind::User,
-        Kind::Acl,
-        Kind::Capability,
-        Kind::Security,
-        Kind::Trusted,
-        Kind::AclTwin,
-        Kind::Label,
+    const ALL: [AttributeKind; 7] = [
+        AttributeKind::User,
+        AttributeKind::Acl,
+        AttributeKind::Capability,
+        AttributeKind::Security,
+        AttributeKind::Trusted,
+        AttributeKind::AclTwin,
+        AttributeKind::Label,
     ];
 
     /// What needs no right beyond a file owner's, and capabilities: what is meant where nothing is
     /// said.
     pub fn plain() -> Self {
-        [Kind::User, Kind::Acl, Kind::Capability]
-            .into_iter()
-            .collect()
+        [
+            AttributeKind::User,
+            AttributeKind::Acl,
+            AttributeKind::Capability,
+        ]
+        .into_iter()
+        .collect()
     }
 
     /// Whether `kind` is in it.
-    pub fn has(self, kind: Kind) -> bool {
+    pub fn has(self, kind: AttributeKind) -> bool {
         self.0 & (1 << kind as u8) != 0
     }
 
     /// The same with `kind`.
     #[must_use]
-    pub fn with(self, kind: Kind) -> Self {
+    pub fn with(self, kind: AttributeKind) -> Self {
         Self(self.0 | 1 << kind as u8)
     }
 
     /// The same without `kind`.
     #[must_use]
-    pub fn without(self, kind: Kind) -> Self {
+    pub fn without(self, kind: AttributeKind) -> Self {
         Self(self.0 & !(1 << kind as u8))
     }
 
@@ -87,19 +91,19 @@ impl Kinds {
     }
 }
 
-impl FromIterator<Kind> for Kinds {
-    fn from_iter<I: IntoIterator<Item = Kind>>(kinds: I) -> Self {
+impl FromIterator<AttributeKind> for Kinds {
+    fn from_iter<I: IntoIterator<Item = AttributeKind>>(kinds: I) -> Self {
         kinds.into_iter().fold(Self::default(), Self::with)
     }
 }
 
-impl From<Vec<Kind>> for Kinds {
-    fn from(kinds: Vec<Kind>) -> Self {
+impl From<Vec<AttributeKind>> for Kinds {
+    fn from(kinds: Vec<AttributeKind>) -> Self {
         kinds.into_iter().collect()
     }
 }
 
-impl From<Kinds> for Vec<Kind> {
+impl From<Kinds> for Vec<AttributeKind> {
     fn from(kinds: Kinds) -> Self {
         let all = Kinds::ALL.into_iter();
         all.filter(|kind| kinds.has(*kind)).collect()
@@ -109,7 +113,7 @@ impl From<Kinds> for Vec<Kind> {
 /// What an attribute is, by its name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Class {
-    Kind(Kind),
+    Kind(AttributeKind),
     /// The access control list of an NFS server, which every entry there has.
     Nfs4Acl,
     /// How a file system stores an entry: no part of what the entry is.
@@ -122,24 +126,24 @@ enum Class {
 fn class(name: &[u8]) -> Class {
     let is = |prefix: &[u8]| name.starts_with(prefix);
     if is(b"user.") {
-        return Class::Kind(Kind::User);
+        return Class::Kind(AttributeKind::User);
     }
     if is(b"security.") {
         return Class::Kind(match name {
-            CAPABILITY => Kind::Capability,
-            SELINUX | b"security.apparmor" => Kind::Label,
-            _ if is(b"security.SMACK64") => Kind::Label,
-            _ => Kind::Security,
+            CAPABILITY => AttributeKind::Capability,
+            SELINUX | b"security.apparmor" => AttributeKind::Label,
+            _ if is(b"security.SMACK64") => AttributeKind::Label,
+            _ => AttributeKind::Security,
         });
     }
     if is(b"trusted.") {
         return Class::Kind(match twin_of(name) {
-            Some(_) => Kind::AclTwin,
-            None => Kind::Trusted,
+            Some(_) => AttributeKind::AclTwin,
+            None => AttributeKind::Trusted,
         });
     }
     match name {
-        ACL_ACCESS | ACL_DEFAULT => return Class::Kind(Kind::Acl),
+        ACL_ACCESS | ACL_DEFAULT => return Class::Kind(AttributeKind::Acl),
         b"system.nfs4_acl" => return Class::Nfs4Acl,
         _ => {}
     }
@@ -219,7 +223,7 @@ impl Carry {
     /// The kinds that are carried.
     pub fn carried(self) -> Kinds {
         // What lies below a root without one may have labels too.
-        self.sees.with(Kind::Label).common(self.stores)
+        self.sees.with(AttributeKind::Label).common(self.stores)
     }
 
     /// What becomes of the attribute `name` of an entry of the source that has all of `names`.
@@ -234,12 +238,14 @@ impl Carry {
         let has = |other: &[u8]| names.split(|byte| *byte == 0).any(|name| name == other);
         match kind {
             _ if self.carried().has(kind) => Treatment::Carried,
-            Kind::Label => Treatment::Left(Reason::Labels),
+            AttributeKind::Label => Treatment::Left(Reason::Labels),
             // It is that list, or on top of a file system where it is.
-            Kind::AclTwin if !self.sees.has(kind) && twin_of(name).is_some_and(has) => {
+            AttributeKind::AclTwin if !self.sees.has(kind) && twin_of(name).is_some_and(has) => {
                 Treatment::Spared
             }
-            Kind::Trusted if !self.sees.has(kind) => Treatment::Left(Reason::AttributesUnreadable),
+            AttributeKind::Trusted if !self.sees.has(kind) => {
+                Treatment::Left(Reason::AttributesUnreadable)
+            }
             _ => Treatment::Left(Reason::AttributesUnsupported),
         }
     }
@@ -250,8 +256,8 @@ impl Carry {
         match class(name) {
             // The source has it as a list, which is carried, and a destination where it is an
             // attribute has it of an older copy.
-            Class::Kind(Kind::AclTwin) => {
-                self.stores.has(Kind::AclTwin) && self.sees.has(Kind::Trusted)
+            Class::Kind(AttributeKind::AclTwin) => {
+                self.stores.has(AttributeKind::AclTwin) && self.sees.has(AttributeKind::Trusted)
             }
             Class::Kind(kind) => self.carried().has(kind),
             _ => false,
@@ -300,7 +306,7 @@ pub fn is_plain_nfs4_acl(value: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn kinds(kinds: &[Kind]) -> Kinds {
+    fn kinds(kinds: &[AttributeKind]) -> Kinds {
         kinds.iter().copied().collect()
     }
 
@@ -310,7 +316,11 @@ mod tests {
 
     /// What a process without `CAP_SYS_ADMIN` sees or stores on a file system that can hold all.
     fn unprivileged() -> Kinds {
-        kinds(&[Kind::User, Kind::Acl, Kind::Capability])
+        kinds(&[
+            AttributeKind::User,
+            AttributeKind::Acl,
+            AttributeKind::Capability,
+        ])
     }
 
     fn treat(sees: Kinds, stores: Kinds, name: &[u8]) -> Treatment {
@@ -321,11 +331,11 @@ mod tests {
 
     #[test]
     fn a_set_survives_its_json_and_says_what_is_in_it() {
-        let set = kinds(&[Kind::AclTwin, Kind::User]);
+        let set = kinds(&[AttributeKind::AclTwin, AttributeKind::User]);
         let json = serde_json::to_string(&set).unwrap();
         assert_eq!(json, r#"["user","acl-twin"]"#);
         assert_eq!(serde_json::from_str::<Kinds>(&json).unwrap(), set);
-        assert!(!set.has(Kind::Acl));
+        assert!(!set.has(AttributeKind::Acl));
         assert_eq!(
             serde_json::to_string(&everything())
                 .unwrap()
@@ -378,7 +388,11 @@ mod tests {
 
     #[test]
     fn a_twin_of_a_list_is_spared_and_one_without_a_list_is_not() {
-        let xfs = kinds(&[Kind::User, Kind::Acl, Kind::Trusted]);
+        let xfs = kinds(&[
+            AttributeKind::User,
+            AttributeKind::Acl,
+            AttributeKind::Trusted,
+        ]);
         let carry = Carry {
             sees: xfs,
             stores: everything(),
@@ -397,7 +411,7 @@ mod tests {
     #[test]
     fn what_is_not_carried_stays_at_the_destination() {
         let unseen = Carry {
-            sees: unprivileged().with(Kind::Security),
+            sees: unprivileged().with(AttributeKind::Security),
             stores: everything(),
         };
         assert!(!unseen.counts(b"trusted.a"));

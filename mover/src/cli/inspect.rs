@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{Exit, InspectArgs, UNPRINTED, print, print_document, tell};
 use crate::{
     fs::{confine, volume::Volume},
-    inspect::{self, Scope},
+    inspect::{self, InspectScope},
     scratch::Scratch,
 };
 
@@ -29,7 +29,7 @@ pub fn run(args: &InspectArgs) -> anyhow::Result<Exit> {
     let held = File::open(state.path())?;
     confine::confine(&[volume.root()], &[held.as_fd()]);
     drop(held);
-    let all = Scope {
+    let all = InspectScope {
         // Of a tree for itself nothing may be passed over that is there.
         side: Side::Destination,
         carry: None,

@@ -32,7 +32,7 @@ use crate::{
 
 /// Serves the source.
 pub fn source(args: &ServeArgs, transport: Carrier) -> anyhow::Result<Exit> {
-    let Some(start) = Start::new(args, Side::Source)? else {
+    let Some(start) = ServeStart::new(args, Side::Source)? else {
         return Ok(Exit::Failed);
     };
     let confinement = confine::confine(&[start.volume.root()], &[start.state.as_fd()]);
@@ -64,7 +64,7 @@ pub fn source(args: &ServeArgs, transport: Carrier) -> anyhow::Result<Exit> {
 
 /// Serves the destination.
 pub fn destination(args: &ServeArgs, data: SocketAddr) -> anyhow::Result<Exit> {
-    let Some(start) = Start::new(args, Side::Destination)? else {
+    let Some(start) = ServeStart::new(args, Side::Destination)? else {
         return Ok(Exit::Failed);
     };
     let confinement = confine::confine(&[], &[start.volume.root(), start.state.as_fd()]);
@@ -117,7 +117,7 @@ fn finish(ending: Ending, args: &ServeArgs) -> Exit {
 }
 
 /// What both ends begin with.
-struct Start {
+struct ServeStart {
     volume: Volume,
     session: Session,
     own: PrivateKey,
@@ -126,7 +126,7 @@ struct Start {
     lock: File,
 }
 
-impl Start {
+impl ServeStart {
     fn new(args: &ServeArgs, side: Side) -> anyhow::Result<Option<Self>> {
         std::fs::create_dir_all(&args.state)
             .with_context(|| format!("could not make {}", args.state.display()))?;

@@ -23,7 +23,7 @@ use crate::{
     destination::state::Destination,
     fault,
     fs::volume::{self, Volume},
-    inspect::{self, Scope},
+    inspect::{self, InspectScope},
     source::{pass::Source, shared::Counts},
 };
 
@@ -274,7 +274,7 @@ impl ServedMover {
                 End::Source(source) => (source.carry(), source.apart()),
                 End::Destination(destination, _) => (destination.carry(), destination.apart()),
             };
-            let scope = Scope { side, carry, apart };
+            let scope = InspectScope { side, carry, apart };
             return inspect::inspect(volume, &self.state, level, scope)
                 .map_err(|error| failed(error.to_string()))?
                 .run();

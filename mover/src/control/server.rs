@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use livmig_proto::control::{Progress, Request, Response, ResponseBody};
+use livmig_proto::control::{MoverRequest, Progress, Response, ResponseBody};
 use tokio::{
     io::{AsyncWrite, split},
     net::{TcpListener, TcpStream},
@@ -107,7 +107,7 @@ async fn coordinator(mover: &Arc<ServedMover>, stream: tokio_rustls::server::Tls
     let writer = tokio::spawn(write_all(write, outgoing));
     let mut requests = JoinSet::new();
     loop {
-        match messages::read_json::<Request>(&mut read).await {
+        match messages::read_json::<MoverRequest>(&mut read).await {
             Ok(Some((request, _))) => {
                 let (mover, answers) = (Arc::clone(mover), answers.clone());
                 requests.spawn(async move { answer(&mover, request, &answers).await });
@@ -125,8 +125,8 @@ async fn coordinator(mover: &Arc<ServedMover>, stream: tokio_rustls::server::Tls
     let _ = writer.await;
 }
 
-async fn answer(mover: &Arc<ServedMover>, request: Request, answers: &mpsc::Sender<Response>) {
-    let Request { id, epoch, body } = request;
+async fn answer(mover: &Arc<ServedMover>, request: MoverRequest, answers: &mpsc::Sender<Response>) {
+    let MoverRequest { id, epoch, body } = request;
     let (progress, mut told) = mpsc::channel::<Progress>(4);
     let mut answering = std::pin::pin!(mover.answer(epoch, body, &progress));
     let last = loop {

@@ -13,7 +13,7 @@ use crate::{fault, transport::accept::Incoming};
 
 /// Sees to it that one session at a time touches the volume.
 #[derive(Debug, Default)]
-pub(super) struct Sessions {
+pub(super) struct Admission {
     current: Mutex<Option<Current>>,
     /// Whose turn it is, and what the session before has left to it.
     pub(super) turn: tokio::sync::Mutex<LeftBehind>,
@@ -36,7 +36,7 @@ pub(super) struct LeftBehind {
     pub(super) reading: Option<BackgroundReading>,
 }
 
-impl Sessions {
+impl Admission {
     /// Makes `connection` the current session, and ends the one that was.
     pub(super) fn replace(&self, begin: &Begin, connection: &Incoming) -> Result<(), Fault> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);

@@ -13,7 +13,7 @@ use livmig_proto::{
 use tokio::{io::AsyncReadExt as _, sync::mpsc, task::JoinSet};
 
 use super::{
-    admission::{LeftBehind, Sessions, may_leave_read_back},
+    admission::{Admission, LeftBehind, may_leave_read_back},
     answers::Answering,
     early::When,
     flush::Flusher,
@@ -45,7 +45,7 @@ const PROBE_MAX: u64 = 64 << 20;
 
 /// Serves the sessions that sources begin until no more can come.
 pub async fn serve(destination: Arc<Destination>, mut incoming: mpsc::Receiver<Incoming>) {
-    let sessions = Arc::new(Sessions::default());
+    let sessions = Arc::new(Admission::default());
     while let Some(connection) = incoming.recv().await {
         let (destination, sessions) = (Arc::clone(&destination), Arc::clone(&sessions));
         tokio::spawn(async move {
@@ -85,7 +85,7 @@ async fn begin(connection: &Incoming) -> Option<(SendStream, RecvStream, Begin)>
 
 async fn accept(
     destination: Arc<Destination>,
-    sessions: Arc<Sessions>,
+    sessions: Arc<Admission>,
     connection: Incoming,
 ) -> Result<(), Fault> {
     let Ok(Some((mut send, receive, begin))) =
@@ -109,7 +109,7 @@ async fn accept(
     match accepted {
         Ok(ready) => {
             let leaves = may_leave_read_back(&begin, &ready, &before);
-            let session = Session {
+            let session = DestinationSession {
                 destination: Arc::clone(&destination),
                 connection,
                 level: begin.verify,
@@ -145,7 +145,7 @@ async fn refuse(fault: Fault, mut send: SendStream, mut receive: RecvStream) {
 
 /// One session.
 #[derive(Clone)]
-struct Session {
+struct DestinationSession {
     destination: Arc<Destination>,
     connection: Incoming,
     level: VerifyLevel,
@@ -156,7 +156,7 @@ struct Session {
 
 type Answers = mpsc::UnboundedSender<ToSource>;
 
-impl Session {
+impl DestinationSession {
     /// Serves the source until it is gone; `left` reads back what the session before has left. What
     /// goes on reading for this one.
     async fn run(

@@ -70,14 +70,14 @@ pub struct Destination {
     pub(super) side: Side,
     migration: MigrationUid,
     state: PathBuf,
-    token: Mutex<Option<Token>>,
+    token: Mutex<Option<OwnerToken>>,
     epoch: AtomicU64,
 }
 
 /// What says, outside the tree, whose tree it is.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Token {
+struct OwnerToken {
     migration: MigrationUid,
     boot: String,
     #[serde(with = "hex::array")]
@@ -95,7 +95,7 @@ impl Destination {
     pub fn new(volume: Volume, state: &Path, migration: MigrationUid) -> io::Result<Self> {
         let empty = volume.is_empty()?;
         let token = match fs::read(state.join(TOKEN)) {
-            Ok(bytes) => serde_json::from_slice::<Token>(&bytes).ok(),
+            Ok(bytes) => serde_json::from_slice::<OwnerToken>(&bytes).ok(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
@@ -273,7 +273,7 @@ impl Destination {
             Some(token) if token.boot == boot && token.carry == carry => token.instance,
             _ => random(),
         };
-        let fresh = Token {
+        let fresh = OwnerToken {
             migration: self.migration,
             boot,
             instance,
@@ -343,7 +343,7 @@ const TOKEN: &str = "destination.json";
 /// Writes the token: temporary file, fsync, rename. A crash leaves the old one or the new one;
 /// the directory entry itself may be lost with the machine, which then only costs a reading of
 /// the destination.
-fn store(state: &Path, token: &Token) -> io::Result<()> {
+fn store(state: &Path, token: &OwnerToken) -> io::Result<()> {
     let bytes = serde_json::to_vec(token)?;
     let temporary = state.join("destination.json.new");
     fs::write(&temporary, bytes)?;

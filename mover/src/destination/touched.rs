@@ -38,12 +38,12 @@ pub struct Written {
     /// only metadata came.
     pub digest: Digest,
     /// What of its content.
-    pub content: Content,
+    pub content: WrittenContent,
 }
 
 /// What of a file's content was written.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Content {
+pub enum WrittenContent {
     /// Nothing: only metadata, or it is no file.
     None,
     /// All that there was, into a new file.
@@ -64,13 +64,13 @@ pub enum Content {
         /// The root of the content that they were written over.
         base: Digest,
         /// The blocks.
-        ranges: Vec<Range>,
+        ranges: Vec<BlockRange>,
     },
 }
 
 /// Some blocks that were written.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Range {
+pub struct BlockRange {
     /// Where.
     pub offset: u64,
     /// How many bytes.
@@ -194,7 +194,7 @@ impl Touched {
 
 impl Written {
     /// The metadata of an entry was written, and this of its content.
-    pub fn meta(name: Name, content: Content) -> Self {
+    pub fn meta(name: Name, content: WrittenContent) -> Self {
         Self {
             name,
             digest: Digest([0; 32]),
@@ -205,8 +205,8 @@ impl Written {
     /// How much it takes to remember it: 1, and 1 for each range.
     pub fn weight(&self) -> usize {
         match &self.content {
-            Content::None | Content::Copied | Content::Whole { .. } => 1,
-            Content::Ranges { ranges, .. } => 1 + ranges.len(),
+            WrittenContent::None | WrittenContent::Copied | WrittenContent::Whole { .. } => 1,
+            WrittenContent::Ranges { ranges, .. } => 1 + ranges.len(),
         }
     }
 }
@@ -236,14 +236,14 @@ impl Touch {
             out.name(&write.name);
             out.digest(&write.digest);
             match &write.content {
-                Content::None => out.u8(0),
-                Content::Copied => out.u8(3),
-                Content::Whole { size, root } => {
+                WrittenContent::None => out.u8(0),
+                WrittenContent::Copied => out.u8(3),
+                WrittenContent::Whole { size, root } => {
                     out.u8(1);
                     out.u64(*size);
                     out.digest(root);
                 }
-                Content::Ranges {
+                WrittenContent::Ranges {
                     size,
                     root,
                     base,
@@ -277,9 +277,9 @@ impl Touch {
         for _ in 0..input.count(usize::MAX)? {
             let (name, digest) = (input.name()?, input.digest()?);
             let content = match input.u8()? {
-                0 => Content::None,
-                3 => Content::Copied,
-                1 => Content::Whole {
+                0 => WrittenContent::None,
+                3 => WrittenContent::Copied,
+                1 => WrittenContent::Whole {
                     size: input.u64()?,
                     root: input.digest()?,
                 },
@@ -289,13 +289,13 @@ impl Touch {
                     for _ in 0..input.count(usize::MAX)? {
                         let (offset, len) = (input.u64()?, input.u64()?);
                         let (has_digest, digest) = (input.flag()?, input.digest()?);
-                        ranges.push(Range {
+                        ranges.push(BlockRange {
                             offset,
                             len,
                             digest: has_digest.then_some(digest),
                         });
                     }
-                    Content::Ranges {
+                    WrittenContent::Ranges {
                         size,
                         root,
                         base,
@@ -338,12 +338,12 @@ mod tests {
         };
         let root = Digest([2; 32]);
         let ranges = vec![
-            Range {
+            BlockRange {
                 offset: 8192,
                 len: 10,
                 digest: Some(root),
             },
-            Range {
+            BlockRange {
                 offset: 0,
                 len: 8192,
                 digest: None,
@@ -353,10 +353,10 @@ mod tests {
             complete: true,
             member: None,
             writes: vec![
-                written(b"x", Content::Whole { size: 3, root }),
+                written(b"x", WrittenContent::Whole { size: 3, root }),
                 written(
                     b"y",
-                    Content::Ranges {
+                    WrittenContent::Ranges {
                         size: 9,
                         root,
                         base: root,
@@ -368,7 +368,7 @@ mod tests {
         let second = Touch {
             complete: true,
             member: Some(root),
-            writes: vec![written(b"z", Content::None)],
+            writes: vec![written(b"z", WrittenContent::None)],
         };
         touched.push(&path, &first).unwrap();
         touched.push(&RelPath::ROOT, &Touch::default()).unwrap();

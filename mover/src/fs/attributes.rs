@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use livmig_proto::attributes::{ACL_ACCESS, Kind, Kinds, SELINUX};
+use livmig_proto::attributes::{ACL_ACCESS, AttributeKind, Kinds, SELINUX};
 use rustix::{io::Errno, thread::CapabilitySet};
 
 use crate::fs::volume::Volume;
@@ -13,15 +13,20 @@ const PROBE: &str = "livmig-probe";
 
 /// What this process can see of the attributes in `volume`, and whether its root has a label.
 pub fn seen(volume: &Volume) -> Kinds {
-    let always = [Kind::User, Kind::Acl, Kind::Capability, Kind::Security];
+    let always = [
+        AttributeKind::User,
+        AttributeKind::Acl,
+        AttributeKind::Capability,
+        AttributeKind::Security,
+    ];
     let mut seen: Kinds = always.into_iter().collect();
     if is_labelled(volume) {
-        seen = seen.with(Kind::Label);
+        seen = seen.with(AttributeKind::Label);
     }
     if sees_trusted() {
-        seen = seen.with(Kind::Trusted);
+        seen = seen.with(AttributeKind::Trusted);
         if volume.has_plain_trusted() {
-            seen = seen.with(Kind::AclTwin);
+            seen = seen.with(AttributeKind::AclTwin);
         }
     }
     seen
@@ -37,24 +42,24 @@ pub fn hides_trusted(volume: &Volume) -> bool {
 pub fn storable(volume: &Volume, sees: Kinds) -> Kinds {
     let mut stores = Kinds::default();
     if probe(volume, "user") != Err(Errno::OPNOTSUPP) {
-        stores = stores.with(Kind::User);
+        stores = stores.with(AttributeKind::User);
     }
     if ask(volume, ACL_ACCESS) != Err(Errno::OPNOTSUPP) {
-        stores = stores.with(Kind::Acl);
+        stores = stores.with(AttributeKind::Acl);
     }
     if keeps_security(volume) && has(CapabilitySet::SETFCAP) {
-        stores = stores.with(Kind::Capability);
+        stores = stores.with(AttributeKind::Capability);
     }
     if may(probe(volume, "security")) {
-        stores = stores.with(Kind::Security);
-        if stores_labels(volume, sees.has(Kind::Label)) {
-            stores = stores.with(Kind::Label);
+        stores = stores.with(AttributeKind::Security);
+        if stores_labels(volume, sees.has(AttributeKind::Label)) {
+            stores = stores.with(AttributeKind::Label);
         }
     }
     if may(probe(volume, "trusted")) {
-        stores = stores.with(Kind::Trusted);
+        stores = stores.with(AttributeKind::Trusted);
         if volume.has_plain_trusted() {
-            stores = stores.with(Kind::AclTwin);
+            stores = stores.with(AttributeKind::AclTwin);
         }
     }
     stores

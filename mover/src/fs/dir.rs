@@ -110,7 +110,7 @@ pub fn open_once(dir: impl AsFd, path: &[u8], flags: OFlags) -> Result<OwnedFd, 
 /// One name in a directory, with what the directory itself says about it: two file systems may each
 /// have their own idea of that, so it is a hint.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct Listed {
+pub struct ListedName {
     /// Its name.
     pub name: Name,
     /// The number of the inode.
@@ -119,7 +119,7 @@ pub struct Listed {
     pub is_directory: Option<bool>,
 }
 
-impl AsRef<Name> for Listed {
+impl AsRef<Name> for ListedName {
     fn as_ref(&self) -> &Name {
         &self.name
     }
@@ -145,8 +145,8 @@ pub fn list_at_most(dir: impl AsFd, max: usize) -> Result<Vec<Name>, Errno> {
 ///
 /// # Errors
 /// As [`list_at_most`].
-pub fn list_inodes_at_most(dir: impl AsFd, max: usize) -> Result<Vec<Listed>, Errno> {
-    collect(dir, max, |name, entry| Listed {
+pub fn list_inodes_at_most(dir: impl AsFd, max: usize) -> Result<Vec<ListedName>, Errno> {
+    collect(dir, max, |name, entry| ListedName {
         name,
         ino: entry.ino(),
         is_directory: match entry.file_type() {
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_name_that_is_listed_twice_is_one_name() {
-        let listed = |name: &[u8], ino| Listed {
+        let listed = |name: &[u8], ino| ListedName {
             name: Name::new(name).unwrap(),
             ino,
             is_directory: None,

@@ -29,7 +29,7 @@ use crate::{
     destination::{self, state::Destination},
     fault,
     fs::{volume::Volume, volume_lock::Taken},
-    inspect::{self, Scope},
+    inspect::{self, InspectScope},
     random::random,
     source::{
         pass::{self, Source},
@@ -183,7 +183,7 @@ fn read_everything(
         let volume = Volume::of_handle(volume.root())
             .map_err(io::Error::from)?
             .with_root_of(owner);
-        let scope = Scope {
+        let scope = InspectScope {
             side,
             carry,
             apart: apart.clone(),

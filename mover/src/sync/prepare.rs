@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use livmig_proto::places::{Overlap, Relation, Whereabouts};
+use livmig_proto::places::{Overlap, Relation, TreePlace};
 use rustix::io::Errno;
 
 use super::{SyncError, SyncOptions};
@@ -137,7 +137,7 @@ impl<'a> Named<'a> {
         )
     }
 
-    fn whereabouts(&self, mounts: &Mounts, within: &Path) -> Whereabouts {
+    fn whereabouts(&self, mounts: &Mounts, within: &Path) -> TreePlace {
         let below = self.resolved.missing().join(within);
         mounts.whereabouts(self.handle(), self.path, &below)
     }

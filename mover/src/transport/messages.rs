@@ -13,7 +13,7 @@ pub enum MessageError {
     Io(#[from] std::io::Error),
     /// The bytes are no message.
     #[error("peer sent something that is no message")]
-    Control(#[from] control::DecodeError),
+    Control(#[from] control::ControlDecodeError),
     /// The bytes are no frame.
     #[error("peer sent something that is no frame")]
     Wire(#[from] livmig_proto::wire::DecodeError),

@@ -11,10 +11,10 @@ use livmig_mover::{
     },
     hash::rolling::Rolling,
     persistent::Head,
-    touched::{Content, Range, Touch, Written},
+    touched::{BlockRange, Touch, Written, WrittenContent},
 };
 use livmig_proto::{
-    control::{self, Listening, Request, Response},
+    control::{self, Listening, MoverRequest, Response},
     entry::{Meta, Node, Xattr},
     frame::{ApartKind, FrameBuilder, Op, OpenMode, Reserve, decode_frame},
     identity::PrivateKey,
@@ -76,7 +76,7 @@ pub(crate) fn is_accepted(name: &str, input: &[u8]) -> bool {
     let body = || Bytes::copy_from_slice(&input[4..]);
     match name {
         "control" => {
-            control::decode::<Request>(&body()).is_ok()
+            control::decode::<MoverRequest>(&body()).is_ok()
                 || control::decode::<Response>(&body()).is_ok()
                 || control::decode::<Listening>(&body()).is_ok()
         }
@@ -253,18 +253,18 @@ fn segment() -> Segment {
 }
 
 fn touched() -> Vec<u8> {
-    let range = Range {
+    let range = BlockRange {
         offset: 8192,
         len: 10,
         digest: Some(DIGEST),
     };
     let contents = [
-        Content::None,
-        Content::Whole {
+        WrittenContent::None,
+        WrittenContent::Whole {
             size: 3,
             root: DIGEST,
         },
-        Content::Ranges {
+        WrittenContent::Ranges {
             size: 9,
             root: DIGEST,
             base: DIGEST,

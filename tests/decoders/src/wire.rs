@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use livmig_proto::{
-    control::{self as messages, Listening, Request, Response, Session},
+    control::{self as messages, Listening, MoverRequest, Response, Session},
     frame::{FrameBuilder, decode_frame, frame_length},
     hex,
     identity::{PrivateKey, PublicKey, client_config},
@@ -59,7 +59,7 @@ pub fn control(data: &[u8]) {
         assert!(length <= CONTROL_MESSAGE_MAX);
     }
     let json = data.get(4..).unwrap_or_default();
-    if let Some((once, again)) = twice::<Request>(json) {
+    if let Some((once, again)) = twice::<MoverRequest>(json) {
         assert_eq!(once, again);
     }
     if let Some((once, again)) = twice::<Listening>(json) {

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use livmig_proto::{
     attributes::Kinds,
-    control::{self, PassKind, Request, RequestBody, VerifyLevel},
+    control::{self, MoverRequest, PassKind, RequestBody, VerifyLevel},
     frame::{FrameBuilder, Op},
     identity::{PrivateKey, SERVER_NAME, client_config},
     ids::{Epoch, MigrationUid, PassNumber},
@@ -113,7 +113,7 @@ fn a_wrong_protocol_version() -> Result<()> {
 #[test]
 fn nonsense_from_the_coordinator() -> Result<()> {
     let pair = Pair::start(65)?;
-    let hello = control::encode(&Request {
+    let hello = control::encode(&MoverRequest {
         id: 1,
         epoch: Epoch(1),
         body: RequestBody::Hello,

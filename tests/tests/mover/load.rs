@@ -6,7 +6,7 @@ use std::{fs, path::Path, time::Instant};
 use anyhow::{Context as _, Result, bail};
 use livmig_proto::{
     control::{
-        Bandwidth, FaultCode, IoPriority, Limits, PassKind, PassReport, Progress, Request,
+        Bandwidth, FaultCode, IoPriority, Limits, MoverRequest, PassKind, PassReport, Progress,
         RequestBody, ResponseBody, encode,
     },
     ids::{Epoch, PassNumber},
@@ -52,7 +52,7 @@ struct Asked(Client);
 impl Asked {
     fn of(pair: &Pair, number: u32) -> Result<Self> {
         let mut client = client(pair)?;
-        client.send(&encode(&Request {
+        client.send(&encode(&MoverRequest {
             id: 1,
             epoch: Epoch(1),
             body: pair.pass(number, PassKind::Live)?,

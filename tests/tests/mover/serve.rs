@@ -129,7 +129,7 @@ fn a_pass_outlives_the_connection_that_asked_for_it() -> Result<()> {
     let mut client = pair.source.connect(&pair.keys.coordinator, Epoch(1))?;
     client.expect_welcome()?;
     client.send(&livmig_proto::control::encode(
-        &livmig_proto::control::Request {
+        &livmig_proto::control::MoverRequest {
             id: 99,
             epoch: Epoch(1),
             body: body.clone(),
@@ -189,7 +189,7 @@ fn a_pass_that_an_older_epoch_asked_for_is_run_again_for_the_newer_one() -> Resu
     let body = pair.pass(2, PassKind::Live)?;
     let mut older = pair.source.connect(&pair.keys.coordinator, Epoch(3))?;
     older.send(&livmig_proto::control::encode(
-        &livmig_proto::control::Request {
+        &livmig_proto::control::MoverRequest {
             id: 99,
             epoch: Epoch(3),
             body: body.clone(),
@@ -258,7 +258,7 @@ fn movers_that_were_killed_are_replaced() -> Result<()> {
         let mut client = pair.source.connect(&pair.keys.coordinator, Epoch(1))?;
         client.expect_welcome()?;
         client.send(&livmig_proto::control::encode(
-            &livmig_proto::control::Request {
+            &livmig_proto::control::MoverRequest {
                 id: 99,
                 epoch: Epoch(1),
                 body: pair.pass(number, PassKind::Live)?,

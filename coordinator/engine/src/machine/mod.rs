@@ -239,8 +239,8 @@ impl Machine {
     }
 
     /// When the workload was asked to stop, and when it was ready again.
-    pub fn downtime(&self) -> Option<Downtime> {
-        self.history.down_at.map(|began| Downtime {
+    pub fn downtime(&self) -> Option<DowntimeSpan> {
+        self.history.down_at.map(|began| DowntimeSpan {
             began,
             ended: self.history.up_at,
         })
@@ -288,7 +288,7 @@ impl Machine {
 
 /// The time in which the workload did not serve.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Downtime {
+pub struct DowntimeSpan {
     /// When it was asked to stop.
     pub began: Timestamp,
     /// When it was ready again; none while it is down.

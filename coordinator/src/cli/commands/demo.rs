@@ -22,7 +22,7 @@ use super::migrate_dir::begin;
 use crate::cli::{
     flags::values::{Output, Verify, duration},
     home::find::find,
-    terminal::drive::{Drive, Driven, drive},
+    terminal::drive::{Driven, TerminalRun, drive},
     text::{
         advice::MadeBy,
         amounts::bytes,
@@ -297,7 +297,7 @@ async fn roll_back(planned: &Planned, root: &StateRoot) -> Result<Driven, Troubl
         folder.path(),
     )
     .map_err(|error| Trouble::because(ExitCode::Failed, &error))?;
-    drive(Drive {
+    drive(TerminalRun {
         name: folder.name().clone(),
         journal: FileJournal::new(&folder, lock),
         folder: folder.path().to_owned(),

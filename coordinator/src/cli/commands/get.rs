@@ -6,7 +6,7 @@ use livmig_engine::{
 };
 
 use crate::cli::{
-    flags::{cluster::ClusterFlags, values::Listing},
+    flags::{cluster::ClusterFlags, values::ListFormat},
     home::{History, Home, MigrationHome as _},
     text::{output, summary, table::aligned, trouble::Trouble},
 };
@@ -19,7 +19,7 @@ pub(crate) struct Args {
     migration: Option<String>,
     /// What to print
     #[arg(short, long, value_enum, default_value_t)]
-    output: Listing,
+    output: ListFormat,
     #[command(flatten)]
     cluster: ClusterFlags,
 }
@@ -34,9 +34,9 @@ pub(crate) async fn run(args: &Args) -> Result<ExitCode, Trouble> {
         };
         let document = history.document();
         match args.output {
-            Listing::Json => output::json(&document)?,
-            Listing::Wide => output::text(&summary::text(&document))?,
-            Listing::Text => output::text(&table(&[document], false))?,
+            ListFormat::Json => output::json(&document)?,
+            ListFormat::Wide => output::text(&summary::text(&document))?,
+            ListFormat::Text => output::text(&table(&[document], false))?,
         }
         return Ok(ExitCode::Done);
     }
@@ -56,9 +56,9 @@ pub(crate) async fn run(args: &Args) -> Result<ExitCode, Trouble> {
         Err(_) => {}
     }
     match args.output {
-        Listing::Json => output::json(&List::new(documents))?,
-        Listing::Text => output::text(&table(&documents, false))?,
-        Listing::Wide => output::text(&table(&documents, true))?,
+        ListFormat::Json => output::json(&List::new(documents))?,
+        ListFormat::Text => output::text(&table(&documents, false))?,
+        ListFormat::Wide => output::text(&table(&documents, true))?,
     }
     unreadable.map_or(Ok(ExitCode::Done), Err)
 }

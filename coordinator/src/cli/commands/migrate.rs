@@ -13,7 +13,7 @@ use crate::cli::{
     },
     terminal::{
         confirm::{self, confirmed},
-        drive::{Drive, Driven, conclude, drive},
+        drive::{Driven, TerminalRun, conclude, drive},
     },
     text::{advice::MadeBy, findings, output, trouble::Trouble},
 };
@@ -105,7 +105,7 @@ async fn start(cluster: &Cluster, spec: &MigrationSpec, start: Start) -> Result<
                 .with_state("nothing was changed by this command")
                 .with_next(format!("livmig-coord status {} --watch", spec.name))
         })?;
-    let driven = drive(Drive {
+    let driven = drive(TerminalRun {
         name: spec.name.clone(),
         folder,
         journal: ConfigMapJournal::new(cluster.clone(), names),

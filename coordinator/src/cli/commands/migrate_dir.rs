@@ -16,7 +16,7 @@ use crate::cli::{
     },
     terminal::{
         confirm::{self, confirmed},
-        drive::{Drive, conclude, drive},
+        drive::{TerminalRun, conclude, drive},
     },
     text::{advice::MadeBy, output, summary::consent, trouble::Trouble},
 };
@@ -123,7 +123,7 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Trouble> {
 pub(crate) fn begin(
     planned: &Planned,
     root: &StateRoot,
-) -> Result<Drive<HostPlatform, FileJournal>, Trouble> {
+) -> Result<TerminalRun<HostPlatform, FileJournal>, Trouble> {
     let registered = register(planned, root)?;
     let folder = registered.folder;
     let platform = HostPlatform::new(
@@ -133,7 +133,7 @@ pub(crate) fn begin(
         folder.path(),
     )
     .map_err(|error| Trouble::new(ExitCode::Failed, chain(&error)))?;
-    Ok(Drive {
+    Ok(TerminalRun {
         name: folder.name().clone(),
         journal: FileJournal::new(&folder, registered.lock),
         folder: folder.path().to_owned(),

@@ -9,7 +9,7 @@ use super::migrate;
 use crate::cli::{
     flags::{cluster::ClusterFlags, values::Output},
     home::{History, Home, InCluster, MigrationHome as _, find::host_target},
-    terminal::drive::{Drive, Driven, conclude, drive},
+    terminal::drive::{Driven, TerminalRun, conclude, drive},
     text::{advice::MadeBy, trouble::Trouble},
 };
 use crate::{
@@ -155,7 +155,7 @@ async fn on_host(
             Trouble::new(ExitCode::Failed, chain(&error))
                 .with_state("nothing was changed by this command")
         })?;
-    drive(Drive {
+    drive(TerminalRun {
         name: folder.name().clone(),
         journal: FileJournal::new(&folder, lock),
         folder: folder.path().to_owned(),

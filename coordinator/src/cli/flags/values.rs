@@ -18,7 +18,7 @@ pub(crate) enum Output {
 
 /// What a listing prints.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
-pub(crate) enum Listing {
+pub(crate) enum ListFormat {
     /// A table.
     #[default]
     Text,

@@ -43,7 +43,7 @@ use crate::{
 const HEARD_MAX: Duration = Duration::from_secs(2);
 
 /// A migration that is about to be driven.
-pub(crate) struct Drive<P, J> {
+pub(crate) struct TerminalRun<P, J> {
     /// What people call it.
     pub(crate) name: MigrationName,
     /// Where its log goes.
@@ -71,12 +71,12 @@ pub(crate) struct Driven {
 }
 
 /// Drives until there is an outcome.
-pub(crate) async fn drive<P, J>(drive: Drive<P, J>) -> Result<Driven, Trouble>
+pub(crate) async fn drive<P, J>(drive: TerminalRun<P, J>) -> Result<Driven, Trouble>
 where
     P: Platform + 'static,
     J: Journal + 'static,
 {
-    let Drive {
+    let TerminalRun {
         name,
         folder,
         journal,

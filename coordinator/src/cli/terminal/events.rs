@@ -211,7 +211,7 @@ fn phase_line(status: &MigrationStatus) -> Option<&'static str> {
 mod tests {
     use std::sync::Arc;
 
-    use livmig_engine::{machine::Downtime, time::Timestamp};
+    use livmig_engine::{machine::DowntimeSpan, time::Timestamp};
     use livmig_proto::ids::{Epoch, PassNumber};
 
     use super::*;
@@ -272,7 +272,7 @@ mod tests {
     #[test]
     fn the_end_of_the_downtime_is_told_although_its_phase_was_missed() {
         let down = |ended| {
-            Some(Downtime {
+            Some(DowntimeSpan {
                 began: Timestamp(1000),
                 ended,
             })

@@ -17,7 +17,7 @@ use crate::{
     host::{
         movers::MoverError,
         registration::PlanError,
-        store::{folder::StoreError, journal::ReadError},
+        store::{folder::StoreError, journal::JournalReadError},
     },
     movers::failure::chain,
 };
@@ -124,8 +124,8 @@ impl From<StoreError> for Trouble {
     }
 }
 
-impl From<ReadError> for Trouble {
-    fn from(error: ReadError) -> Self {
+impl From<JournalReadError> for Trouble {
+    fn from(error: JournalReadError) -> Self {
         Self::because(ExitCode::Failed, &error)
             .with_state("nothing was changed by this command")
             .with_next("look at that file; livmig does not guess what a damaged journal meant")

@@ -10,7 +10,7 @@ use std::{
 
 use livmig_proto::{
     mounts::Mount,
-    places::{Located, Look, Relation, Whereabouts},
+    places::{Located, Look, Relation, TreePlace},
 };
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
@@ -23,7 +23,7 @@ pub(super) fn check_apart(
     mounts: &[Mount],
 ) -> Result<(), Refusal> {
     let (source, destination) = (&volumes.source, &volumes.destination);
-    let of = |path: &Path| Whereabouts::of(&locate(path), mounts, &Host);
+    let of = |path: &Path| TreePlace::of(&locate(path), mounts, &Host);
     let (from, to) = (of(source), of(destination));
     if let Some(overlap) = to.meets(&from) {
         let how = match overlap.relation {

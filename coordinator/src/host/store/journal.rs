@@ -36,7 +36,7 @@ pub struct Loaded {
 
 /// Why the file is no journal.
 #[derive(Debug, thiserror::Error)]
-pub enum ReadError {
+pub enum JournalReadError {
     /// It could not be read.
     #[error("Could not read the journal {}", .path.display())]
     Io {
@@ -100,8 +100,8 @@ impl Journal for FileJournal {
         let loaded = read(&self.path).map_err(|error| {
             let message = error.to_string();
             match error {
-                ReadError::Io { source, .. } => JournalError::because(message, source),
-                ReadError::Damaged { source, .. } => JournalError::because(message, source),
+                JournalReadError::Io { source, .. } => JournalError::because(message, source),
+                JournalReadError::Damaged { source, .. } => JournalError::because(message, source),
             }
         })?;
         if loaded.torn > 0 {
@@ -144,12 +144,12 @@ impl Journal for FileJournal {
 }
 
 /// Reads a journal without holding it, as far as it is whole. No file is an empty journal.
-pub fn read(path: &Path) -> Result<Loaded, ReadError> {
+pub fn read(path: &Path) -> Result<Loaded, JournalReadError> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Loaded::default()),
         Err(source) => {
-            return Err(ReadError::Io {
+            return Err(JournalReadError::Io {
                 path: path.to_owned(),
                 source,
             });
@@ -162,7 +162,7 @@ pub fn read(path: &Path) -> Result<Loaded, ReadError> {
             break;
         };
         let record = Record::decode(&String::from_utf8_lossy(line)).map_err(|source| {
-            ReadError::Damaged {
+            JournalReadError::Damaged {
                 path: path.to_owned(),
                 line: number + 1,
                 source,

@@ -17,7 +17,7 @@ use crate::{
         objects::{mover_pod::CONTROL_PORT, pod::PodFacts},
     },
     movers::{
-        control::{ControlClient, ControlError, Peer},
+        control::{ControlClient, ControlError, MoverAddress},
         failure::control as control_failure,
         keys::Keys,
     },
@@ -100,7 +100,7 @@ async fn once(who: &Who<'_>) -> Result<(ControlClient, Welcome), StepFailure> {
         let Some(stream) = forwarder.take_stream(CONTROL_PORT) else {
             return Err(StepFailure::permanent(format!("Could not {what}")));
         };
-        let peer_name = Peer(format!("pod {name}"));
+        let peer_name = MoverAddress(format!("pod {name}"));
         ControlClient::over(stream, peer_name, own, &peer, who.epoch)
             .await
             .map_err(failed)?

@@ -11,7 +11,7 @@ use crate::{
 
 /// A mover that runs, obeys this coordinator's epoch and is connected.
 #[derive(Debug)]
-pub struct Mover {
+pub struct PodMover {
     /// The connection.
     pub client: ControlClient,
     /// What it said of itself.
@@ -25,9 +25,9 @@ pub struct Mover {
 #[derive(Clone, Debug)]
 pub struct Connected {
     /// The one that reads the workload's volume.
-    pub source: Arc<Mover>,
+    pub source: Arc<PodMover>,
     /// The one that writes the new volume.
-    pub destination: Arc<Mover>,
+    pub destination: Arc<PodMover>,
     /// Where the destination listens for data.
     pub data: SocketAddr,
     /// The new volume's name.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use tokio::task::AbortHandle;
 
-use super::Movers;
+use super::PodMovers;
 use crate::kube::{
     migration::{Claim, Migration},
-    writers::watch::{Consumers, Seen},
+    writers::watch::{Consumers, PodsSeen},
 };
 
 /// The watch over one migration's movers, until it is dropped.
@@ -19,7 +19,7 @@ impl Guard {
     /// Watches over the `movers` of `migration`, while the workload is not going down by our own wish.
     pub fn new(
         consumers: Arc<Consumers>,
-        movers: Arc<Movers>,
+        movers: Arc<PodMovers>,
         migration: Arc<Migration>,
         is_stopping: impl Fn() -> bool + Send + 'static,
     ) -> Self {
@@ -59,7 +59,7 @@ impl Drop for Guard {
 }
 
 /// The names of the claims of which a user leaves its node or waits for one.
-fn disturbed(seen: &Seen, migration: &Migration) -> Vec<String> {
+fn disturbed(seen: &PodsSeen, migration: &Migration) -> Vec<String> {
     let mut claims = migration.claim_names();
     claims.retain(|claim| {
         seen.consumers(std::slice::from_ref(claim), &migration.uid)

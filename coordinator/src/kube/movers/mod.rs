@@ -10,7 +10,7 @@ mod staging;
 mod stranded;
 
 pub use self::{
-    connected::{Connected, Mover},
+    connected::{Connected, PodMover},
     stranded::Stranded,
 };
 
@@ -36,7 +36,7 @@ use tokio::sync::{Mutex, OnceCell};
 
 use self::{
     connect::{Who, connect},
-    placement::Place,
+    placement::MoverPlace,
 };
 use super::{
     api::{
@@ -65,7 +65,7 @@ pub enum Stay {
 }
 
 /// The movers of one migration.
-pub struct Movers {
+pub struct PodMovers {
     cluster: Cluster,
     migration: Arc<Migration>,
     /// Of each claim.
@@ -82,7 +82,7 @@ struct Slot {
     volume: std::sync::Mutex<Option<String>>,
 }
 
-impl Movers {
+impl PodMovers {
     /// The movers of `migration`, none of them connected yet.
     pub fn new(cluster: Cluster, migration: Arc<Migration>) -> Self {
         let claims = migration.claim_names().into_iter();
@@ -116,7 +116,7 @@ impl Movers {
         &self,
         claim: &Claim,
         before: &PreImage,
-        place: &Place,
+        place: &MoverPlace,
         owner: &OwnerReference,
         epoch: Epoch,
     ) -> Result<Connected, StepFailure> {
@@ -214,7 +214,7 @@ impl Movers {
         let (Some(pair), 0) = self.close(claim, destination).await? else {
             return self.remove(claim).await;
         };
-        let delete = async |mover: &Mover| {
+        let delete = async |mover: &PodMover| {
             let PodFacts { name, uid, .. } = &mover.pod;
             pods::delete_pod(&self.cluster, name, Some(uid), 0).await
         };
@@ -382,7 +382,7 @@ impl Movers {
         pod: &PodFacts,
         keys: &Keys,
         epoch: Epoch,
-    ) -> Result<Mover, StepFailure> {
+    ) -> Result<PodMover, StepFailure> {
         let (client, welcome) = connect(&Who {
             cluster: &self.cluster,
             pod,
@@ -392,7 +392,7 @@ impl Movers {
             epoch,
         })
         .await?;
-        Ok(Mover {
+        Ok(PodMover {
             client,
             welcome,
             pod: pod.clone(),
@@ -449,7 +449,7 @@ struct MoverToMake<'a> {
     /// Of the new volume, in bytes.
     size: u64,
     before: &'a PreImage,
-    place: &'a Place,
+    place: &'a MoverPlace,
     owner: &'a OwnerReference,
     keys: &'a Keys,
 }

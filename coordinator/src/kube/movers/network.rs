@@ -8,7 +8,7 @@ use k8s_openapi::{
 use livmig_engine::result::StepFailure;
 use livmig_proto::control::Side;
 
-use super::Movers;
+use super::PodMovers;
 use crate::kube::{
     api::{
         cluster::{ClusterError, call},
@@ -18,7 +18,7 @@ use crate::kube::{
     objects::network_policy::{self, Network},
 };
 
-impl Movers {
+impl PodMovers {
     /// Lets the movers meet where the namespace has network policies.
     ///
     /// # Errors

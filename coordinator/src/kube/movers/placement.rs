@@ -11,12 +11,12 @@ use crate::kube::{
     api::{cluster::Cluster, uid::Uid},
     migration::{Claim, Migration},
     workload,
-    writers::watch::{Consumers, Seen},
+    writers::watch::{Consumers, PodsSeen},
 };
 
 /// Where a claim's movers belong.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct MoverPlace {
     /// The node of the workload's pod that uses the claim; none when none does.
     pub node: Option<String>,
     /// Whether pods have addresses of version 6.
@@ -27,10 +27,10 @@ pub struct Place {
 const RUNS_MAX: Duration = Duration::from_mins(10);
 
 /// Any place in the network of those pods.
-pub fn anywhere(consumers: &Consumers) -> Place {
+pub fn anywhere(consumers: &Consumers) -> MoverPlace {
     let now = consumers.now();
     let mut addresses = now.pods.values().filter_map(|pod| pod.address.as_deref());
-    Place {
+    MoverPlace {
         node: None,
         ipv6: addresses
             .next()
@@ -47,7 +47,7 @@ pub async fn find(
     migration: &Migration,
     claim: &Claim,
     consumers: &Consumers,
-) -> Result<Place, StepFailure> {
+) -> Result<MoverPlace, StepFailure> {
     let anywhere = anywhere(consumers);
     let replicas = workload::replicas(cluster, &migration.target.workload).await?;
     if !is_used(&migration.target, claim, replicas) {
@@ -56,7 +56,7 @@ pub async fn find(
     let claims = [claim.claim.clone()];
     let runs = consumers.wait(|seen| node(seen, &claims, &migration.uid));
     match tokio::time::timeout(RUNS_MAX, runs).await {
-        Ok(node) => Ok(Place { node, ..anywhere }),
+        Ok(node) => Ok(MoverPlace { node, ..anywhere }),
         Err(_) => Err(StepFailure::transient(format!(
             "No pod of {} that uses the claim {} runs after {} s",
             migration.target.workload,
@@ -71,7 +71,7 @@ pub async fn find(
 }
 
 /// The node of a settled user of the claims.
-fn node(seen: &Seen, claims: &[String], migration: &Uid<MigrationSpec>) -> Option<String> {
+fn node(seen: &PodsSeen, claims: &[String], migration: &Uid<MigrationSpec>) -> Option<String> {
     let users = seen.consumers(claims, migration);
     if users.iter().any(|pod| pod.deleting || pod.node.is_none()) {
         return None;

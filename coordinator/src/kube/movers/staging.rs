@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, 
 use livmig_engine::result::StepFailure;
 use livmig_proto::ids::Epoch;
 
-use super::{Movers, Stay};
+use super::{PodMovers, Stay};
 use crate::kube::{
     api::{cluster::call, create::absent_is_fine, watch::await_object},
     migration::Claim,
@@ -21,7 +21,7 @@ const FOR_ONE_POD: &str = "ReadWriteOncePod";
 /// How long the staging claim is waited for at the end.
 const GONE_MAX: Duration = Duration::from_secs(30);
 
-impl Movers {
+impl PodMovers {
     /// The new volume's name, once it is bound and pinned.
     pub(super) async fn pin_staging(
         &self,

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, 
 use livmig_engine::result::StepFailure;
 use livmig_proto::{control::Side, ids::Epoch};
 
-use super::{Movers, pods::no_pod};
+use super::{PodMovers, pods::no_pod};
 use crate::kube::{
     api::{
         cluster::{ClusterError, call},
@@ -50,7 +50,7 @@ impl Stranded {
     }
 }
 
-impl Movers {
+impl PodMovers {
     /// The new volume of `claim`, if it is where no pod made from `template` can run.
     ///
     /// # Errors

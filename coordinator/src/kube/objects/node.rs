@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{
     Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PersistentVolume, PodSpec,
 };
 
-type Labels = BTreeMap<String, String>;
+type NodeLabels = BTreeMap<String, String>;
 
 /// Whether the node's kubelet was heard of lately.
 pub fn is_ready(node: &Node) -> bool {
@@ -29,7 +29,7 @@ pub fn takes_pods(node: &Node) -> bool {
 /// Whether the pods' own constraints admit `node`. Taints and what other pods want are left to
 /// the scheduler.
 pub fn pod_may_run(pod: &PodSpec, node: &Node) -> bool {
-    let none = Labels::new();
+    let none = NodeLabels::new();
     let labels = node.metadata.labels.as_ref().unwrap_or(&none);
     let selector = pod.node_selector.iter().flatten();
     let selected = selector
@@ -58,7 +58,7 @@ pub fn volume_reaches(volume: &PersistentVolume, node: &Node) -> bool {
 }
 
 fn selects(selector: &NodeSelector, node: &Node) -> bool {
-    let none = Labels::new();
+    let none = NodeLabels::new();
     let labels = node.metadata.labels.as_ref().unwrap_or(&none);
     let name = node.metadata.name.as_deref().unwrap_or_default();
     selector
@@ -67,8 +67,8 @@ fn selects(selector: &NodeSelector, node: &Node) -> bool {
         .any(|term| term_fits(term, name, labels))
 }
 
-fn term_fits(term: &NodeSelectorTerm, name: &str, labels: &Labels) -> bool {
-    let fields: Labels = [("metadata.name".to_owned(), name.to_owned())].into();
+fn term_fits(term: &NodeSelectorTerm, name: &str, labels: &NodeLabels) -> bool {
+    let fields: NodeLabels = [("metadata.name".to_owned(), name.to_owned())].into();
     let by_label = term.match_expressions.as_deref().unwrap_or_default();
     let by_field = term.match_fields.as_deref().unwrap_or_default();
     // A term without requirements matches nothing.
@@ -77,7 +77,7 @@ fn term_fits(term: &NodeSelectorTerm, name: &str, labels: &Labels) -> bool {
         && by_field.iter().all(|wanted| fits(wanted, &fields))
 }
 
-fn fits(wanted: &NodeSelectorRequirement, labels: &Labels) -> bool {
+fn fits(wanted: &NodeSelectorRequirement, labels: &NodeLabels) -> bool {
     let value = labels.get(&wanted.key);
     let values = wanted.values.as_deref().unwrap_or_default();
     let number = |text: Option<&String>| text.and_then(|text| text.parse::<i64>().ok());

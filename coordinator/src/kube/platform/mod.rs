@@ -30,7 +30,7 @@ use self::downtime::{CurrentDowntime, Downtime};
 use super::{
     api::{cluster::Cluster, mark::Mark},
     migration::{Claim, Migration},
-    movers::{Connected, Movers, Stay, Stranded, drain::Guard},
+    movers::{Connected, PodMovers, Stay, Stranded, drain::Guard},
     objects::claim::ClaimClass,
     store::pre_image::{self, PreImage},
     volumes::dry_run::DryRun,
@@ -43,7 +43,7 @@ use crate::platform::{Context, Platform};
 pub struct KubePlatform {
     pub(in crate::kube) cluster: Cluster,
     pub(in crate::kube) migration: Arc<Migration>,
-    pub(in crate::kube) movers: Arc<Movers>,
+    pub(in crate::kube) movers: Arc<PodMovers>,
     before: OnceCell<(PreImage, OwnerReference)>,
     consumers: OnceCell<Arc<Consumers>>,
     guard: AsyncMutex<Option<Guard>>,
@@ -61,7 +61,7 @@ impl KubePlatform {
         let cluster = cluster.in_namespace(&migration.target.namespace);
         let migration = Arc::new(migration);
         Self {
-            movers: Arc::new(Movers::new(cluster.clone(), Arc::clone(&migration))),
+            movers: Arc::new(PodMovers::new(cluster.clone(), Arc::clone(&migration))),
             migration,
             before: OnceCell::new(),
             consumers: OnceCell::new(),
@@ -279,7 +279,7 @@ impl KubePlatform {
         &self,
         claim: &Claim,
         consumers: &Consumers,
-    ) -> Result<super::movers::placement::Place, StepFailure> {
+    ) -> Result<super::movers::placement::MoverPlace, StepFailure> {
         if self.downtime.get().is_some() {
             // Its pods are going: the movers that are there stay where they are.
             return Ok(super::movers::placement::anywhere(consumers));

@@ -13,7 +13,7 @@ use crate::{
         workload::{self, pre_stop},
         writers::{
             lost_nodes,
-            watch::{Consumers, NodeLocal, Seen},
+            watch::{Consumers, NodeLocal, PodsSeen},
         },
     },
     platform::Context,
@@ -130,7 +130,7 @@ impl KubePlatform {
         &self,
         consumers: &Consumers,
         node_local: &NodeLocal,
-    ) -> Result<Seen, StepFailure> {
+    ) -> Result<PodsSeen, StepFailure> {
         let (claims, uid) = (self.claims(), self.migration.uid.clone());
         let gone = consumers.wait(|seen| {
             let writers = seen.possible_writers(&claims, &uid, node_local);
@@ -155,7 +155,7 @@ impl KubePlatform {
     fn prove_unwritten(
         &self,
         downtime: &Downtime,
-        seen: &Seen,
+        seen: &PodsSeen,
         node_local: &NodeLocal,
     ) -> Result<Proof, StepFailure> {
         let (claims, uid) = (self.claims(), self.migration.uid.clone());
@@ -192,7 +192,7 @@ impl KubePlatform {
     fn prove_undisturbed(
         &self,
         downtime: &Downtime,
-        seen: &Seen,
+        seen: &PodsSeen,
         node_local: &NodeLocal,
     ) -> Result<Proof, StepFailure> {
         let (claims, uid) = (self.claims(), self.migration.uid.clone());
@@ -237,7 +237,7 @@ impl KubePlatform {
 
     /// Fails when a pod was deleted by force: what it writes from now on, no copy would hold.
     /// Kubernetes starts another one in its place all the same, so going back is always allowed.
-    fn refuse_unproven(&self, seen: &Seen) -> Result<(), StepFailure> {
+    fn refuse_unproven(&self, seen: &PodsSeen) -> Result<(), StepFailure> {
         let (claims, uid) = (self.claims(), self.migration.uid.clone());
         let Some(pod) = seen.went_unproven(&claims, &uid).into_iter().next() else {
             return Ok(());

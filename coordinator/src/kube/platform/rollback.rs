@@ -15,7 +15,7 @@ use crate::{
         objects::claim::is_fenced,
         volumes::{fence, rebind::Direction},
         workload,
-        writers::watch::{Consumers, Seen},
+        writers::watch::{Consumers, PodsSeen},
     },
     platform::Context,
 };
@@ -108,7 +108,7 @@ impl KubePlatform {
     fn refuse_started(
         &self,
         names: &[String],
-        seen: &Seen,
+        seen: &PodsSeen,
         missed: bool,
         known: &BTreeSet<String>,
     ) -> Result<(), StepFailure> {
@@ -146,7 +146,7 @@ impl KubePlatform {
             .collect();
         let consumers = self.consumers().await?;
         let uid = self.migration.uid.clone();
-        let user = |seen: &Seen| {
+        let user = |seen: &PodsSeen| {
             let users = seen.consumers(&dying, &uid);
             let on_node = users.into_iter().find(|pod| pod.node.is_some());
             on_node.map(|pod| pod.name.clone())

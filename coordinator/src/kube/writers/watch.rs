@@ -1,6 +1,6 @@
 //! A watch of the namespace's pods without a gap: who uses a claim, and how each that did went.
 //!
-//! What was seen is a value ([`Seen`]); the task only feeds it. A watch that breaks is taken up
+//! What was seen is a value ([`PodsSeen`]); the task only feeds it. A watch that breaks is taken up
 //! from the version it had come to, which loses nothing; only when the server no longer knows that
 //! version is there a gap, and it is counted. A later coordinator takes the watch up likewise, from
 //! the version that stands on the stopped workload: a server knows what was there some minutes ago
@@ -37,7 +37,7 @@ const SLACK: Duration = Duration::from_millis(200);
 
 /// What the watch has seen.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Seen {
+pub struct PodsSeen {
     /// The pods that exist, by UID.
     pub pods: BTreeMap<String, PodFacts>,
     /// The pods that were seen to go, as they were last.
@@ -50,7 +50,7 @@ pub struct Seen {
     pub version: String,
 }
 
-impl Seen {
+impl PodsSeen {
     /// The pods that name one of `claims` and are not the migration's own.
     pub fn consumers<'a>(
         &'a self,
@@ -188,7 +188,7 @@ impl NodeLocal {
 /// The watch, until it is dropped.
 #[derive(Debug)]
 pub struct Consumers {
-    seen: watch::Receiver<Seen>,
+    seen: watch::Receiver<PodsSeen>,
     task: AbortHandle,
 }
 
@@ -198,7 +198,7 @@ impl Consumers {
     /// # Errors
     /// When they cannot be listed.
     pub async fn watch(pods: Api<Pod>) -> Result<Self, ClusterError> {
-        let (seeing, seen) = watch::channel(Seen::default());
+        let (seeing, seen) = watch::channel(PodsSeen::default());
         list(&pods, &seeing, &ListParams::default(), false).await?;
         Ok(Self::following(pods, seeing, seen))
     }
@@ -209,7 +209,7 @@ impl Consumers {
     /// # Errors
     /// When the pods cannot be listed.
     pub async fn take_up(pods: Api<Pod>, version: Option<&str>) -> Result<Self, ClusterError> {
-        let (seeing, seen) = watch::channel(Seen::default());
+        let (seeing, seen) = watch::channel(PodsSeen::default());
         let then = match version {
             Some(version) => {
                 let then = ListParams::default()
@@ -236,18 +236,22 @@ impl Consumers {
         Ok(Self::following(pods, seeing, seen))
     }
 
-    fn following(pods: Api<Pod>, seeing: watch::Sender<Seen>, seen: watch::Receiver<Seen>) -> Self {
+    fn following(
+        pods: Api<Pod>,
+        seeing: watch::Sender<PodsSeen>,
+        seen: watch::Receiver<PodsSeen>,
+    ) -> Self {
         let task = tokio::spawn(follow(pods, seeing)).abort_handle();
         Self { seen, task }
     }
 
     /// What was seen up to now.
-    pub fn now(&self) -> Seen {
+    pub fn now(&self) -> PodsSeen {
         self.seen.borrow().clone()
     }
 
     /// Waits until `wanted` finds what it looks for.
-    pub async fn wait<T>(&self, mut wanted: impl FnMut(&Seen) -> Option<T>) -> Option<T> {
+    pub async fn wait<T>(&self, mut wanted: impl FnMut(&PodsSeen) -> Option<T>) -> Option<T> {
         let mut seen = self.seen.clone();
         loop {
             if let Some(found) = wanted(&seen.borrow_and_update()) {
@@ -267,7 +271,7 @@ impl Drop for Consumers {
 
 async fn list(
     pods: &Api<Pod>,
-    seeing: &watch::Sender<Seen>,
+    seeing: &watch::Sender<PodsSeen>,
     parameters: &ListParams,
     gap: bool,
 ) -> Result<(), ClusterError> {
@@ -278,7 +282,7 @@ async fn list(
 }
 
 /// Follows the pods for ever.
-async fn follow(pods: Api<Pod>, seeing: watch::Sender<Seen>) {
+async fn follow(pods: Api<Pod>, seeing: watch::Sender<PodsSeen>) {
     loop {
         match follow_once(&pods, &seeing, crate::kube::api::watch::WATCH_SECONDS).await {
             Followed::ToItsEnd => {}
@@ -306,7 +310,7 @@ enum Followed {
 }
 
 /// Follows one watch.
-async fn follow_once(pods: &Api<Pod>, seeing: &watch::Sender<Seen>, seconds: u32) -> Followed {
+async fn follow_once(pods: &Api<Pod>, seeing: &watch::Sender<PodsSeen>, seconds: u32) -> Followed {
     let parameters = WatchParams::default().timeout(seconds);
     let version = seeing.borrow().version.clone();
     let what = "watch the pods";
@@ -373,7 +377,7 @@ mod tests {
         let claims = ["data".to_owned()];
         let mut mover = pod("m-src", &json!({"running": {}}));
         mover.metadata.labels = Some([(names::MIGRATION.to_owned(), "m".to_owned())].into());
-        let mut seen = Seen::default();
+        let mut seen = PodsSeen::default();
         seen.note(&mover);
         assert!(!seen.own_are_gone(&claims, &Uid::new("m")));
         assert!(seen.own_are_gone(&claims, &Uid::new("other")));
@@ -389,7 +393,7 @@ mod tests {
         over.metadata.deletion_timestamp =
             serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
         over.status.as_mut().unwrap().phase = Some("Succeeded".to_owned());
-        let mut seen = Seen::default();
+        let mut seen = PodsSeen::default();
         seen.note(&over);
         let writers = |node: &str, file_system: &str| {
             let mut node_local = NodeLocal::default();
@@ -411,7 +415,7 @@ mod tests {
     #[test]
     fn only_a_pod_whose_containers_ended_has_gone_for_certain() {
         let claims = ["data".to_owned()];
-        let mut seen = Seen::default();
+        let mut seen = PodsSeen::default();
         let running = pod("a", &json!({"running": {}}));
         seen.list(std::slice::from_ref(&running), None, false);
         assert_eq!(seen.consumers(&claims, &Uid::new("m")).len(), 1);
@@ -430,14 +434,14 @@ mod tests {
     fn whoever_used_a_claim_and_was_not_there_before_is_a_stranger_also_once_it_is_gone() {
         let claims = ["data".to_owned()];
         let ended = json!({"terminated": {"exitCode": 0}});
-        let mut seen = Seen::default();
+        let mut seen = PodsSeen::default();
         seen.list(
             &[pod("own", &json!({"running": {}}))],
             Some("1".to_owned()),
             false,
         );
         seen.forget(&pod("own", &ended));
-        let stranger = |seen: &Seen, known: &BTreeSet<String>| {
+        let stranger = |seen: &PodsSeen, known: &BTreeSet<String>| {
             seen.stranger(&claims, &Uid::new("m"), known)
                 .map(|pod| pod.uid.clone())
         };

@@ -3,21 +3,21 @@
 use std::{fmt, io, net::SocketAddr, time::Duration};
 
 use livmig_proto::{
-    control::{DecodeError, Fault},
+    control::{ControlDecodeError, Fault},
     identity::IdentityError,
 };
 
 /// Where a mover is, for people: an address, or a pod.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Peer(pub String);
+pub struct MoverAddress(pub String);
 
-impl From<SocketAddr> for Peer {
+impl From<SocketAddr> for MoverAddress {
     fn from(address: SocketAddr) -> Self {
         Self(address.to_string())
     }
 }
 
-impl fmt::Display for Peer {
+impl fmt::Display for MoverAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -30,7 +30,7 @@ pub enum ControlError {
     #[error("Could not connect to the mover at {peer}")]
     Connect {
         /// Where the mover should listen.
-        peer: Peer,
+        peer: MoverAddress,
         /// What the socket said.
         #[source]
         source: io::Error,
@@ -39,7 +39,7 @@ pub enum ControlError {
     #[error("Whoever listens at {peer} is not this migration's mover")]
     Handshake {
         /// Where the mover should listen.
-        peer: Peer,
+        peer: MoverAddress,
         /// What TLS said.
         #[source]
         source: io::Error,
@@ -48,7 +48,7 @@ pub enum ControlError {
     #[error("The connection to the mover at {peer} was lost ({reason})")]
     Lost {
         /// Where the mover listened.
-        peer: Peer,
+        peer: MoverAddress,
         /// How it ended.
         reason: String,
     },
@@ -56,7 +56,7 @@ pub enum ControlError {
     #[error("The mover at {peer} has said nothing for {seconds} s", seconds = .limit.as_secs())]
     Silent {
         /// Where the mover listens.
-        peer: Peer,
+        peer: MoverAddress,
         /// How long it was waited for.
         limit: Duration,
     },
@@ -67,7 +67,7 @@ pub enum ControlError {
     #[error("The mover at {peer} answered something else than it was asked")]
     Unexpected {
         /// Where the mover listens.
-        peer: Peer,
+        peer: MoverAddress,
     },
     /// The mover does not say what it leaves out as this coordinator would hear it.
     #[error(
@@ -76,13 +76,13 @@ pub enum ControlError {
     )]
     Old {
         /// Where the mover listens.
-        peer: Peer,
+        peer: MoverAddress,
         /// What it calls itself.
         program: String,
     },
     /// The request could not be put on the wire.
     #[error("The request to the mover could not be encoded")]
-    Encode(#[source] DecodeError),
+    Encode(#[source] ControlDecodeError),
     /// The keys are not usable.
     #[error("The migration's keys are not usable")]
     Identity(#[from] IdentityError),

@@ -6,7 +6,7 @@
 mod connection;
 mod error;
 
-pub use self::error::{ControlError, Peer};
+pub use self::error::{ControlError, MoverAddress};
 
 use std::{
     io,
@@ -20,7 +20,7 @@ use std::{
 
 use livmig_proto::{
     control::{
-        self, Limits, ManifestReport, PassReport, PassRequest, Progress, Request, RequestBody,
+        self, Limits, ManifestReport, MoverRequest, PassReport, PassRequest, Progress, RequestBody,
         ResponseBody, VerifyLevel, Welcome,
     },
     identity::{self, PrivateKey, PublicKey},
@@ -51,7 +51,7 @@ const SILENCE_MAX: Duration = Duration::from_mins(1);
 /// A connection to a mover. Dropping it closes it; the mover goes on with what it does.
 #[derive(Debug)]
 pub struct ControlClient {
-    peer: Peer,
+    peer: MoverAddress,
     epoch: Epoch,
     next_id: AtomicU64,
     frames: mpsc::UnboundedSender<Vec<u8>>,
@@ -83,7 +83,7 @@ impl ControlClient {
     /// The same over a stream that leads to the mover already; `place` says where that is.
     pub async fn over<S>(
         stream: S,
-        place: Peer,
+        place: MoverAddress,
         own: &PrivateKey,
         peer: &PublicKey,
         epoch: Epoch,
@@ -216,7 +216,7 @@ impl ControlClient {
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<ResponseBody, ControlError> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let frame = control::encode(&Request {
+        let frame = control::encode(&MoverRequest {
             id,
             epoch: self.epoch,
             body,
@@ -256,7 +256,7 @@ impl ControlClient {
 }
 
 /// A mover that does not greet.
-fn silent(peer: &Peer) -> ControlError {
+fn silent(peer: &MoverAddress) -> ControlError {
     ControlError::Silent {
         peer: peer.clone(),
         limit: GREETING_MAX,
@@ -285,7 +285,7 @@ mod tests {
         listener: TcpListener,
         own: PrivateKey,
         coordinator: PublicKey,
-        answer: impl Fn(&Request) -> Vec<ResponseBody> + Send + 'static,
+        answer: impl Fn(&MoverRequest) -> Vec<ResponseBody> + Send + 'static,
     ) {
         let config = identity::server_config(&own, &coordinator, control::ALPN).unwrap();
         let (socket, _) = listener.accept().await.unwrap();
@@ -299,7 +299,7 @@ mod tests {
             }
             let mut json = vec![0; control::decode_length(prefix).unwrap()];
             stream.read_exact(&mut json).await.unwrap();
-            let request: Request = control::decode(&json).unwrap();
+            let request: MoverRequest = control::decode(&json).unwrap();
             let bodies = answer(&request);
             if bodies.is_empty() {
                 return;
@@ -316,7 +316,7 @@ mod tests {
     }
 
     async fn connected(
-        answer: impl Fn(&Request) -> Vec<ResponseBody> + Send + 'static,
+        answer: impl Fn(&MoverRequest) -> Vec<ResponseBody> + Send + 'static,
     ) -> ControlClient {
         let [own, mover] = [(); 2].map(|()| PrivateKey::generate().unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -328,7 +328,7 @@ mod tests {
             .unwrap()
     }
 
-    fn digest(request: &Request) -> ResponseBody {
+    fn digest(request: &MoverRequest) -> ResponseBody {
         ResponseBody::Manifest(ManifestReport {
             level: VerifyLevel::Readback,
             digest: format!("{:02x}{:02x}", request.id, request.epoch.0),

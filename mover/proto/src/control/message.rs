@@ -14,7 +14,7 @@ use crate::ids::{Epoch, PassNumber};
 /// One request to a mover.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Request {
+pub struct MoverRequest {
     /// Chosen by the coordinator, unique on the connection.
     pub id: u64,
     /// The epoch of the coordinator that asks.

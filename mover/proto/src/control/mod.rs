@@ -37,7 +37,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     fault::{Fault, FaultCode},
     left::{Gravity, LeftEntry, LeftOut, Reason, Reasons, UnknownReason, unconsented},
-    message::{Request, RequestBody, Response, ResponseBody},
+    message::{MoverRequest, RequestBody, Response, ResponseBody},
     pass::{PassKind, PassRequest, Transport, VerifyLevel},
     report::{ManifestReport, PassReport, PassSeconds, Progress, Stage},
     session::{Listening, Session},
@@ -57,7 +57,7 @@ pub const VERSION: u32 = 2;
 ///
 /// # Errors
 /// When the message exceeds [`limits::CONTROL_MESSAGE_MAX`].
-pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, DecodeError> {
+pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, ControlDecodeError> {
     let mut frame = vec![0; 4];
     serde_json::to_writer(&mut frame, message)?;
     let length = frame.len() - 4;
@@ -70,7 +70,7 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, DecodeError> {
 ///
 /// # Errors
 /// When they exceed [`limits::CONTROL_MESSAGE_MAX`].
-pub fn decode_length(prefix: [u8; 4]) -> Result<usize, DecodeError> {
+pub fn decode_length(prefix: [u8; 4]) -> Result<usize, ControlDecodeError> {
     let length = usize::try_from(u32::from_be_bytes(prefix)).unwrap_or(usize::MAX);
     length_prefix(length).map(|_| length)
 }
@@ -79,21 +79,21 @@ pub fn decode_length(prefix: [u8; 4]) -> Result<usize, DecodeError> {
 ///
 /// # Errors
 /// When they are not this message's JSON.
-pub fn decode<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, DecodeError> {
+pub fn decode<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, ControlDecodeError> {
     Ok(serde_json::from_slice(json)?)
 }
 
 /// The 4-byte prefix of a message of `length` bytes.
-fn length_prefix(length: usize) -> Result<[u8; 4], DecodeError> {
+fn length_prefix(length: usize) -> Result<[u8; 4], ControlDecodeError> {
     match u32::try_from(length) {
         Ok(short) if length <= limits::CONTROL_MESSAGE_MAX => Ok(short.to_be_bytes()),
-        _ => Err(DecodeError::TooLong(length)),
+        _ => Err(ControlDecodeError::TooLong(length)),
     }
 }
 
 /// Why bytes are not a control message.
 #[derive(Debug, thiserror::Error)]
-pub enum DecodeError {
+pub enum ControlDecodeError {
     /// Longer than allowed.
     #[error("control message of {0} bytes exceeds {max}", max = limits::CONTROL_MESSAGE_MAX)]
     TooLong(usize),
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_message_survives_its_frame() {
-        let request = Request {
+        let request = MoverRequest {
             id: 7,
             epoch: Epoch(3),
             body: RequestBody::Pass(PassRequest {
@@ -130,12 +130,12 @@ mod tests {
             decode_length(prefix.try_into().unwrap()).unwrap(),
             json.len()
         );
-        assert_eq!(decode::<Request>(json).unwrap(), request);
+        assert_eq!(decode::<MoverRequest>(json).unwrap(), request);
     }
 
     #[test]
     fn the_json_of_a_request_is_fixed() {
-        let request = Request {
+        let request = MoverRequest {
             id: 1,
             epoch: Epoch(2),
             body: RequestBody::StopPass {
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn a_limit_is_said_in_one_flat_object() {
         let request = |body: &str| {
-            decode::<Request>(format!(r#"{{"id":1,"epoch":2,"body":{body}}}"#).as_bytes())
+            decode::<MoverRequest>(format!(r#"{{"id":1,"epoch":2,"body":{body}}}"#).as_bytes())
         };
         let load = Limits {
             bandwidth: Some(Bandwidth::try_from(1_000_000).unwrap()),

@@ -29,7 +29,7 @@ pub trait Look {
 
 /// Where a tree lies, and what else is read or written when it is.
 #[derive(Clone, Debug, Default)]
-pub struct Whereabouts {
+pub struct TreePlace {
     /// Itself.
     own: Vec<Place>,
     /// What is read when it is, and it.
@@ -84,7 +84,7 @@ pub struct Overlap {
 /// Layers of layers that are looked at; the kernel allows two.
 const DEPTH_MAX: usize = 8;
 
-impl Whereabouts {
+impl TreePlace {
     /// Of the directory at `at`, which need not exist yet if what it is to be made in does.
     pub fn of(at: &Located, mounts: &[Mount], look: &dyn Look) -> Self {
         let world = World { mounts, look };
@@ -194,7 +194,7 @@ impl World<'_> {
     }
 
     /// Adds what lies behind a directory.
-    fn behind(&self, at: &Located, role: Role, depth: usize, to: &mut Whereabouts) {
+    fn behind(&self, at: &Located, role: Role, depth: usize, to: &mut TreePlace) {
         let Some(mount) = self.mount_of(at).filter(|_| depth < DEPTH_MAX) else {
             return;
         };

@@ -50,8 +50,8 @@ impl Host {
         at
     }
 
-    fn of(&self, path: &str) -> Whereabouts {
-        Whereabouts::of(&self.at(path), &self.mounts, self)
+    fn of(&self, path: &str) -> TreePlace {
+        TreePlace::of(&self.at(path), &self.mounts, self)
     }
 
     /// How the destination lies to the source.
@@ -117,7 +117,7 @@ fn without_numbers_of_mounts_the_covering_one_counts() {
             mount: None,
             path: path.as_bytes().to_vec(),
         };
-        Whereabouts::of(&at, &host.mounts, &host)
+        TreePlace::of(&at, &host.mounts, &host)
     };
     assert!(at("/bind/x").meets(&at("/disk/vol")).is_some());
     assert!(at("/bind/x").meets(&at("/disk/other")).is_none());

@@ -13,7 +13,7 @@ use std::{
 use livmig_proto::tree::{BLOCK, Digest, is_zero, leaf, range_digest};
 use rustix::{fs::SeekFrom, io::Errno};
 
-use crate::destination::touched::Range;
+use crate::destination::touched::BlockRange;
 use crate::hash::{self, Buffer};
 
 /// Threads that read one file at most: they wait for the device most of the time.
@@ -37,7 +37,7 @@ pub struct WrittenFile<'f> {
 
 impl WrittenFile<'_> {
     /// Whether each of `ranges` holds what was written to it.
-    pub fn holds(&self, ranges: &[Range]) -> Result<bool, Errno> {
+    pub fn holds(&self, ranges: &[BlockRange]) -> Result<bool, Errno> {
         let threads = (ranges.len() / RANGES_EACH).clamp(1, THREADS_MAX);
         let next = AtomicUsize::new(0);
         // What ended it early: an error, or a difference.
@@ -61,7 +61,7 @@ impl WrittenFile<'_> {
         end.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn range(&self, range: &Range, buffer: &mut Buffer) -> Result<bool, Errno> {
+    fn range(&self, range: &BlockRange, buffer: &mut Buffer) -> Result<bool, Errno> {
         let end = (range.offset + range.len).min(self.size);
         if range.digest.is_none() && self.true_holes {
             match rustix::fs::seek(self.fd, SeekFrom::Data(range.offset)) {
@@ -119,17 +119,17 @@ mod tests {
     const SIZE: u64 = 64 * BLOCK as u64 + 100;
 
     /// What was written at `offset`.
-    fn written(offset: u64, content: &[u8]) -> Range {
+    fn written(offset: u64, content: &[u8]) -> BlockRange {
         let leaves: Vec<Digest> = content.chunks(BLOCK).map(leaf).collect();
-        Range {
+        BlockRange {
             offset,
             len: content.len() as u64,
             digest: Some(range_digest(&leaves)),
         }
     }
 
-    fn zeros(offset: u64, len: u64) -> Range {
-        Range {
+    fn zeros(offset: u64, len: u64) -> BlockRange {
+        BlockRange {
             offset,
             len,
             digest: None,
@@ -143,7 +143,7 @@ mod tests {
         let file = File::create_new(&path).unwrap();
         file.set_len(SIZE).unwrap();
         let block = BLOCK as u64;
-        let mut ranges: Vec<Range> = (0..32)
+        let mut ranges: Vec<BlockRange> = (0..32)
             .map(|number| {
                 let content = vec![number + 1; BLOCK * (1 + usize::from(number % 2))];
                 let offset = u64::from(number) * 2 * block;

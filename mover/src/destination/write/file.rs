@@ -15,7 +15,7 @@ use rustix::{
 };
 
 use super::{copy, create, metadata, unshare};
-use crate::destination::touched::{Content, Range, Written};
+use crate::destination::touched::{BlockRange, Written, WrittenContent};
 use crate::{
     fault,
     fs::{
@@ -44,7 +44,7 @@ pub struct Writing {
     /// The root of the content that is written over.
     base: Digest,
     /// What was written; nothing when all of it must be read back.
-    ranges: Option<Vec<Range>>,
+    ranges: Option<Vec<BlockRange>>,
 }
 
 impl Writing {
@@ -125,7 +125,7 @@ impl Writing {
             file::write_at(&self.fd, content, offset)
         }
         .map_err(|errno| self.failed("write the file", errno))?;
-        self.note(Range {
+        self.note(BlockRange {
             offset,
             len,
             digest: Some(digest),
@@ -175,7 +175,7 @@ impl Writing {
             Zeros::Hole => punch(&self.fd, offset, len),
         };
         result.map_err(|errno| self.failed("write zeros to the file", errno))?;
-        self.note(Range {
+        self.note(BlockRange {
             offset,
             len,
             digest: None,
@@ -233,14 +233,14 @@ impl Writing {
             Some(mut ranges) => {
                 // What lies beyond the end was cut off.
                 ranges.retain(|range| range.offset < size);
-                Content::Ranges {
+                WrittenContent::Ranges {
                     size,
                     root,
                     base: self.base,
                     ranges,
                 }
             }
-            None => Content::Whole { size, root },
+            None => WrittenContent::Whole { size, root },
         };
         Ok(Written {
             name: self.name,
@@ -249,7 +249,7 @@ impl Writing {
         })
     }
 
-    fn note(&mut self, range: Range) {
+    fn note(&mut self, range: BlockRange) {
         if let Some(ranges) = &mut self.ranges {
             ranges.push(range);
             if ranges.len() > RANGES_MAX {

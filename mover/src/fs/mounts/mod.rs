@@ -14,7 +14,7 @@ use std::{
 
 use livmig_proto::{
     mounts::{self, Mount},
-    places::{Located, Look, Whereabouts},
+    places::{Located, Look, TreePlace},
 };
 use rustix::{
     fs::{AtFlags, Mode, OFlags, StatxFlags},
@@ -36,7 +36,7 @@ impl Mounts {
 
     /// Where the directory `below` lies in the one that is held as `handle`, known as `path`; it
     /// need not exist.
-    pub fn whereabouts(&self, handle: impl AsFd, path: &Path, below: &Path) -> Whereabouts {
+    pub fn whereabouts(&self, handle: impl AsFd, path: &Path, below: &Path) -> TreePlace {
         let mut at = locate(handle, path);
         for part in below.components() {
             if at.path.last() != Some(&b'/') {
@@ -44,7 +44,7 @@ impl Mounts {
             }
             at.path.extend_from_slice(part.as_os_str().as_bytes());
         }
-        Whereabouts::of(&at, &self.0, self)
+        TreePlace::of(&at, &self.0, self)
     }
 }
 

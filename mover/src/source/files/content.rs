@@ -10,7 +10,7 @@ use livmig_proto::{
 
 use rustix::io::Errno;
 
-use super::verdict::{OldBlock, Verdict, of_zeros, runs};
+use super::block_action::{BlockAction, OldBlock, of_zeros, runs};
 use crate::source::shared::Shared;
 use crate::{
     catalog::tags::{self, Tag, TagFile, TagsRef},
@@ -206,14 +206,14 @@ impl<S: Sink> Comparison<'_, S> {
                 // Zeros that take space: a block that was written, or reserved and read since. Where it
                 // was a hole it is reserved now.
                 Some(old) if is_zero && *old == Tag::default() && self.follows_space => {
-                    Verdict::Zero
+                    BlockAction::Zero
                 }
                 Some(old) if old.of_content() == *tag => {
                     *tag = *old;
-                    Verdict::Same
+                    BlockAction::Same
                 }
-                _ if is_zero => Verdict::Zero,
-                _ => Verdict::Data,
+                _ if is_zero => BlockAction::Zero,
+                _ => BlockAction::Data,
             });
         }
         let block = usize::try_from(self.block).unwrap_or(usize::MAX);
@@ -223,12 +223,12 @@ impl<S: Sink> Comparison<'_, S> {
             let at = offset + u64::try_from(bytes.start).unwrap_or(0);
             let content = content.get(bytes).unwrap_or_default();
             match verdict {
-                Verdict::Same => {}
-                Verdict::Zero | Verdict::Reserve => {
+                BlockAction::Same => {}
+                BlockAction::Zero | BlockAction::Reserve => {
                     let tags = new.get_mut(run).unwrap_or_default();
                     self.zeros(at, u64::try_from(content.len()).unwrap_or(0), tags)?;
                 }
-                Verdict::Data => {
+                BlockAction::Data => {
                     let leaves = leaves.get(start * per_block..).unwrap_or_default();
                     self.send(at, content, leaves)?;
                 }
@@ -293,9 +293,9 @@ impl<S: Sink> Comparison<'_, S> {
             let mut new: Vec<Tag> = old.iter().map(|old| old.unwrap_or_default()).collect();
             for (verdict, run) in runs(verdicts) {
                 let sent = match verdict {
-                    Verdict::Reserve => Tag::RESERVED,
-                    Verdict::Zero => Tag::default(),
-                    Verdict::Same | Verdict::Data => continue,
+                    BlockAction::Reserve => Tag::RESERVED,
+                    BlockAction::Zero => Tag::default(),
+                    BlockAction::Same | BlockAction::Data => continue,
                 };
                 new.get_mut(run.clone()).unwrap_or_default().fill(sent);
                 let from = at + u64::try_from(run.start).unwrap_or(0) * self.block;
@@ -366,16 +366,16 @@ impl<S: Sink> Comparison<'_, S> {
             };
             let verdict = |reserved| {
                 if reserved {
-                    Verdict::Reserve
+                    BlockAction::Reserve
                 } else {
-                    Verdict::Zero
+                    BlockAction::Zero
                 }
             };
             for (verdict, run) in runs(reserved.into_iter().map(verdict)) {
                 let from = at + u64::try_from(run.start).unwrap_or(0) * self.block;
                 let to = (at + u64::try_from(run.end).unwrap_or(0) * self.block).min(next);
                 self.sink.zero(from, to - from, verdict.zeros())?;
-                if verdict == Verdict::Reserve {
+                if verdict == BlockAction::Reserve {
                     let first = usize::try_from((from - offset) / self.block).unwrap_or(0);
                     let sent = first..(first + run.len()).min(tags.len());
                     tags.get_mut(sent).unwrap_or_default().fill(Tag::RESERVED);

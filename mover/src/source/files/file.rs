@@ -12,7 +12,7 @@ use super::content::{Existing, Sink};
 use crate::source::{
     shared::Counts,
     walk::{
-        join::Look,
+        join::LookNumber,
         read::{self, OpenFile, ReadAttempt},
         sight,
         visit::{Looked, Scope, Visit, Visitor},
@@ -75,7 +75,7 @@ impl Visitor<'_> {
         name: &Name,
         path: &RelPath,
         before: Option<&Entry>,
-        look: Look,
+        look: LookNumber,
     ) -> Result<Looked, Fault> {
         let dir = std::sync::Arc::clone(&visit.dir);
         let dir = std::os::fd::AsFd::as_fd(&dir);

@@ -23,7 +23,7 @@ use crate::{
         shared::{Counts, Shared},
         space::{self, Need},
         walk::{
-            join::Look,
+            join::LookNumber,
             listing,
             read::{self, OpenFile, ReadAttempt, SpecialEntry},
             visit::Scope,
@@ -70,7 +70,7 @@ impl Work<'_, '_> {
             return Ok(false);
         };
         let mut kind = alone.stat.kind;
-        for _ in Look::all() {
+        for _ in LookNumber::all() {
             match self.hold(dir.as_fd(), path, &name, kind) {
                 Ok(ReadAttempt::Read(held)) => return self.carry(alone, held),
                 Ok(ReadAttempt::Gone) if listing::lacks(&dir, &name) => {

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::{
     apart::ApartStanding,
-    join::Look,
+    join::LookNumber,
     read::{self, ReadAttempt},
     sight,
     visit::{Looked, Visit, Visitor},
@@ -36,7 +36,7 @@ impl Visitor<'_> {
         name: &Name,
         before: Option<&Entry>,
     ) -> Result<Looked, Fault> {
-        for look in Look::all() {
+        for look in LookNumber::all() {
             match self.look(visit, name, before, look)? {
                 Looked::Changed => {}
                 looked => return Ok(looked),
@@ -82,7 +82,7 @@ impl Visitor<'_> {
         visit: &mut Visit,
         name: &Name,
         before: Option<&Entry>,
-        look: Look,
+        look: LookNumber,
     ) -> Result<Looked, Fault> {
         let stat = match Stat::of_entry(&visit.dir, name) {
             Ok(stat) => stat,

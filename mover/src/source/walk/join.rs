@@ -25,9 +25,9 @@ struct Joined {
 
 /// Which look at one name it is, of those that are taken while it keeps changing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Look(usize);
+pub(crate) struct LookNumber(usize);
 
-impl Look {
+impl LookNumber {
     /// How often a name is looked at that never stays what it was.
     const LAST: usize = 7;
 
@@ -119,7 +119,7 @@ impl Visitor<'_> {
 
     /// Names that were listed and then not found: gone is what a later, complete listing lacks.
     fn find_missing(&mut self, visit: &mut Visit, joined: &mut Joined) -> Result<(), Fault> {
-        for _ in Look::all() {
+        for _ in LookNumber::all() {
             let missing = std::mem::take(&mut joined.missing);
             if missing.is_empty() {
                 break;

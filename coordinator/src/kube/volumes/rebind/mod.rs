@@ -143,7 +143,7 @@ impl Rebind<'_> {
     }
 
     /// What is there now; none when the volume that is wanted is not.
-    async fn look(&self, claim: &str) -> Result<Option<Box<Found>>, ClusterError> {
+    async fn look(&self, claim: &str) -> Result<Option<Box<ReadObjects>>, ClusterError> {
         let claims = self.cluster.api::<PersistentVolumeClaim>();
         let volumes = self.cluster.cluster_api::<PersistentVolume>();
         let read = |name: &str| format!("read the volume {name}");
@@ -162,7 +162,7 @@ impl Rebind<'_> {
             },
         )?;
         Ok(wanted.map(|wanted| {
-            Box::new(Found {
+            Box::new(ReadObjects {
                 claim,
                 staging,
                 wanted,
@@ -173,7 +173,12 @@ impl Rebind<'_> {
 
     /// Makes one move, and notes in `state` what the server says it has become of the object: each
     /// move is made on that object as it was read, and fails when somebody else has changed it.
-    async fn perform(&self, claim: &str, state: &mut Found, next: Move) -> Result<Then, Obstacle> {
+    async fn perform(
+        &self,
+        claim: &str,
+        state: &mut ReadObjects,
+        next: Move,
+    ) -> Result<Then, Obstacle> {
         let claims = self.cluster.api::<PersistentVolumeClaim>();
         let volumes = self.cluster.cluster_api::<PersistentVolume>();
         for object in std::iter::once(&state.wanted).chain(&state.other) {
@@ -245,7 +250,7 @@ impl Rebind<'_> {
     async fn wait(
         &self,
         claim: &str,
-        state: &mut Found,
+        state: &mut ReadObjects,
         watched: Watched,
     ) -> Result<Then, Obstacle> {
         let claims = self.cluster.api::<PersistentVolumeClaim>();
@@ -297,14 +302,14 @@ enum Then {
 }
 
 /// What was read.
-struct Found {
+struct ReadObjects {
     claim: Option<PersistentVolumeClaim>,
     staging: Option<PersistentVolumeClaim>,
     wanted: PersistentVolume,
     other: Option<PersistentVolume>,
 }
 
-impl Found {
+impl ReadObjects {
     fn observed(&self) -> Observed<'_> {
         Observed {
             claim: self.claim.as_ref(),

@@ -12,7 +12,7 @@ use super::Surveyor;
 use crate::{
     destination::{
         read_back::ranges::WrittenFile,
-        touched::{Content, Range, Written},
+        touched::{BlockRange, Written, WrittenContent},
     },
     fault,
     fs::{file, stat::Stat},
@@ -30,27 +30,29 @@ impl Surveyor<'_> {
         writes: &[&Written],
         direct: impl FnOnce() -> Option<OwnedFd>,
     ) -> Result<Hashed, Fault> {
-        let contents: Vec<&Content> = writes
+        let contents: Vec<&WrittenContent> = writes
             .iter()
             .map(|write| &write.content)
-            .filter(|c| **c != Content::None)
+            .filter(|c| **c != WrittenContent::None)
             .collect();
         match (contents.as_slice(), known) {
-            ([Content::Whole { size, root } | Content::Ranges { size, root, .. }], _)
-                if self.level == VerifyLevel::Wire =>
-            {
-                Ok(Hashed {
-                    size: *size,
-                    root: *root,
-                })
-            }
+            (
+                [
+                    WrittenContent::Whole { size, root }
+                    | WrittenContent::Ranges { size, root, .. },
+                ],
+                _,
+            ) if self.level == VerifyLevel::Wire => Ok(Hashed {
+                size: *size,
+                root: *root,
+            }),
             // Nothing but metadata was written since the content was proven.
             ([], Some(known)) if !writes.is_empty() && known.size == stat.identity.size => {
                 Ok(known)
             }
             (
                 [
-                    Content::Ranges {
+                    WrittenContent::Ranges {
                         size,
                         root,
                         base,
@@ -121,7 +123,7 @@ impl Surveyor<'_> {
 }
 
 /// Whether reading ranges back is cheaper than reading the file.
-fn is_minor(ranges: &[Range], size: u64) -> bool {
+fn is_minor(ranges: &[BlockRange], size: u64) -> bool {
     let data: u64 = ranges
         .iter()
         .filter(|r| r.digest.is_some())

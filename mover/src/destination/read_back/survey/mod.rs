@@ -31,7 +31,7 @@ use crate::{
     },
     fault,
     fs::{
-        dir::{self, Listed},
+        dir::{self, ListedName},
         entry, file,
         metadata::xattr::Reach,
         stat::{Kind, Stat},
@@ -412,7 +412,7 @@ fn unlike(path: &RelPath, what: &str) -> Fault {
 
 /// Whether what is listed is the entry that was proven, as far as the directory tells. Of a name of
 /// several it does not.
-fn is_where_it_was(old: &Entry, listed: &Listed) -> bool {
+fn is_where_it_was(old: &Entry, listed: &ListedName) -> bool {
     match (&old.kept, listed.is_directory) {
         (Kept::Directory, Some(true)) => true,
         (Kept::File(_) | Kept::Other { .. }, Some(false)) => {

@@ -26,7 +26,7 @@ use super::{
 use crate::destination::{
     space::{self, LaneSpace},
     state::Destination,
-    touched::{Content, Written, key_of},
+    touched::{Written, WrittenContent, key_of},
 };
 use crate::{
     fault,
@@ -315,7 +315,7 @@ impl<'a> Applier<'a> {
                 current.wrote(Written {
                     name,
                     digest,
-                    content: Content::Whole { size, root },
+                    content: WrittenContent::Whole { size, root },
                 });
                 Ok(())
             }
@@ -326,7 +326,7 @@ impl<'a> Applier<'a> {
                 current.wrote(Written {
                     name,
                     digest,
-                    content: Content::None,
+                    content: WrittenContent::None,
                 });
                 Ok(())
             }
@@ -334,8 +334,8 @@ impl<'a> Applier<'a> {
             Op::Meta { name, meta, names } => {
                 let path = at(&name);
                 let content = match unshare::ensure(&current.dir, &name, &path, names)? {
-                    Unshared::Not => Content::None,
-                    Unshared::Anew => Content::Copied,
+                    Unshared::Not => WrittenContent::None,
+                    Unshared::Anew => WrittenContent::Copied,
                 };
                 metadata::to_entry(&current.dir, &name, &path, &meta, view)?;
                 current.wrote(Written::meta(name, content));

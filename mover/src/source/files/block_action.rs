@@ -4,7 +4,7 @@ use crate::{catalog::tags::Tag, fs::space::reserved::Zeros};
 
 /// What is to be done with a run of blocks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Verdict {
+pub(crate) enum BlockAction {
     /// They are as they should be.
     Same,
     /// They become a hole.
@@ -15,7 +15,7 @@ pub(crate) enum Verdict {
     Data,
 }
 
-impl Verdict {
+impl BlockAction {
     /// What a block that is found to be zero becomes.
     pub(crate) fn zeros(self) -> Zeros {
         if self == Self::Reserve {
@@ -38,7 +38,7 @@ pub(crate) enum OldBlock {
 }
 
 /// What is to be done with a block of zeros where the destination has `old`.
-pub(crate) fn of_zeros(old: OldBlock, zeros: Zeros) -> Verdict {
+pub(crate) fn of_zeros(old: OldBlock, zeros: Zeros) -> BlockAction {
     let is_so = match (old, zeros) {
         (OldBlock::Tagged(tag), Zeros::Reserved) => tag == Tag::RESERVED,
         (OldBlock::Tagged(tag), Zeros::Hole) => tag == Tag::default(),
@@ -47,16 +47,16 @@ pub(crate) fn of_zeros(old: OldBlock, zeros: Zeros) -> Verdict {
         (OldBlock::Unknown, _) => false,
     };
     match (is_so, zeros) {
-        (true, _) => Verdict::Same,
-        (false, Zeros::Reserved) => Verdict::Reserve,
-        (false, Zeros::Hole) => Verdict::Zero,
+        (true, _) => BlockAction::Same,
+        (false, Zeros::Reserved) => BlockAction::Reserve,
+        (false, Zeros::Hole) => BlockAction::Zero,
     }
 }
 
 /// Consecutive equal verdicts, with the blocks they cover.
 pub(crate) fn runs(
-    verdicts: impl Iterator<Item = Verdict>,
-) -> impl Iterator<Item = (Verdict, std::ops::Range<usize>)> {
+    verdicts: impl Iterator<Item = BlockAction>,
+) -> impl Iterator<Item = (BlockAction, std::ops::Range<usize>)> {
     let mut verdicts = verdicts.enumerate().peekable();
     std::iter::from_fn(move || {
         let (start, verdict) = verdicts.next()?;
@@ -73,13 +73,13 @@ mod tests {
     use super::*;
 
     /// What the block is after the verdict; none where nobody knows.
-    fn afterwards(old: OldBlock, verdict: Verdict) -> Option<Tag> {
+    fn afterwards(old: OldBlock, verdict: BlockAction) -> Option<Tag> {
         match (verdict, old) {
             // Beyond the end of what was there is a hole.
-            (Verdict::Zero, _) | (Verdict::Same, OldBlock::Nothing) => Some(Tag::default()),
-            (Verdict::Reserve, _) => Some(Tag::RESERVED),
-            (Verdict::Same, OldBlock::Tagged(tag)) => Some(tag),
-            (Verdict::Same, OldBlock::Unknown) | (Verdict::Data, _) => None,
+            (BlockAction::Zero, _) | (BlockAction::Same, OldBlock::Nothing) => Some(Tag::default()),
+            (BlockAction::Reserve, _) => Some(Tag::RESERVED),
+            (BlockAction::Same, OldBlock::Tagged(tag)) => Some(tag),
+            (BlockAction::Same, OldBlock::Unknown) | (BlockAction::Data, _) => None,
         }
     }
 
@@ -95,7 +95,7 @@ mod tests {
                 let is = afterwards(old, of_zeros(old, zeros));
                 assert_eq!(is, Some(wanted), "{old:?} {zeros:?}");
                 // And it is not said again.
-                assert_eq!(of_zeros(OldBlock::Tagged(wanted), zeros), Verdict::Same);
+                assert_eq!(of_zeros(OldBlock::Tagged(wanted), zeros), BlockAction::Same);
             }
         }
     }
