@@ -117,8 +117,8 @@ fn look_into(pid: u32, root: &Path) -> io::Result<Option<(Hold, PathBuf)>> {
             Err(error) if is_gone(&error) => continue,
             Err(error) => return Err(error),
         };
-        let facts = match fs::read_to_string(process.join("fdinfo").join(&number)) {
-            Ok(facts) => facts,
+        let facts = match fs::read(process.join("fdinfo").join(&number)) {
+            Ok(facts) => String::from_utf8_lossy(&facts).into_owned(),
             Err(error) if is_gone(&error) => continue,
             Err(error) => return Err(error),
         };
@@ -155,8 +155,10 @@ fn look_into(pid: u32, root: &Path) -> io::Result<Option<(Hold, PathBuf)>> {
 }
 
 fn command_of(pid: u32) -> String {
-    fs::read_to_string(format!("/proc/{pid}/comm"))
-        .map_or_else(|_| "?".to_owned(), |name| name.trim_end().to_owned())
+    fs::read(format!("/proc/{pid}/comm")).map_or_else(
+        |_| "?".to_owned(),
+        |name| String::from_utf8_lossy(&name).trim_end().to_owned(),
+    )
 }
 
 /// Whether `path` is `root` or lies below it.

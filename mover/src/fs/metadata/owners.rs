@@ -26,15 +26,16 @@ impl Mapping {
     /// That of the mount that `root` is on, as the kernel's files tell. They are out of reach once the
     /// process is confined.
     pub fn of(root: impl AsFd) -> Self {
-        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-        let overflow = |path: &str| read(path).trim().parse().unwrap_or(65_534);
+        let read = |path: &str| std::fs::read(path).unwrap_or_default();
+        let text = |path: &str| String::from_utf8_lossy(&read(path)).into_owned();
+        let overflow = |path: &str| text(path).trim().parse().unwrap_or(65_534);
         let mount = super::xattr::proc_link(root).replace("/fd/", "/fdinfo/");
         Self {
-            by_mount: mount_of(&read(&mount))
-                .is_some_and(|id| is_mapped(id, &read("/proc/self/mountinfo"))),
+            by_mount: mount_of(&text(&mount))
+                .is_some_and(|id| may_be_mapped(id, &read("/proc/self/mountinfo"))),
             by_namespace: ["/proc/self/uid_map", "/proc/self/gid_map"]
                 .into_iter()
-                .any(|path| !is_whole(&read(path))),
+                .any(|path| !is_whole(&text(path))),
             overflow: (
                 overflow("/proc/sys/kernel/overflowuid"),
                 overflow("/proc/sys/kernel/overflowgid"),
@@ -82,13 +83,20 @@ fn mount_of(fdinfo: &str) -> Option<u64> {
     id.trim().parse().ok()
 }
 
-/// Whether the mount `id` is id-mapped, says `mountinfo`.
-fn is_mapped(id: u64, mountinfo: &str) -> bool {
-    mountinfo.lines().any(|line| {
-        let mut fields = line.split(' ');
-        let found = fields.next().and_then(|field| field.parse().ok()) == Some(id);
-        let options = fields.nth(4).unwrap_or_default();
-        found && options.split(',').any(|option| option == "idmapped")
+/// Whether the mount `id` is id-mapped, says `mountinfo`, or may be because it is not in there: a
+/// process whose root directory is below the mount point is not told of the mount. Paths of other
+/// mounts are in there too, and need not be text.
+fn may_be_mapped(id: u64, mountinfo: &[u8]) -> bool {
+    let id = id.to_string();
+    let mut lines = mountinfo.split(|byte| *byte == b'\n');
+    let options = lines.find_map(|line| {
+        let mut fields = line.split(|byte| *byte == b' ');
+        let found = fields.next() == Some(id.as_bytes());
+        found.then(|| fields.nth(4).unwrap_or_default())
+    });
+    options.is_none_or(|options| {
+        let mut options = options.split(|byte| *byte == b',');
+        options.any(|option| option == b"idmapped")
     })
 }
 
@@ -103,20 +111,26 @@ fn is_whole(map: &str) -> bool {
 mod tests {
     use super::*;
 
-    const MOUNTS: &str = "\
+    const MOUNTS: &[u8] = b"\
 29 1 254:0 / / rw,relatime - ext4 /dev/vda rw
+30 29 7:1 / /mnt/\xff rw,relatime - ext4 /dev/loop1 rw
 31 29 7:1 /v /mnt/a\\040b rw,relatime,idmapped shared:4 - ext4 /dev/loop1 rw
 32 29 7:1 /idmapped /mnt/idmapped rw,relatime - ext4 /dev/loop1 rw
 ";
 
     #[test]
     fn a_mapped_mount_is_told_by_its_own_options() {
-        assert!(is_mapped(31, MOUNTS));
-        assert!(!is_mapped(29, MOUNTS) && !is_mapped(32, MOUNTS) && !is_mapped(99, MOUNTS));
+        assert!(may_be_mapped(31, MOUNTS));
+        assert!(!may_be_mapped(29, MOUNTS) && !may_be_mapped(32, MOUNTS));
         assert_eq!(
             mount_of("pos:\t0\nflags:\t0100000\nmnt_id:\t31\n"),
             Some(31)
         );
+    }
+
+    #[test]
+    fn a_mount_that_is_not_told_of_may_be_mapped() {
+        assert!(may_be_mapped(99, MOUNTS) && may_be_mapped(31, b""));
     }
 
     #[test]

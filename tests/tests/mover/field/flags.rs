@@ -2,9 +2,13 @@
 //! access times, and owners that a mount hides.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     io::{BufRead as _, BufReader},
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, lchown, symlink},
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{MetadataExt as _, PermissionsExt as _, chown, lchown, symlink},
+    },
     path::Path,
     process::{Command, Stdio},
 };
@@ -411,6 +415,10 @@ fn owners_that_a_mount_hides_are_told() -> Result<()> {
     let [back, a, b] = ["back", "a", "b"].map(|name| scratch.dir(name));
     let (back, a, b) = (back?, a?, b?);
     let below = Mount::tmpfs_over(&back)?;
+    // The kernel's list of mounts is no text then.
+    let aside = scratch.path().join(OsStr::from_bytes(b"\xff"));
+    fs::create_dir(&aside)?;
+    let aside = Mount::tmpfs_over(&aside)?;
     fs::create_dir(back.join("d"))?;
     chown(back.join("d"), Some(100_000), Some(100_000))?;
     for (name, owner) in [("in", 100_005), ("nobody", 165_534), ("d/out", 7)] {
@@ -432,6 +440,6 @@ fn owners_that_a_mount_hides_are_told() -> Result<()> {
     chown(back.join("in"), Some(65_534), Some(65_534))?;
     let done = sync(&back, &b, &[])?.expect(0)?;
     ensure!(left(&done, "owners")?.is_empty(), "{}", done.stdout);
-    drop(below);
+    drop((aside, below));
     Ok(())
 }
