@@ -1,8 +1,21 @@
 //! The steps of a migration on a cluster. Every step may be repeated and may be cut off anywhere;
 //! see [`crate::platform`] for the contract.
+//!
+//! | Step | File |
+//! |---|---|
+//! | Check | `check.rs` |
+//! | Pass | `passes.rs`; over which way the movers meet: `reachability.rs` |
+//! | Quiesce, Fence, Verify | `proof.rs`; what is true in between: `downtime.rs` |
+//! | Swap | `swap.rs` |
+//! | Unswap, Unfence | `rollback.rs`; how a person does it without livmig: `manual_recovery.rs` |
+//! | Settle | `settle.rs` |
+//! | StartMovers, Unquiesce, Restart, StopMovers | here |
+//! | what each of them does first | `take_charge.rs` |
 
 mod check;
 mod downtime;
+#[cfg(test)]
+mod fixture;
 mod manual_recovery;
 mod passes;
 mod proof;

@@ -307,3 +307,36 @@ fn used(pod: &str) -> StepFailure {
     ))
     .with_hint("find out what started it; then migrate again")
 }
+
+#[cfg(test)]
+mod tests {
+    use livmig_engine::{result::FailureKind, step::Step};
+    use serde_json::json;
+
+    use super::{
+        super::fixture::{begun, context, platform, theirs},
+        *,
+    };
+    use crate::{
+        kube::testing::objects::{self, with},
+        platform::Platform as _,
+    };
+
+    #[tokio::test]
+    async fn a_claim_that_was_made_anew_in_the_downtime_is_not_fenced() {
+        let server = begun().await;
+        let platform = platform(&server).await;
+        platform.take_charge(Epoch(1)).await.unwrap();
+        // As the stop does it.
+        platform.downtime.begin(0);
+        let anew = json!({"metadata": {"uid": "another"}});
+        server.store(&with(&objects::claim("data-app-0", "pv-a"), anew));
+        let before = theirs(&server);
+        let fenced = platform.perform(Step::Fence, &context()).await;
+        let failure = fenced.unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Permanent, "{failure}");
+        let words = "claim data-app-0 is not the one the migration was planned for";
+        assert!(failure.message.contains(words), "{failure}");
+        assert_eq!(theirs(&server), before);
+    }
+}

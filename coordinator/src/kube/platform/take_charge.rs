@@ -130,74 +130,20 @@ fn is_going(claim: &PersistentVolumeClaim) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use livmig_engine::{
-        record::{Event, Record, SCHEMA},
-        result::FailureKind,
-        step::Step,
-        time::Timestamp,
-    };
+    use livmig_engine::{record::Event, result::FailureKind, step::Step};
     use serde_json::{Value, json};
 
-    use super::*;
-    use crate::{
-        journal::Journal as _,
-        kube::{
-            store::journal::ConfigMapJournal,
-            testing::{
-                objects::{self, with},
-                server::{Course, MemoryServer},
-            },
-        },
-        platform::{Context, Platform as _, ProgressSink},
+    use super::{
+        super::fixture::{OBJECTS, VOLUME, begun, context, platform, record, theirs},
+        *,
     };
-
-    const OBJECTS: [&str; 3] = [
-        "/statefulsets/app",
-        "/persistentvolumes/pv-a",
-        "/persistentvolumeclaims/data-app-0",
-    ];
-
-    /// A workload that was never touched, and a migration of it that a first coordinator began.
-    async fn begun() -> MemoryServer {
-        let server = MemoryServer::start().await;
-        server.store(&objects::stateful_set("app"));
-        server.store(&objects::claim("data-app-0", "pv-a"));
-        let policy = json!({"spec": {"persistentVolumeReclaimPolicy": "Delete"}});
-        server.store(&with(&objects::volume("pv-a", "data-app-0"), policy));
-        let spec = Box::new(objects::migration().spec);
-        record(&server, 1, 0, Event::Planned { spec }).await;
-        server
-    }
-
-    async fn record(server: &MemoryServer, epoch: u64, seq: u64, event: Event) {
-        let names = objects::migration().names;
-        let mut journal = ConfigMapJournal::new(server.cluster().await, names);
-        journal.load().await.unwrap();
-        let record = Record {
-            schema: SCHEMA,
-            seq,
-            epoch: Epoch(epoch),
-            at: Timestamp(seq),
-            event,
-        };
-        journal.append(&record).await.unwrap();
-    }
-
-    async fn platform(server: &MemoryServer) -> KubePlatform {
-        KubePlatform::new(&server.cluster().await, objects::migration())
-    }
-
-    /// The objects of others without what the server says of them.
-    fn theirs(server: &MemoryServer) -> Vec<Value> {
-        let each = OBJECTS.iter().map(|end| {
-            let mut object = server.get(end).unwrap();
-            let metadata = object["metadata"].as_object_mut().unwrap();
-            metadata.remove("resourceVersion");
-            metadata.retain(|_, value| *value != json!({}));
-            object
-        });
-        each.collect()
-    }
+    use crate::{
+        kube::testing::{
+            objects::{self, with},
+            server::Course,
+        },
+        platform::Platform as _,
+    };
 
     #[tokio::test]
     async fn whoever_is_in_charge_leaves_its_mark_on_all() {
@@ -232,7 +178,7 @@ mod tests {
     #[tokio::test]
     async fn what_another_one_has_marked_meanwhile_stays_its_own() {
         let server = begun().await;
-        let mut pinning = server.hold("PATCH", OBJECTS[1]);
+        let mut pinning = server.hold("PATCH", VOLUME);
         let asleep = platform(&server).await;
         let charge = tokio::spawn(async move { asleep.take_charge(Epoch(1)).await.map(|_| ()) });
         pinning.arrived().await;
@@ -267,11 +213,7 @@ mod tests {
         resumed.before().await.unwrap();
         let anew = json!({"metadata": {"uid": "another"}});
         server.store(&with(&objects::stateful_set("app"), anew));
-        let context = Context {
-            epoch: Epoch(1),
-            progress: ProgressSink::new(|_| ()),
-        };
-        let failure = resumed.perform(Step::Fence, &context).await.unwrap_err();
+        let failure = resumed.perform(Step::Fence, &context()).await.unwrap_err();
         assert_eq!(failure.kind, FailureKind::Undecided, "{failure}");
         assert!(failure.message.contains("re-created"), "{failure}");
     }

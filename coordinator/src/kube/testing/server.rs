@@ -1,5 +1,7 @@
 //! An API server in memory, for tests: it refuses what names another version or identity than it
-//! holds, and keeps back a call or loses its answer where a test asks for it.
+//! holds, and keeps back a call or loses its answer where a test asks for it. What it does not do: it
+//! answers a watch with a list, and a DELETE heeds neither finalizers nor preconditions. A kind that is
+//! not in [`COLLECTIONS`] cannot be listed.
 
 use std::{
     any::TypeId,
@@ -27,12 +29,14 @@ use crate::kube::api::cluster::{Choice, Cluster};
 const ARRIVES_MAX: Duration = Duration::from_secs(10);
 
 /// What can be listed.
-const COLLECTIONS: [&str; 5] = [
+const COLLECTIONS: [&str; 7] = [
     "configmaps",
     "deployments",
     "persistentvolumeclaims",
     "persistentvolumes",
+    "pods",
     "statefulsets",
+    "volumeattachments",
 ];
 
 /// A server that runs as long as the test.
