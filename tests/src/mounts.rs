@@ -1,6 +1,8 @@
 //! File systems of their own for tests: images on loop devices, in memory, bound, laid over others.
 
 use std::{
+    ffi::OsStr,
+    fmt::Debug,
     fs::File,
     path::{Path, PathBuf},
     process::Command,
@@ -90,8 +92,7 @@ impl Mount {
 
     /// The file or directory `what` a second time, at the existing one `at`.
     pub fn bind(what: &Path, at: &Path) -> Result<Self> {
-        let what = what.to_str().context("a path that is text")?;
-        command("mount", &["--bind", what], at)?;
+        command("mount", &[OsStr::new("--bind"), what.as_os_str()], at)?;
         Ok(Self { at: at.to_owned() })
     }
 
@@ -170,7 +171,7 @@ impl Mount {
 impl Drop for Mount {
     fn drop(&mut self) {
         // Detached at least: a mount that outlives its test keeps a loop device for ever.
-        if command("umount", &[], &self.at).is_err() {
+        if command::<&str>("umount", &[], &self.at).is_err() {
             let _ = command("umount", &["--lazy"], &self.at);
         }
     }
@@ -182,7 +183,10 @@ fn mount_point(dir: &Path, name: &str) -> Result<PathBuf> {
     Ok(at)
 }
 
-fn command(program: &str, options: &[&str], path: &Path) -> Result<()> {
+fn command<O>(program: &str, options: &[O], path: &Path) -> Result<()>
+where
+    O: AsRef<OsStr> + Debug,
+{
     let output = Command::new(program)
         .args(options)
         .arg(path)

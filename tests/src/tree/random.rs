@@ -1,8 +1,12 @@
 //! Trees from a seed.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
-    os::unix::fs::{FileExt as _, lchown, symlink},
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{FileExt as _, lchown, symlink},
+    },
     path::{Path, PathBuf},
 };
 
@@ -12,8 +16,11 @@ use rustix::fs::FileType;
 use super::posix;
 use crate::rng::Rng;
 
-/// Makes about `entries` random entries below the directory `root`, a different tree for every
-/// state of `rng`.
+/// The name of a file that every tree has: as long as one may be, and no text.
+const NO_TEXT: [u8; 255] = [0xff; 255];
+
+/// Makes about `entries` random entries below the empty directory `root`, a different tree for every
+/// state of `rng`, and a file whose name is not UTF-8.
 pub fn make(root: &Path, entries: usize, rng: &mut Rng) -> Result<()> {
     let mut directories = vec![root.to_owned()];
     let mut linkable: Vec<PathBuf> = Vec::new();
@@ -42,6 +49,8 @@ pub fn make(root: &Path, entries: usize, rng: &mut Rng) -> Result<()> {
         }
         decorate(&path, rng)?;
     }
+    // Nothing is drawn for it: a seed makes what it made without.
+    fs::write(root.join(OsStr::from_bytes(&NO_TEXT)), "no text")?;
     for directory in directories.iter().rev() {
         posix::set_mtime(directory, past(rng), nanoseconds(rng))?;
     }
@@ -110,4 +119,22 @@ fn past(rng: &mut Rng) -> i64 {
 
 fn nanoseconds(rng: &mut Rng) -> i64 {
     i64::try_from(rng.below(1_000_000_000)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scratch::Scratch;
+
+    #[test]
+    fn every_tree_has_a_name_that_is_no_text() {
+        let scratch = Scratch::new().unwrap();
+        for entries in [0, 20] {
+            let root = scratch.dir(&entries.to_string()).unwrap();
+            make(&root, entries, &mut Rng::new(1)).unwrap();
+            let names = fs::read_dir(&root).unwrap();
+            let mut names = names.map(|entry| entry.unwrap().file_name());
+            assert!(names.any(|name| name.as_bytes() == NO_TEXT));
+        }
+    }
 }
