@@ -18,6 +18,7 @@ pub mod mapping;
 pub mod mounts;
 pub mod mutate;
 pub mod odd;
+pub mod pair;
 pub mod relay;
 pub mod rng;
 pub mod rsync;

@@ -28,7 +28,9 @@ use livmig_proto::{
 use livmig_tests::{
     compare,
     control::{Client, Keys, Mover},
-    mutate, require,
+    mutate,
+    pair::{leaving, pass_to, report},
+    require,
     rng::Rng,
     run::{LIMIT, await_started},
     scratch::Scratch,
@@ -36,11 +38,7 @@ use livmig_tests::{
     tree::random,
 };
 
-use super::{
-    aged::age,
-    mapped::Mapped,
-    serve::{leaving, pass_to, report},
-};
+use super::{aged::age, mapped::Mapped};
 
 const SEEDS: u64 = 600;
 

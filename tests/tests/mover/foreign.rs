@@ -17,13 +17,12 @@ use livmig_proto::{
 use livmig_tests::{
     bins, compare,
     control::{Keys, Mover},
+    pair::{pass_to, report},
     require,
     scratch::Scratch,
     skip,
     tree::posix,
 };
-
-use super::serve::{pass_to, report};
 
 /// A user without rights, and its group, which the root directories are given to.
 const GUEST: u32 = 65_534;

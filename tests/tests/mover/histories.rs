@@ -15,6 +15,7 @@ use livmig_tests::{
     compare,
     control::{Keys, Mover},
     mounts::{self, Mount},
+    pair::{pass_to, report},
     require,
     run::LIMIT,
     scratch::Scratch,
@@ -25,10 +26,7 @@ use rustix::{
     process::Signal,
 };
 
-use super::{
-    serve::{pass_to, report},
-    sync::{digest, expect_copied, sync, try_sync},
-};
+use super::sync::{digest, expect_copied, sync, try_sync};
 
 const BLOCK: usize = 8192;
 

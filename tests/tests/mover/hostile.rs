@@ -20,9 +20,7 @@ use livmig_proto::{
     name::{Name, RelPath},
     session::{Begin, ToDestination, ToSource, VERSION},
 };
-use livmig_tests::rng::Rng;
-
-use super::serve::Pair;
+use livmig_tests::{pair::Pair, rng::Rng};
 
 /// What the movers agree on over QUIC.
 const DATA: &[u8] = b"livmig-data/3";

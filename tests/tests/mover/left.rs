@@ -7,10 +7,14 @@ use livmig_proto::{
     control::{PassKind, PassReport, Side},
     ids::Epoch,
 };
-use livmig_tests::{compare, control::Mover, rng::Rng, run::LIMIT};
+use livmig_tests::{
+    compare,
+    control::Mover,
+    pair::{Pair, leaving, report},
+    rng::Rng,
+    run::LIMIT,
+};
 use rustix::process::Signal;
-
-use super::serve::{Pair, leaving, report};
 
 /// Movers, and so much that it is not read back in no time.
 fn pair(seed: u64) -> Result<Pair> {

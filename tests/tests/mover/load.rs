@@ -11,10 +11,14 @@ use livmig_proto::{
     },
     ids::{Epoch, PassNumber},
 };
-use livmig_tests::{compare, control::Client, rng::Rng, run::high_water};
+use livmig_tests::{
+    compare,
+    control::Client,
+    pair::{Pair, report},
+    rng::Rng,
+    run::high_water,
+};
 use rustix::process::Signal;
-
-use super::serve::{Pair, report};
 
 const MIB: u64 = 1 << 20;
 

@@ -9,13 +9,12 @@ use livmig_proto::{
 };
 use livmig_tests::{
     compare, mutate,
+    pair::{Pair, leaving, pass_to, report},
     relay::{Faults, Relay},
     require,
     rng::Rng,
     tunnel::Tunnel,
 };
-
-use super::serve::{Pair, leaving, pass_to, report};
 
 #[test]
 fn a_network_that_loses_repeats_reorders_and_damages() -> Result<()> {

@@ -1,112 +1,25 @@
 //! Movers that serve a coordinator: passes, epochs, reports, locks and their end.
 
 use std::{
-    net::SocketAddr,
-    path::PathBuf,
+    fs,
     time::{Duration, Instant},
 };
 
-use std::fs;
-
 use anyhow::{Context as _, Result, bail};
 use livmig_proto::{
-    control::{
-        FaultCode, PassKind, PassReport, PassRequest, RequestBody, ResponseBody, Side, VerifyLevel,
-    },
+    control::{FaultCode, PassKind, PassReport, RequestBody, ResponseBody, Side},
     ids::{Epoch, PassNumber},
 };
 use livmig_tests::{
     bins, compare,
     control::{Client, Keys, Mover},
     mutate,
+    pair::{Pair, report},
     rng::Rng,
     run::{LIMIT, run},
     scratch::Scratch,
-    tree::random,
 };
 use rustix::process::Signal;
-
-/// Both movers of a migration, a tree to move, and their coordinator's keys.
-pub(crate) struct Pair {
-    pub(crate) a: PathBuf,
-    pub(crate) b: PathBuf,
-    pub(crate) keys: Keys,
-    pub(crate) source: Mover,
-    pub(crate) destination: Mover,
-    pub(crate) scratch: Scratch,
-}
-
-impl Pair {
-    pub(crate) fn start(seed: u64) -> Result<Self> {
-        let scratch = Scratch::new()?;
-        let (a, b) = (scratch.dir("a")?, scratch.dir("b")?);
-        random::make(&a, 200, &mut Rng::new(seed))?;
-        let keys = Keys::generate(1)?;
-        let source = Mover::start(Side::Source, &a, scratch.path(), &keys)?;
-        let destination = Mover::start(Side::Destination, &b, scratch.path(), &keys)?;
-        Ok(Self {
-            a,
-            b,
-            keys,
-            source,
-            destination,
-            scratch,
-        })
-    }
-
-    pub(crate) fn pass(&self, number: u32, kind: PassKind) -> Result<RequestBody> {
-        Ok(pass_to(self.destination.data()?, number, kind))
-    }
-
-    /// Runs a pass, which must be complete, and compares both ends.
-    pub(crate) fn run_pass(&self, number: u32, kind: PassKind) -> Result<PassReport> {
-        let mut client = self.source.connect(&self.keys.coordinator, Epoch(1))?;
-        let report = report(client.ask(self.pass(number, kind)?)?)?;
-        assert!(report.complete, "{report:?}");
-        assert_eq!(report.digest_source, report.digest_destination);
-        compare::expect_equal(&self.a, &self.b)?;
-        Ok(report)
-    }
-
-    /// Shuts both movers down; each must end with 0.
-    pub(crate) fn shut_down(self) -> Result<()> {
-        for mover in [self.source, self.destination] {
-            let mut client = mover.connect(&self.keys.coordinator, Epoch(1))?;
-            assert_eq!(client.ask(RequestBody::Shutdown)?, ResponseBody::Accepted);
-            mover.process.wait(LIMIT)?.expect(0)?;
-        }
-        Ok(())
-    }
-}
-
-/// The request of a pass to the destination at `address`.
-pub(crate) fn pass_to(address: SocketAddr, number: u32, kind: PassKind) -> RequestBody {
-    RequestBody::Pass(PassRequest {
-        pass: PassNumber(number),
-        kind,
-        destination: address,
-        verify: VerifyLevel::Readback,
-        adopt: false,
-        allow_empty: false,
-        may_leave_read_back: false,
-    })
-}
-
-/// The same request, by one who does not rely on a first copy before it is read back.
-pub(crate) fn leaving(mut request: RequestBody) -> RequestBody {
-    if let RequestBody::Pass(pass) = &mut request {
-        pass.may_leave_read_back = true;
-    }
-    request
-}
-
-/// The report in an answer.
-pub(crate) fn report(answer: ResponseBody) -> Result<PassReport> {
-    match answer {
-        ResponseBody::Report(report) => Ok(*report),
-        other => bail!("no report but {other:?}"),
-    }
-}
 
 #[test]
 fn live_passes_and_a_final_one() -> Result<()> {

@@ -13,10 +13,8 @@ use livmig_proto::{
     identity::{PrivateKey, SERVER_NAME, client_config},
     session::ToDestination,
 };
-use livmig_tests::rng::Rng;
+use livmig_tests::{pair::Pair, rng::Rng};
 use rustls::{ClientConnection, StreamOwned, pki_types::ServerName};
-
-use super::serve::Pair;
 
 const ALPN: &[u8] = b"livmig-data-tcp/1";
 

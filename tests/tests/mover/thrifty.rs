@@ -14,6 +14,7 @@ use livmig_tests::{
     control::Mover,
     mounts::{self, Mount},
     mutate::{self, PAGE},
+    pair::Pair,
     rng::Rng,
     run::LIMIT,
     scratch::Scratch,
@@ -22,7 +23,7 @@ use livmig_tests::{
 };
 use rustix::{fs::FallocateFlags, process::Signal};
 
-use super::{serve::Pair, sync::sync};
+use super::sync::sync;
 
 const MIB: u64 = 1 << 20;
 

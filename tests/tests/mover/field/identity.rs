@@ -19,13 +19,12 @@ use livmig_tests::{
     control::{Keys, Mover},
     mounts::{self, Mount},
     odd::{self, OddFs, Oddity},
+    pair::{pass_to, report},
     require,
     run::run,
     scratch::Scratch,
     skip,
 };
-
-use super::super::serve::{pass_to, report};
 
 /// Live passes that are run while a writer replaces what they look at.
 const PASSES: usize = 12;

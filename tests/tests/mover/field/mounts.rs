@@ -15,6 +15,7 @@ use livmig_tests::{
     compare,
     control::{Keys, Mover},
     mounts::{self, Mount},
+    pair::{pass_to, report},
     require,
     run::run,
     scratch::Scratch,
@@ -23,10 +24,7 @@ use livmig_tests::{
 use serde_json::Value;
 
 use super::{expect_nothing_left_out, left_out, write};
-use crate::{
-    serve::{pass_to, report},
-    sync::try_sync,
-};
+use crate::sync::try_sync;
 
 const EXT4: u64 = 64 << 20;
 const XFS: u64 = 320 << 20;

@@ -27,13 +27,12 @@ use livmig_proto::{
 use livmig_tests::{
     control::{Client, Keys, Mover},
     mutate,
+    pair::{Pair, leaving, report},
     rng::Rng,
     scratch::Scratch,
     tree::random,
 };
 use walkdir::WalkDir;
-
-use super::serve::{Pair, leaving, report};
 
 /// Seeds that are tried unless the environment says otherwise.
 const SEEDS: u64 = 400;

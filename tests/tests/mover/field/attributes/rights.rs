@@ -16,6 +16,7 @@ use livmig_tests::{
     bins, compare,
     control::{Keys, Mover},
     mounts::{self, Mount},
+    pair::{pass_to, report},
     require,
     run::{Finished, LIMIT, run},
     scratch::Scratch,
@@ -29,7 +30,6 @@ use super::{
 };
 use crate::{
     aged::age,
-    serve::{pass_to, report},
     sync::{expect_copied, sync},
 };
 
