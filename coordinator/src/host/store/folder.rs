@@ -29,7 +29,15 @@ pub struct MigrationFolder {
 /// The right to act for a migration (or to register new ones), until dropped. The kernel gives it
 /// back when the process dies, however it dies.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "held, not used")] File);
+pub struct Lock(File);
+
+impl Drop for Lock {
+    /// Said, and not left to the closing of the file: a child that is being started has it open too, until
+    /// it runs its program.
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
+}
 
 /// Why state could not be found, read or locked.
 #[derive(Debug, thiserror::Error)]
@@ -324,6 +332,18 @@ mod tests {
             "{error}"
         );
         assert_eq!(folder.holder().unwrap().pid, std::process::id());
+        drop(lock);
+        folder.lock().unwrap();
+    }
+
+    #[test]
+    fn what_is_given_back_is_free_while_a_child_is_being_started() {
+        let (_folder, root) = root();
+        let name = MigrationName::try_from("data-1".to_owned()).unwrap();
+        let folder = root.create(name).unwrap();
+        let lock = folder.lock().unwrap();
+        // As a child has it between fork and exec.
+        let _inherited = lock.0.try_clone().unwrap();
         drop(lock);
         folder.lock().unwrap();
     }
