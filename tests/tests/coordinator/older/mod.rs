@@ -31,8 +31,8 @@ fn left_behind(seconds: u64) -> Result<Scratch> {
     fs::write(old.join("sub/two"), "two\n")?;
     scratch.dir("new")?;
     symlink(&old, scratch.path().join("data"))?;
-    let folder = scratch.dir("state/livmig")?.join(NAME);
-    fs::create_dir(&folder)?;
+    let folder = scratch.path().join("state/livmig").join(NAME);
+    fs::create_dir_all(&folder)?;
     fs::write(folder.join("host.json"), SETTINGS.replace("@DIR@", &dir))?;
     let died =
         u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())? - seconds * 1000;
