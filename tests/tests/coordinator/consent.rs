@@ -26,12 +26,14 @@ use super::{
     migrate::text,
 };
 
-/// Unmounts what a script has mounted there.
+/// Unmounts what a script has mounted there: two runs of it at once mount twice.
 struct Mounted(PathBuf);
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).output();
+        let mut umount = Command::new("umount");
+        umount.arg("--lazy").arg(&self.0);
+        while umount.output().is_ok_and(|done| done.status.success()) {}
     }
 }
 
