@@ -8,7 +8,7 @@ use tokio::task::AbortHandle;
 use super::PodMovers;
 use crate::kube::{
     migration::{Claim, Migration},
-    writers::watch::{Consumers, PodsSeen},
+    writers::watch::{Consumers, PodsSeen, WatchedClaims},
 };
 
 /// The watch over one migration's movers, until it is dropped.
@@ -62,7 +62,7 @@ impl Drop for Guard {
 fn disturbed(seen: &PodsSeen, migration: &Migration) -> Vec<String> {
     let mut claims = migration.claim_names();
     claims.retain(|claim| {
-        seen.consumers(std::slice::from_ref(claim), &migration.uid)
+        seen.consumers(&WatchedClaims::only(vec![claim.clone()], migration))
             .iter()
             .any(|pod| pod.deleting || pod.node.is_none())
     });

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use livmig_engine::{
     result::StepFailure,
-    spec::{ClaimTarget, KubernetesTarget, MigrationSpec, WorkloadKind},
+    spec::{ClaimTarget, KubernetesTarget, WorkloadKind},
 };
 
 use crate::kube::{
-    api::{cluster::Cluster, uid::Uid},
+    api::cluster::Cluster,
     migration::{Claim, Migration},
     workload,
-    writers::watch::{Consumers, PodsSeen},
+    writers::watch::{Consumers, PodsSeen, WatchedClaims},
 };
 
 /// Where a claim's movers belong.
@@ -53,8 +53,8 @@ pub async fn find(
     if !is_used(&migration.target, claim, replicas) {
         return Ok(anywhere);
     }
-    let claims = [claim.claim.clone()];
-    let runs = consumers.wait(|seen| node(seen, &claims, &migration.uid));
+    let claims = WatchedClaims::only(vec![claim.claim.clone()], migration);
+    let runs = consumers.wait(|seen| node(seen, &claims));
     match tokio::time::timeout(RUNS_MAX, runs).await {
         Ok(node) => Ok(MoverPlace { node, ..anywhere }),
         Err(_) => Err(StepFailure::transient(format!(
@@ -71,8 +71,8 @@ pub async fn find(
 }
 
 /// The node of a settled user of the claims.
-fn node(seen: &PodsSeen, claims: &[String], migration: &Uid<MigrationSpec>) -> Option<String> {
-    let users = seen.consumers(claims, migration);
+fn node(seen: &PodsSeen, claims: &WatchedClaims) -> Option<String> {
+    let users = seen.consumers(claims);
     if users.iter().any(|pod| pod.deleting || pod.node.is_none()) {
         return None;
     }

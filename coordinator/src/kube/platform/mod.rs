@@ -8,8 +8,8 @@
 //! | Quiesce, Fence, Verify | `proof.rs`; what is true in between: `downtime.rs` |
 //! | Swap | `swap.rs` |
 //! | Unswap, Unfence | `rollback.rs`; how a person does it without livmig: `manual_recovery.rs` |
-//! | Settle | `settle.rs` |
-//! | StartMovers, Unquiesce, Restart, StopMovers | here |
+//! | Settle, StopMovers | `settle.rs` |
+//! | StartMovers, Unquiesce, Restart | here |
 //! | what each of them does first | `take_charge.rs` |
 
 mod check;
@@ -118,7 +118,7 @@ impl KubePlatform {
             .await
     }
 
-    /// The downtime, for the steps that there are only in it.
+    /// The downtime, for the steps that there are only in it. They are in charge then.
     async fn downtime(&self, epoch: Epoch) -> Result<Arc<Downtime>, StepFailure> {
         // First: a workload that somebody has made anew says that better than its missing mark.
         self.take_charge(epoch).await?;
@@ -144,10 +144,6 @@ impl KubePlatform {
             by_hand: manual_recovery::fence(&self.migration),
             ..self.mark(epoch)
         }
-    }
-
-    fn claims(&self) -> Vec<String> {
-        self.migration.claim_names()
     }
 
     async fn start_movers(&self, context: &Context) -> Result<StepOutcome, StepFailure> {

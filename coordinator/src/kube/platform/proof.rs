@@ -13,7 +13,7 @@ use crate::{
         workload::{self, pre_stop},
         writers::{
             lost_nodes,
-            watch::{Consumers, NodeLocal, PodsSeen},
+            watch::{Consumers, NodeLocal, PodsSeen, WatchedClaims},
         },
     },
     platform::Context,
@@ -26,7 +26,7 @@ impl KubePlatform {
     pub(super) async fn quiesce(&self, context: &Context) -> Result<StepOutcome, StepFailure> {
         let (_, stranded) = tokio::try_join!(self.take_charge(context.epoch), self.stranded())?;
         let consumers = self.consumers().await?;
-        let (claims, uid) = (self.claims(), self.migration.uid.clone());
+        let claims = WatchedClaims::all(&self.migration);
         let seen = consumers.now();
         // While the workload still runs nothing is lost by giving up.
         self.refuse_unproven(&seen)?;
@@ -35,7 +35,7 @@ impl KubePlatform {
         }
         self.ensure_kept().await?;
         if let Some(command) = &self.migration.target.pre_stop {
-            let pods = seen.consumers(&claims, &uid);
+            let pods = seen.consumers(&claims);
             let runs = pods.iter().filter(|pod| pod.running && !pod.deleting);
             try_join_all(runs.map(|pod| pre_stop::run(&self.cluster, &pod.name, command))).await?;
         }
@@ -52,7 +52,7 @@ impl KubePlatform {
         let node_local = self.node_local(context.epoch).await;
         consumers
             .wait(|seen| {
-                let writers = seen.possible_writers(&claims, &uid, &node_local);
+                let writers = seen.possible_writers(&claims, &node_local);
                 writers.is_empty().then_some(())
             })
             .await
@@ -93,7 +93,6 @@ impl KubePlatform {
         downtime: &Downtime,
         context: &Context,
     ) -> Result<StepOutcome, StepFailure> {
-        self.take_charge(context.epoch).await?;
         let consumers = self.consumers().await?;
         let mark = self.fence_mark(context.epoch);
         let raised = self
@@ -118,9 +117,9 @@ impl KubePlatform {
         let seen = self.await_the_over(consumers, &node_local).await?;
         let proof = self.prove_unwritten(downtime, &seen, &node_local)?;
         // What they wrote the final pass still finds.
-        let (claims, uid) = (self.claims(), self.migration.uid.clone());
-        let users = seen.consumers(&claims, &uid).into_iter();
-        let former = seen.former(&claims, &uid).into_iter().chain(users);
+        let claims = WatchedClaims::all(&self.migration);
+        let users = seen.consumers(&claims).into_iter();
+        let former = seen.former(&claims).into_iter().chain(users);
         downtime.note_former(former.map(|pod| pod.uid.clone()));
         Ok(StepOutcome::Fenced { proof })
     }
@@ -131,9 +130,9 @@ impl KubePlatform {
         consumers: &Consumers,
         node_local: &NodeLocal,
     ) -> Result<PodsSeen, StepFailure> {
-        let (claims, uid) = (self.claims(), self.migration.uid.clone());
+        let claims = WatchedClaims::all(&self.migration);
         let gone = consumers.wait(|seen| {
-            let writers = seen.possible_writers(&claims, &uid, node_local);
+            let writers = seen.possible_writers(&claims, node_local);
             let going = writers.iter().any(|pod| pod.is_over());
             (!going).then(|| seen.clone())
         });
@@ -158,7 +157,7 @@ impl KubePlatform {
         seen: &PodsSeen,
         node_local: &NodeLocal,
     ) -> Result<Proof, StepFailure> {
-        let (claims, uid) = (self.claims(), self.migration.uid.clone());
+        let claims = WatchedClaims::all(&self.migration);
         if downtime.gaps() != seen.gaps {
             return Err(StepFailure::permanent(
                 "Whether every pod of the workload has ended cannot be told: the API server no \
@@ -167,20 +166,20 @@ impl KubePlatform {
             .with_hint("nothing is wrong with the data; migrate again"));
         }
         self.refuse_unproven(seen)?;
-        let writers = seen.possible_writers(&claims, &uid, node_local);
+        let writers = seen.possible_writers(&claims, node_local);
         if let Some(pod) = writers.first() {
             return Err(used(&pod.name));
         }
-        let over = seen.consumers(&claims, &uid).len();
+        let over = seen.consumers(&claims).len();
         Ok(Proof {
             evidence: format!(
                 "{} claims are being deleted and held by the fence; the watch of the pods of {} has \
                  no gap, saw {} pods that used them end with all their containers, and none since",
-                claims.len(),
+                claims.names.len(),
                 self.migration.target.namespace,
                 seen.gone
                     .values()
-                    .filter(|pod| claims.iter().any(|claim| pod.consumes(claim, &uid)))
+                    .filter(|pod| claims.are_used_by(pod))
                     .count()
                     + over,
             ),
@@ -195,9 +194,9 @@ impl KubePlatform {
         seen: &PodsSeen,
         node_local: &NodeLocal,
     ) -> Result<Proof, StepFailure> {
-        let (claims, uid) = (self.claims(), self.migration.uid.clone());
+        let claims = WatchedClaims::all(&self.migration);
         let known = downtime.former();
-        let former = seen.former(&claims, &uid);
+        let former = seen.former(&claims);
         if let Some(pod) = former.iter().find(|pod| !known.contains(&pod.uid)) {
             return Err(used(&pod.name));
         }
@@ -211,12 +210,13 @@ impl KubePlatform {
         consumers: &Consumers,
         node_local: &NodeLocal,
     ) -> Result<(), StepFailure> {
-        let (claims, uid) = (self.claims(), self.migration.uid.clone());
+        let claims = WatchedClaims::all(&self.migration);
         let alone = claims
+            .names
             .iter()
             .map(|claim| fence::await_sole_holder(&self.cluster, claim));
         let user = consumers.wait(|seen| {
-            let users = seen.possible_writers(&claims, &uid, node_local);
+            let users = seen.possible_writers(&claims, node_local);
             users.first().map(|pod| pod.name.clone())
         });
         tokio::select! {
@@ -226,9 +226,9 @@ impl KubePlatform {
         // Whoever used them before the movers went is seen by then.
         consumers
             .wait(|seen| {
-                let users = seen.possible_writers(&claims, &uid, node_local);
-                let gone = seen.own_are_gone(&claims, &uid)
-                    && seen.consumers(&claims, &uid).len() == users.len();
+                let users = seen.possible_writers(&claims, node_local);
+                let gone =
+                    seen.own_are_gone(&claims) && seen.consumers(&claims).len() == users.len();
                 gone.then_some(())
             })
             .await
@@ -238,8 +238,8 @@ impl KubePlatform {
     /// Fails when a pod was deleted by force: what it writes from now on, no copy would hold.
     /// Kubernetes starts another one in its place all the same, so going back is always allowed.
     fn refuse_unproven(&self, seen: &PodsSeen) -> Result<(), StepFailure> {
-        let (claims, uid) = (self.claims(), self.migration.uid.clone());
-        let Some(pod) = seen.went_unproven(&claims, &uid).into_iter().next() else {
+        let claims = WatchedClaims::all(&self.migration);
+        let Some(pod) = seen.went_unproven(&claims).into_iter().next() else {
             return Ok(());
         };
         let node = pod.node.as_deref().unwrap_or("?");

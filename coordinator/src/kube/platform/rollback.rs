@@ -15,7 +15,7 @@ use crate::{
         objects::claim::is_fenced,
         volumes::{fence, rebind::Direction},
         workload,
-        writers::watch::{Consumers, PodsSeen},
+        writers::watch::{Consumers, PodsSeen, WatchedClaims},
     },
     platform::Context,
 };
@@ -69,14 +69,15 @@ impl KubePlatform {
         moved: &[&There],
         epoch: Epoch,
     ) -> Result<(), StepFailure> {
-        let names: Vec<String> = moved.iter().map(|there| there.name.clone()).collect();
+        let names = moved.iter().map(|there| there.name.clone()).collect();
+        let claims = WatchedClaims::only(names, &self.migration);
         let before = consumers.now();
         // Those that the workload had before it was stopped wrote to the old volumes.
         let downtime = self.downtime.get();
         let mut known = before.first.clone();
         known.extend(downtime.iter().flat_map(|downtime| downtime.former()));
         let missed = downtime.map(|downtime| downtime.gaps()) != Some(before.gaps);
-        self.refuse_started(&names, &before, missed, &known)?;
+        refuse_started(&claims, &before, missed, &known)?;
 
         let mark = &self.fence_mark(epoch);
         let fenced = moved.iter().filter(|there| there.can_be_fenced());
@@ -89,7 +90,7 @@ impl KubePlatform {
             .map_err(|_| {
                 StepFailure::transient(format!(
                     "The claim {} is being deleted, and something still uses it",
-                    names.join(" or ")
+                    claims.names.join(" or ")
                 ))
                 .with_hint(format!(
                     "find what uses it: kubectl -n {} describe pvc",
@@ -100,34 +101,7 @@ impl KubePlatform {
         // The fence lets nobody in; until it was up, somebody may have come and gone.
         let since = Consumers::take_up(self.cluster.api(), Some(&before.version)).await?;
         let since = since.now();
-        self.refuse_started(&names, &since, since.gaps > 0, &known)
-    }
-
-    /// Fails when a pod that is not `known` has used one of the claims `names`, or when that cannot be
-    /// told because something was `missed`.
-    fn refuse_started(
-        &self,
-        names: &[String],
-        seen: &PodsSeen,
-        missed: bool,
-        known: &BTreeSet<String>,
-    ) -> Result<(), StepFailure> {
-        let uid = self.migration.uid.clone();
-        let claims = names.join(" or ");
-        let what = match seen.stranger(names, &uid, known) {
-            Some(pod) => format!(
-                "The pod {} runs or ran on the new volume of {claims}: what it has written there, \
-                 the old one lacks",
-                pod.name
-            ),
-            None if missed => format!(
-                "Whether something has run on the new volume of {claims} cannot be told: the API \
-                 server no longer knows which pods came and went"
-            ),
-            None => return Ok(()),
-        };
-        Err(StepFailure::undecided(what)
-            .with_hint("decide which volume holds what counts; resume goes forward"))
+        refuse_started(&claims, &since, since.gaps > 0, &known)
     }
 
     /// Sees to it that nothing uses a claim that is being deleted: it cannot be given back before.
@@ -139,15 +113,12 @@ impl KubePlatform {
         is_current: bool,
         epoch: Epoch,
     ) -> Result<(), StepFailure> {
-        let dying: Vec<String> = claims
-            .iter()
-            .filter(|there| there.is_dying())
-            .map(|there| there.name.clone())
-            .collect();
+        let dying = claims.iter().filter(|there| there.is_dying());
+        let dying = dying.map(|there| there.name.clone()).collect();
+        let dying = WatchedClaims::only(dying, &self.migration);
         let consumers = self.consumers().await?;
-        let uid = self.migration.uid.clone();
         let user = |seen: &PodsSeen| {
-            let users = seen.consumers(&dying, &uid);
+            let users = seen.consumers(&dying);
             let on_node = users.into_iter().find(|pod| pod.node.is_some());
             on_node.map(|pod| pod.name.clone())
         };
@@ -180,6 +151,31 @@ impl KubePlatform {
             self.cluster.namespace()
         )))
     }
+}
+
+/// Fails when a pod that is not `known` has used one of the `claims`, or when that cannot be
+/// told because something was `missed`.
+fn refuse_started(
+    claims: &WatchedClaims,
+    seen: &PodsSeen,
+    missed: bool,
+    known: &BTreeSet<String>,
+) -> Result<(), StepFailure> {
+    let named = claims.names.join(" or ");
+    let what = match seen.stranger(claims, known) {
+        Some(pod) => format!(
+            "The pod {} runs or ran on the new volume of {named}: what it has written there, \
+             the old one lacks",
+            pod.name
+        ),
+        None if missed => format!(
+            "Whether something has run on the new volume of {named} cannot be told: the API \
+             server no longer knows which pods came and went"
+        ),
+        None => return Ok(()),
+    };
+    Err(StepFailure::undecided(what)
+        .with_hint("decide which volume holds what counts; resume goes forward"))
 }
 
 /// A claim of the workload that is there.

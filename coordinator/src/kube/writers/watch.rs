@@ -26,6 +26,7 @@ use crate::kube::{
         cluster::{ClusterError, call},
         uid::Uid,
     },
+    migration::Migration,
     objects::pod::PodFacts,
 };
 
@@ -34,6 +35,37 @@ const CATCH_UP_SECONDS: u32 = 1;
 
 /// How much earlier than asked for a server may end a watch, by clocks that run apart.
 const SLACK: Duration = Duration::from_millis(200);
+
+/// The claims that a question is about, and the migration whose own pods do not count as their users.
+#[derive(Clone, Debug)]
+pub struct WatchedClaims {
+    /// What they are called.
+    pub names: Vec<String>,
+    /// The migration.
+    pub migration: Uid<MigrationSpec>,
+}
+
+impl WatchedClaims {
+    /// All that `migration` moves.
+    pub fn all(migration: &Migration) -> Self {
+        Self::only(migration.claim_names(), migration)
+    }
+
+    /// Those of the `names` alone.
+    pub fn only(names: Vec<String>, migration: &Migration) -> Self {
+        Self {
+            names,
+            migration: migration.uid.clone(),
+        }
+    }
+
+    /// Whether `pod` names one of them and is not the migration's own.
+    pub fn are_used_by(&self, pod: &PodFacts) -> bool {
+        self.names
+            .iter()
+            .any(|claim| pod.consumes(claim, &self.migration))
+    }
+}
 
 /// What the watch has seen.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -52,38 +84,29 @@ pub struct PodsSeen {
 
 impl PodsSeen {
     /// The pods that name one of `claims` and are not the migration's own.
-    pub fn consumers<'a>(
-        &'a self,
-        claims: &'a [String],
-        migration: &'a Uid<MigrationSpec>,
-    ) -> Vec<&'a PodFacts> {
+    pub fn consumers<'a>(&'a self, claims: &WatchedClaims) -> Vec<&'a PodFacts> {
         self.pods
             .values()
-            .filter(|pod| claims.iter().any(|claim| pod.consumes(claim, migration)))
+            .filter(|pod| claims.are_used_by(pod))
             .collect()
     }
 
     /// Those of them that may still write: all but those that are over as `node_local` counts it.
     pub fn possible_writers<'a>(
         &'a self,
-        claims: &'a [String],
-        migration: &'a Uid<MigrationSpec>,
+        claims: &WatchedClaims,
         node_local: &NodeLocal,
     ) -> Vec<&'a PodFacts> {
-        let mut pods = self.consumers(claims, migration);
-        pods.retain(|pod| !node_local.is_over(pod, claims));
+        let mut pods = self.consumers(claims);
+        pods.retain(|pod| !node_local.is_over(pod, &claims.names));
         pods
     }
 
     /// The pods that named one of `claims`, were on a node, and are gone.
-    pub fn former<'a>(
-        &'a self,
-        claims: &'a [String],
-        migration: &'a Uid<MigrationSpec>,
-    ) -> Vec<&'a PodFacts> {
+    pub fn former<'a>(&'a self, claims: &WatchedClaims) -> Vec<&'a PodFacts> {
         self.gone
             .values()
-            .filter(|pod| claims.iter().any(|claim| pod.consumes(claim, migration)))
+            .filter(|pod| claims.are_used_by(pod))
             .filter(|pod| pod.node.is_some())
             .collect()
     }
@@ -92,35 +115,30 @@ impl PodsSeen {
     /// `known`.
     pub fn stranger<'a>(
         &'a self,
-        claims: &'a [String],
-        migration: &'a Uid<MigrationSpec>,
+        claims: &WatchedClaims,
         known: &BTreeSet<String>,
     ) -> Option<&'a PodFacts> {
-        let users = self.consumers(claims, migration).into_iter();
+        let users = self.consumers(claims).into_iter();
         users
             .filter(|pod| pod.node.is_some())
-            .chain(self.former(claims, migration))
+            .chain(self.former(claims))
             .find(|pod| !known.contains(&pod.uid))
     }
 
     /// Whether the watch has come to where none of the migration's own pods names one of `claims`.
-    pub fn own_are_gone(&self, claims: &[String], migration: &Uid<MigrationSpec>) -> bool {
+    pub fn own_are_gone(&self, claims: &WatchedClaims) -> bool {
         !self.pods.values().any(|pod| {
-            migration.is(pod.migration.as_deref())
-                && claims.iter().any(|claim| pod.claims.contains(claim))
+            claims.migration.is(pod.migration.as_deref())
+                && claims.names.iter().any(|claim| pod.claims.contains(claim))
         })
     }
 
     /// Pods that named one of `claims` and went although something in them may still run: they
     /// were deleted by force.
-    pub fn went_unproven<'a>(
-        &'a self,
-        claims: &'a [String],
-        migration: &'a Uid<MigrationSpec>,
-    ) -> Vec<&'a PodFacts> {
+    pub fn went_unproven<'a>(&'a self, claims: &WatchedClaims) -> Vec<&'a PodFacts> {
         self.gone
             .values()
-            .filter(|pod| claims.iter().any(|claim| pod.consumes(claim, migration)))
+            .filter(|pod| claims.are_used_by(pod))
             .filter(|pod| !pod.has_ended())
             .collect()
     }
@@ -372,23 +390,30 @@ mod tests {
         .unwrap()
     }
 
+    fn watched(migration: &str) -> WatchedClaims {
+        WatchedClaims {
+            names: vec!["data".to_owned()],
+            migration: Uid::new(migration),
+        }
+    }
+
     #[test]
     fn the_migration_s_own_pods_are_seen_to_go_and_are_nobody_s_users() {
-        let claims = ["data".to_owned()];
+        let claims = watched("m");
         let mut mover = pod("m-src", &json!({"running": {}}));
         mover.metadata.labels = Some([(names::MIGRATION.to_owned(), "m".to_owned())].into());
         let mut seen = PodsSeen::default();
         seen.note(&mover);
-        assert!(!seen.own_are_gone(&claims, &Uid::new("m")));
-        assert!(seen.own_are_gone(&claims, &Uid::new("other")));
+        assert!(!seen.own_are_gone(&claims));
+        assert!(seen.own_are_gone(&watched("other")));
         seen.forget(&mover);
-        assert!(seen.own_are_gone(&claims, &Uid::new("m")));
-        assert!(seen.former(&claims, &Uid::new("m")).is_empty());
+        assert!(seen.own_are_gone(&claims));
+        assert!(seen.former(&claims).is_empty());
     }
 
     #[test]
     fn a_pod_that_is_over_writes_no_more_where_its_file_system_is_the_node_s_own() {
-        let claims = ["data".to_owned()];
+        let claims = watched("m");
         let mut over = pod("a", &json!({"terminated": {"exitCode": 0}}));
         over.metadata.deletion_timestamp =
             serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
@@ -398,41 +423,39 @@ mod tests {
         let writers = |node: &str, file_system: &str| {
             let mut node_local = NodeLocal::default();
             node_local.note("data", node, file_system);
-            seen.possible_writers(&claims, &Uid::new("m"), &node_local)
-                .len()
+            seen.possible_writers(&claims, &node_local).len()
         };
-        assert_eq!(seen.consumers(&claims, &Uid::new("m")).len(), 1);
+        assert_eq!(seen.consumers(&claims).len(), 1);
         assert_eq!((writers("n", "ext"), writers("n", "xfs")), (0, 0));
         assert_eq!(writers("n", "nfs"), 1);
         assert_eq!(writers("other", "ext"), 1);
         assert_eq!(
-            seen.possible_writers(&claims, &Uid::new("m"), &NodeLocal::default())
-                .len(),
+            seen.possible_writers(&claims, &NodeLocal::default()).len(),
             1
         );
     }
 
     #[test]
     fn only_a_pod_whose_containers_ended_has_gone_for_certain() {
-        let claims = ["data".to_owned()];
+        let claims = watched("m");
         let mut seen = PodsSeen::default();
         let running = pod("a", &json!({"running": {}}));
         seen.list(std::slice::from_ref(&running), None, false);
-        assert_eq!(seen.consumers(&claims, &Uid::new("m")).len(), 1);
+        assert_eq!(seen.consumers(&claims).len(), 1);
         seen.forget(&pod("a", &json!({"terminated": {"exitCode": 0}})));
-        assert!(seen.consumers(&claims, &Uid::new("m")).is_empty());
-        assert!(seen.went_unproven(&claims, &Uid::new("m")).is_empty());
+        assert!(seen.consumers(&claims).is_empty());
+        assert!(seen.went_unproven(&claims).is_empty());
         seen.note(&pod("b", &json!({"running": {}})));
         seen.forget(&pod("b", &json!({"running": {}})));
-        assert_eq!(seen.went_unproven(&claims, &Uid::new("m")).len(), 1);
-        assert_eq!(seen.former(&claims, &Uid::new("m")).len(), 2);
+        assert_eq!(seen.went_unproven(&claims).len(), 1);
+        assert_eq!(seen.former(&claims).len(), 2);
         seen.list(&[], Some("7".to_owned()), true);
         assert_eq!((seen.gaps, seen.version.as_str()), (1, "7"));
     }
 
     #[test]
     fn whoever_used_a_claim_and_was_not_there_before_is_a_stranger_also_once_it_is_gone() {
-        let claims = ["data".to_owned()];
+        let claims = watched("m");
         let ended = json!({"terminated": {"exitCode": 0}});
         let mut seen = PodsSeen::default();
         seen.list(
@@ -442,8 +465,7 @@ mod tests {
         );
         seen.forget(&pod("own", &ended));
         let stranger = |seen: &PodsSeen, known: &BTreeSet<String>| {
-            seen.stranger(&claims, &Uid::new("m"), known)
-                .map(|pod| pod.uid.clone())
+            seen.stranger(&claims, known).map(|pod| pod.uid.clone())
         };
         assert_eq!(stranger(&seen, &seen.first), None);
         let mut nowhere = pod("b", &json!({"waiting": {}}));
