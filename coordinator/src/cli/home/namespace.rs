@@ -22,6 +22,7 @@ use crate::{
             names::Names,
             watch::await_change,
         },
+        migration::Migration,
         store::{
             limits::{self, ClusterLimits},
             migrations,
@@ -120,7 +121,8 @@ impl MigrationHome for InCluster {
     /// still say.
     async fn logs(&self) -> Result<Vec<Section>, Trouble> {
         let records = self.records().await?;
-        let volumes = spec_of(&records).map_or(0, |spec| spec.target.volumes().len());
+        let migration = spec_of(&records).and_then(|spec| Migration::of(spec).ok());
+        let claims = migration.map_or_else(Vec::new, |migration| migration.claims);
         let mut sections = vec![Section::Journal {
             place: None,
             records,
@@ -137,14 +139,13 @@ impl MigrationHome for InCluster {
                 text: String::from_utf8_lossy(&bytes).into_owned(),
             });
         }
-        let names = Names::new(&self.name);
         let pods = self.cluster.api::<Pod>();
-        for index in 0..volumes {
+        for claim in claims {
             for side in [Side::Source, Side::Destination] {
-                let pod = names.mover(index, side);
+                let pod = claim.mover(side);
                 let asked = LogParams::default();
                 // A mover that is gone says nothing any more.
-                let said = call(format!("read the log of {pod}"), pods.logs(&pod, &asked)).await;
+                let said = call(format!("read the log of {pod}"), pods.logs(pod, &asked)).await;
                 if let Ok(text) = said {
                     let title = format!("{side} mover (pod {pod})");
                     sections.push(Section::Text { title, text });
