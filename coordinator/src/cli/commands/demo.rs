@@ -212,7 +212,7 @@ async fn perform(args: &Args, layout: &Layout, root: &StateRoot) -> Result<ExitC
     control::start(layout).map_err(failed("Could not start the demonstration's workload"))?;
     say("demo: the workload appends records, rewrites pages, creates, renames and deletes files");
 
-    let planned = plan(&wish(args, layout)?, root)?;
+    let planned = plan(&request(args, layout)?, root)?;
     let driven = drive(begin(&planned, root)?).await?;
     let driven = match driven.outcome {
         // A demonstration leaves nothing half done behind.
@@ -260,7 +260,7 @@ async fn perform(args: &Args, layout: &Layout, root: &StateRoot) -> Result<ExitC
     Ok(ExitCode::Done)
 }
 
-fn wish(args: &Args, layout: &Layout) -> Result<HostRequest, Trouble> {
+fn request(args: &Args, layout: &Layout) -> Result<HostRequest, Trouble> {
     let program = std::env::current_exe()
         .map_err(|error| Trouble::new(ExitCode::Failed, error.to_string()))?;
     let command = |action: &str| {

@@ -33,7 +33,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    wish: RequestArgs,
+    request: RequestArgs,
     /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
@@ -49,12 +49,12 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Trouble> {
     if !args.yes {
         confirm::expect_terminal()?;
     }
-    let wish = args.wish.wish(confirm::on_overrun())?;
+    let request = args.request.request(confirm::on_overrun())?;
     let cluster = args.cluster.connect().await?;
-    let view = survey(&cluster, &wish)
+    let view = survey(&cluster, &request)
         .await
         .map_err(|error| of_cluster(&error))?;
-    let report = check(&view, &wish);
+    let report = check(&view, &request);
     let Some(spec) = report.spec.clone() else {
         if args.output == Output::Json {
             // The refusal says more than that its document is lost.
@@ -129,7 +129,7 @@ fn holder() -> String {
     )
 }
 
-/// The document of a wish that the checks refused: nothing is stored of it.
+/// The document of a request that the checks refused: nothing is stored of it.
 fn refused(report: &Report) -> serde_json::Value {
     serde_json::json!({
         "apiVersion": livmig_engine::document::API_VERSION,

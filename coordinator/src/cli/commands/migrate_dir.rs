@@ -5,14 +5,14 @@ use std::{path::PathBuf, time::Duration};
 use livmig_engine::{
     left_out::LeftOutDocument,
     outcome::ExitCode,
-    spec::{HostTarget, MigrationSpec, OnOverrun, Options},
+    spec::{HostTarget, MigrationSpec},
 };
 use livmig_proto::control::{LeftOut, Reason};
 
 use crate::cli::{
     flags::{
-        limits::LimitArgs,
-        values::{Output, Overrun, Verify, duration},
+        options::OptionArgs,
+        values::{Output, duration},
     },
     terminal::{
         confirm::{self, confirmed},
@@ -46,25 +46,8 @@ pub(crate) struct Args {
     /// Starts the workload, for `sh -c`; exit code 0 means ready, also when it was running already
     #[arg(long, value_name = "CMD")]
     start_cmd: String,
-    /// The longest downtime to accept
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
-    max_downtime: Duration,
-    /// What to do when that cannot be met; without it, a terminal is asked and anything else aborts
-    #[arg(long, value_enum)]
-    on_overrun: Option<Overrun>,
-    /// How the destination is proven
-    #[arg(long, value_enum, default_value_t)]
-    verify: Verify,
     #[command(flatten)]
-    load: LimitArgs,
-    /// Take over a destination that already holds something; what the source lacks is deleted there
-    #[arg(long)]
-    adopt: bool,
-    /// Reasons, such as mount, lost-found or attributes-unsupported, for which something grave may be
-    /// left out; what is left out for another one refuses the migration before the workload is
-    /// stopped, and is named
-    #[arg(long, value_name = "REASON,…", value_delimiter = ',')]
-    leave_out: Vec<Reason>,
+    options: OptionArgs,
     /// Do not ask for confirmation
     #[arg(short, long)]
     yes: bool,
@@ -98,15 +81,15 @@ pub(crate) async fn run(args: Args) -> Result<ExitCode, Trouble> {
         }
     }
     let (yes, output) = (args.yes, args.output);
-    let wish = wish(args);
-    let planned = match plan(&wish, &root) {
+    let request = request(args);
+    let planned = match plan(&request, &root) {
         Ok(planned) => planned,
         Err(error) => {
-            let left_out = mounted(&error, &wish);
+            let left_out = mounted(&error, &request);
             let trouble = Trouble::from(error);
             if output == Output::Json && trouble.exit == ExitCode::Refused {
                 // The refusal says more than that its document is lost.
-                let _ = output::json(&refused(&wish, &trouble, left_out.as_ref()));
+                let _ = output::json(&refused(&request, &trouble, left_out.as_ref()));
             }
             return Err(trouble);
         }
@@ -144,8 +127,7 @@ pub(crate) fn begin(
     })
 }
 
-fn wish(args: Args) -> HostRequest {
-    let otherwise = confirm::on_overrun();
+fn request(args: Args) -> HostRequest {
     HostRequest {
         path: args.path,
         to: args.to,
@@ -153,15 +135,7 @@ fn wish(args: Args) -> HostRequest {
         start_command: args.start_cmd,
         stop_limit: args.stop_timeout,
         start_limit: args.start_timeout,
-        options: Options {
-            max_downtime: args.max_downtime,
-            on_overrun: args.on_overrun.map_or(otherwise, OnOverrun::from),
-            verify: args.verify.into(),
-            adopt: args.adopt,
-            load: args.load.load(),
-            leave_out: args.leave_out.into_iter().collect(),
-            ..Options::default()
-        },
+        options: args.options.options(confirm::on_overrun()),
         mover: args.mover,
     }
 }
@@ -189,22 +163,22 @@ fn shown(spec: &MigrationSpec, target: &HostTarget) -> String {
 }
 
 /// What is mounted below the source, told as a pass would, where the checks refuse that.
-fn mounted(error: &PlanError, wish: &HostRequest) -> Option<LeftOutDocument> {
+fn mounted(error: &PlanError, request: &HostRequest) -> Option<LeftOutDocument> {
     let PlanError::Refused(Refusal::MountInside { points, .. }) = error else {
         return None;
     };
-    let source = wish.path.canonicalize().ok()?;
+    let source = request.path.canonicalize().ok()?;
     let mut left = LeftOut::new(Reason::Mount);
     for point in points {
         let below = point.strip_prefix(&source).unwrap_or(point);
         left.add(below.display().to_string(), String::new());
     }
-    Some(LeftOutDocument::new(&left, &wish.options.leave_out))
+    Some(LeftOutDocument::new(&left, &request.options.leave_out))
 }
 
-/// The document of a wish that the checks refused: nothing is stored of it.
+/// The document of a request that the checks refused: nothing is stored of it.
 fn refused(
-    wish: &HostRequest,
+    request: &HostRequest,
     trouble: &Trouble,
     left_out: Option<&LeftOutDocument>,
 ) -> serde_json::Value {
@@ -212,8 +186,8 @@ fn refused(
         .into_iter()
         .map(|left| {
             serde_json::json!({
-                "claim": wish.path,
-                "destination": wish.to,
+                "claim": request.path,
+                "destination": request.to,
                 "notCarried": {left.reason.name(): left.total},
                 "leftOut": [left],
             })
@@ -225,11 +199,11 @@ fn refused(
         "metadata": {},
         "spec": {"target": {
             "platform": "host",
-            "path": wish.path,
-            "destination": wish.to,
-            "stopCommand": wish.stop_command,
-            "startCommand": wish.start_command,
-        }, "options": {"leaveOut": wish.options.leave_out}},
+            "path": request.path,
+            "destination": request.to,
+            "stopCommand": request.stop_command,
+            "startCommand": request.start_command,
+        }, "options": {"leaveOut": request.options.leave_out}},
         "status": {
             "phase": "Planned",
             "outcome": "refused",

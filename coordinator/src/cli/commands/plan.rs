@@ -32,7 +32,7 @@ use crate::kube::{
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    wish: RequestArgs,
+    request: RequestArgs,
     /// What to print
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
@@ -66,12 +66,12 @@ struct PlanDocument<'a> {
 
 /// Runs the command.
 pub(crate) async fn run(args: Args) -> Result<ExitCode, Trouble> {
-    let wish = args.wish.wish(confirm::on_overrun())?;
+    let request = args.request.request(confirm::on_overrun())?;
     let cluster = args.cluster.connect().await?;
-    let view = survey(&cluster, &wish)
+    let view = survey(&cluster, &request)
         .await
         .map_err(|error| of_cluster(&error))?;
-    let report = check(&view, &wish);
+    let report = check(&view, &request);
     let document = PlanDocument {
         api_version: API_VERSION,
         kind: "Plan",

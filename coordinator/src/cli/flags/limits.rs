@@ -1,4 +1,4 @@
-//! The flags that say how much load a migration's live passes may be.
+//! The flags that limit what a migration's live passes take.
 
 use std::{fmt, str::FromStr};
 
@@ -6,7 +6,7 @@ use livmig_proto::control::{Bandwidth, IoPriority, Limits};
 
 use crate::cli::text::amounts::bytes;
 
-/// How much load live passes may be. The final pass has no limit: the workload waits for it.
+/// How much live passes may take. The final pass has no limit: the workload waits for it.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct LimitArgs {
     /// Bytes a second that live passes send at most, as in 50M or 64Mi; changed by `set`. The final
@@ -21,7 +21,7 @@ pub(crate) struct LimitArgs {
 
 impl LimitArgs {
     /// What they say.
-    pub(crate) fn load(self) -> Limits {
+    pub(crate) fn limits(self) -> Limits {
         Limits {
             bandwidth: self.bandwidth,
             io_priority: self.io_priority,

@@ -2,5 +2,6 @@
 
 pub(super) mod cluster;
 pub(super) mod limits;
+pub(super) mod options;
 pub(super) mod request;
 pub(super) mod values;

@@ -1,18 +1,13 @@
 //! The flags that say what is to move where in a cluster, and how: of `plan` and of `migrate`.
 
-use std::time::Duration;
-
 use livmig_engine::{
     outcome::ExitCode,
-    spec::{MoverCapability, OnOverrun, Options},
+    spec::{MoverCapability, OnOverrun},
 };
-use livmig_proto::{control::Reason, ids::MigrationUid};
+use livmig_proto::ids::MigrationUid;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
-use super::{
-    limits::LimitArgs,
-    values::{Overrun, Verify, duration},
-};
+use super::options::OptionArgs;
 use crate::cli::text::trouble::Trouble;
 use crate::{
     images::DEFAULT_MOVER_IMAGE,
@@ -54,30 +49,13 @@ pub(crate) struct RequestArgs {
     /// to files of other owners
     #[arg(long, value_name = "CAP,…", value_delimiter = ',')]
     mover_capabilities: Vec<MoverCapability>,
-    /// Reasons, such as mount, lost-found or attributes-unsupported, for which something grave may be
-    /// left out; what is left out for another one refuses the migration before the workload is
-    /// stopped, and is named
-    #[arg(long, value_name = "REASON,…", value_delimiter = ',')]
-    leave_out: Vec<Reason>,
-    /// The longest downtime to accept
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
-    max_downtime: Duration,
-    /// What to do when that cannot be met; without it, a terminal is asked and anything else aborts
-    #[arg(long, value_enum)]
-    on_overrun: Option<Overrun>,
-    /// How the destination is proven
-    #[arg(long, value_enum, default_value_t)]
-    verify: Verify,
     #[command(flatten)]
-    load: LimitArgs,
-    /// Take over a destination that already holds something; what the source lacks is deleted there
-    #[arg(long)]
-    adopt: bool,
+    options: OptionArgs,
 }
 
 impl RequestArgs {
-    /// The wish, under a new identity. Without `--on-overrun` it is `otherwise`.
-    pub(crate) fn wish(self, otherwise: OnOverrun) -> Result<MigrationRequest, Trouble> {
+    /// The request, under a new identity. Without `--on-overrun` it is `otherwise`.
+    pub(crate) fn request(self, otherwise: OnOverrun) -> Result<MigrationRequest, Trouble> {
         let mut uid = [0; 16];
         SystemRandom::new().fill(&mut uid).map_err(|_| {
             Trouble::new(
@@ -97,47 +75,40 @@ impl RequestArgs {
             mover_image: self.mover_image,
             pull_secret: self.image_pull_secret,
             capabilities: self.mover_capabilities.into_iter().collect(),
-            options: Options {
-                max_downtime: self.max_downtime,
-                on_overrun: self.on_overrun.map_or(otherwise, OnOverrun::from),
-                verify: self.verify.into(),
-                adopt: self.adopt,
-                load: self.load.load(),
-                leave_out: self.leave_out.into_iter().collect(),
-                ..Options::default()
-            },
+            options: self.options.options(otherwise),
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::{collections::BTreeSet, time::Duration};
 
     use clap::Parser;
+    use livmig_proto::control::Reason;
 
     use super::*;
 
     #[derive(Debug, Parser)]
     struct Only {
         #[command(flatten)]
-        wish: RequestArgs,
+        request: RequestArgs,
     }
 
     #[test]
     fn a_wish_is_what_the_flags_say() {
         let line = "x sts/db --to-class data=fast --claim a --claim b --max-downtime 5s --adopt";
         let parsed = Only::try_parse_from(line.split(' ')).unwrap();
-        let wish = parsed.wish.clone().wish(OnOverrun::Abort).unwrap();
-        assert_eq!(wish.workload.name, "db");
-        assert_eq!(wish.to.of("data-db-0", Some("data")), Some("fast"));
-        assert_eq!(wish.claims, ["a", "b"]);
-        assert_eq!(wish.options.max_downtime, Duration::from_secs(5));
-        assert_eq!(wish.options.on_overrun, OnOverrun::Abort);
-        assert!(wish.options.adopt);
-        let another = parsed.wish.wish(OnOverrun::Ask).unwrap();
+        let request = parsed.request.clone().request(OnOverrun::Abort).unwrap();
+        assert_eq!(request.workload.name, "db");
+        assert_eq!(request.to.of("data-db-0", Some("data")), Some("fast"));
+        assert_eq!(request.claims, ["a", "b"]);
+        assert_eq!(request.options.max_downtime, Duration::from_secs(5));
+        assert_eq!(request.options.on_overrun, OnOverrun::Abort);
+        assert!(request.options.adopt);
+        let another = parsed.request.request(OnOverrun::Ask).unwrap();
         assert_eq!(another.options.on_overrun, OnOverrun::Ask);
-        assert_ne!(another.uid, wish.uid);
+        assert_ne!(another.uid, request.uid);
     }
 
     #[test]
@@ -145,14 +116,14 @@ mod tests {
         let line = "x sts/db --to-class fast --leave-out mount,lost-found --leave-out encrypted \
                     --mover-capabilities CAP_SYS_ADMIN,lease";
         let words: Vec<&str> = line.split_whitespace().collect();
-        let wish = Only::try_parse_from(&words)
+        let request = Only::try_parse_from(&words)
             .unwrap()
-            .wish
-            .wish(OnOverrun::Abort)
+            .request
+            .request(OnOverrun::Abort)
             .unwrap();
         let reasons = [Reason::Mount, Reason::LostFound, Reason::Encrypted];
-        assert_eq!(wish.options.leave_out, BTreeSet::from(reasons));
-        assert_eq!(wish.capabilities, BTreeSet::from(MoverCapability::ALL));
+        assert_eq!(request.options.leave_out, BTreeSet::from(reasons));
+        assert_eq!(request.capabilities, BTreeSet::from(MoverCapability::ALL));
         for (flag, known) in [
             ("--leave-out", "lost-found"),
             ("--mover-capabilities", "LEASE"),
