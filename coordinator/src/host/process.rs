@@ -2,7 +2,8 @@
 
 use std::{
     ffi::OsStr,
-    fs, io,
+    fs::{self, DirEntry},
+    io,
     os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
     path::PathBuf,
     time::Duration,
@@ -133,17 +134,18 @@ impl ProcessIdentity {
     }
 }
 
+/// The processes that there are, while they are listed.
+pub fn ids() -> io::Result<impl Iterator<Item = io::Result<u32>>> {
+    let id = |entry: DirEntry| entry.file_name().to_str()?.parse().ok();
+    let entries = fs::read_dir("/proc")?;
+    Ok(entries.filter_map(move |entry| entry.map(id).transpose()))
+}
+
 /// Processes that have `argument` among their arguments, as far as this user may look.
 pub fn with_argument(argument: &OsStr) -> io::Result<Vec<u32>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir("/proc")? {
-        let Some(pid) = entry?
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<u32>().ok())
-        else {
-            continue;
-        };
+    for pid in ids()? {
+        let pid = pid?;
         match fs::read(format!("/proc/{pid}/cmdline")) {
             Ok(line) => {
                 let wanted = argument.as_bytes();

@@ -16,7 +16,7 @@ use std::{
 use livmig_proto::name::escape;
 use rustix::fs::OFlags;
 
-use super::process::is_gone;
+use super::process::{self, is_gone};
 use super::{held, text::shown};
 
 /// One process that holds the volume, by one of its files.
@@ -79,14 +79,8 @@ pub struct Survey {
 /// Processes in `except` are not looked at.
 pub fn survey(root: &Path, except: &BTreeSet<u32>) -> io::Result<Survey> {
     let mut found = Survey::default();
-    for entry in fs::read_dir("/proc")? {
-        let Some(pid) = entry?
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<u32>().ok())
-        else {
-            continue;
-        };
+    for pid in process::ids()? {
+        let pid = pid?;
         if except.contains(&pid) {
             continue;
         }
