@@ -9,7 +9,10 @@ use livmig_proto::{
 };
 
 use super::touched::{ByName, Written};
-use crate::fs::stat::Identity;
+use crate::{
+    catalog::segment::{Kept, KeptFile},
+    fs::stat::Identity,
+};
 
 /// The beginning of a digest, as a number.
 pub(super) fn first_u64(digest: &blake3::Hash) -> u64 {
@@ -50,6 +53,23 @@ pub struct Proven {
     pub size: u64,
     /// The root of the content, of a file.
     pub root: Option<Digest>,
+}
+
+impl Proven {
+    /// What a segment remembers of it.
+    pub fn kept(&self) -> Kept {
+        let Self { digest, size, .. } = *self;
+        match self.root {
+            Some(root) => Kept::File(KeptFile {
+                digest,
+                size,
+                root,
+                tags: None,
+                reserved: None,
+            }),
+            None => Kept::Other { digest },
+        }
+    }
 }
 
 impl DestinationLinks {

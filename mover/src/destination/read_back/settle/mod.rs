@@ -24,7 +24,7 @@ use super::survey::{self, Surveyor};
 use crate::destination::{early::When, links::Proven, state::Destination, touched::Touch};
 use crate::{
     catalog::{
-        segment::{Kept, KeptFile, Seen},
+        segment::{Kept, Seen},
         store::{Change, Known},
     },
     fault,
@@ -309,18 +309,7 @@ impl Destination {
             for (name, proven) in alone {
                 if let Some(entry) = segment.entry_mut(&name) {
                     entry.seen = Some(Seen::proven(proven.identity));
-                    entry.kept = match proven.root {
-                        Some(root) => Kept::File(KeptFile {
-                            digest: proven.digest,
-                            size: proven.size,
-                            root,
-                            tags: None,
-                            reserved: None,
-                        }),
-                        None => Kept::Other {
-                            digest: proven.digest,
-                        },
-                    };
+                    entry.kept = proven.kept();
                 }
             }
             self.catalog

@@ -267,18 +267,7 @@ impl<'a> Surveyor<'a> {
         let old = group.proven.map(|proven| Entry {
             name: name.clone(),
             seen: Some(Seen::proven(proven.identity)),
-            kept: match proven.root {
-                Some(root) => Kept::File(KeptFile {
-                    digest: proven.digest,
-                    size: proven.size,
-                    root,
-                    tags: None,
-                    reserved: None,
-                }),
-                None => Kept::Other {
-                    digest: proven.digest,
-                },
-            },
+            kept: proven.kept(),
         });
         let entry = self.entry(&dir, path, name, &stat, old.as_ref(), &writes)?;
         self.admit();
