@@ -101,17 +101,20 @@ mod tests {
         }
     }
 
-    #[test]
-    fn only_what_is_older_than_the_flush_by_the_margin_is_cold() {
-        let flushed = Time {
-            seconds: 1000,
-            nanoseconds: 0,
-        };
-        let proof = StatTrust {
+    fn flushed_at(seconds: i64) -> StatTrust {
+        StatTrust {
             possible: true,
             remembered: true,
-            flushed,
-        };
+            flushed: Time {
+                seconds,
+                nanoseconds: 0,
+            },
+        }
+    }
+
+    #[test]
+    fn only_what_is_older_than_the_flush_by_the_margin_is_cold() {
+        let proof = flushed_at(1000);
         assert!(proof.is_cold(&identity(1000 - MARGIN - 1)));
         assert!(!proof.is_cold(&identity(1000 - MARGIN)));
         assert!(!proof.is_cold(&identity(2000)));
@@ -126,15 +129,7 @@ mod tests {
 
     #[test]
     fn what_moved_while_it_was_read_is_hot() {
-        let flushed = Time {
-            seconds: 1000,
-            nanoseconds: 0,
-        };
-        let proof = StatTrust {
-            possible: true,
-            remembered: true,
-            flushed,
-        };
+        let proof = flushed_at(1000);
         assert!(proof.seen(&identity(1), &identity(1), Reasons::NONE).cold);
         assert!(!proof.seen(&identity(1), &identity(2), Reasons::NONE).cold);
     }

@@ -195,6 +195,20 @@ fn the_layers_of_a_container_show_the_same_at_the_destination() -> Result<()> {
     Ok(())
 }
 
+/// Gives `file` an access list, and `dir` one for what will be made in it.
+fn set_lists(root: &Path) -> Result<()> {
+    set(
+        &root.join("file"),
+        "system.posix_acl_access",
+        &posix::acl(5, 4),
+    )?;
+    set(
+        &root.join("dir"),
+        "system.posix_acl_default",
+        &posix::acl(6, 5),
+    )
+}
+
 /// xfs shows an access control list a second time, which is no attribute to carry, and elsewhere one.
 #[test]
 fn the_second_face_of_a_list_is_spared_on_xfs_alone() -> Result<()> {
@@ -209,16 +223,7 @@ fn the_second_face_of_a_list_is_spared_on_xfs_alone() -> Result<()> {
     let (a, b, c) = (xfs.dir("a")?, ext4.dir("b")?, xfs.dir("c")?);
     fs::write(a.join("file"), "file")?;
     fs::create_dir(a.join("dir"))?;
-    set(
-        &a.join("file"),
-        "system.posix_acl_access",
-        &posix::acl(5, 4),
-    )?;
-    set(
-        &a.join("dir"),
-        "system.posix_acl_default",
-        &posix::acl(6, 5),
-    )?;
+    set_lists(&a)?;
     let twin = get(&a.join("file"), "trusted.SGI_ACL_FILE").context("not shown twice")?;
     // As a copy that took it for an attribute has left it.
     fs::write(b.join("file"), "file")?;
@@ -259,16 +264,7 @@ fn xfs_below_a_program_in_user_space_at_either_end() -> Result<()> {
     }
     symlink("nowhere", a.join("link"))?;
     set(&a.join("link"), "security.NTACL", b"list")?;
-    set(
-        &a.join("dir"),
-        "system.posix_acl_default",
-        &posix::acl(6, 5),
-    )?;
-    set(
-        &a.join("file"),
-        "system.posix_acl_access",
-        &posix::acl(5, 4),
-    )?;
+    set_lists(&a)?;
     for (from, to) in [(&a, &middle), (&middle, &b)] {
         let finished = try_sync(from, to, &[])?.expect(0)?;
         expect_nothing_left_out(&finished)?;
